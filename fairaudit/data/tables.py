@@ -1,0 +1,145 @@
+"""The two tables everything starts from: FaceTable (faces with labels) and Predictions (what a model said of them)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairaudit.errors import DataError
+from fairaudit.files import atomic_file, value_hash
+
+FINDING_COLUMNS = ("kind", "image", "action", "detail")
+META_KEY = b"fairaudit"
+
+
+def findings_table(rows: Sequence[tuple[str, str, str, str]] = ()) -> pd.DataFrame:
+    """Return the table that lists what was met in the data, one row a face and trap.
+
+    Columns: kind ("malformed_name", "age_repaired", "truncated", …), image, action ("excluded", "repaired", "kept",
+    "masked", "listed"), detail (a sentence's worth of what was seen).
+    """
+    return pd.DataFrame(list(rows), columns=list(FINDING_COLUMNS), dtype=object)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceTable:
+    """Labelled faces on disk.
+
+    `frame` has one row a face: `image` (path relative to `root`, unique, "/" as separator), one categorical column for
+    each task (its categories are the task's classes in order; missing = masked or unknown label), one for each further
+    attribute, and where known `age_years` (float), `subject_id`, `sha256` (of the file's bytes), `split` ("train",
+    "val" or "test") and `trainable` (False: kept in test only). A task's labels serve as a subgroup attribute, too.
+    """
+
+    frame: pd.DataFrame
+    root: Path
+    tasks: Mapping[str, tuple[str, ...]]
+    attributes: tuple[str, ...]
+    findings: pd.DataFrame = field(default_factory=findings_table)
+    label_source: str = ""
+    ordered: frozenset[str] = frozenset()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def part(self, split: str) -> "FaceTable":
+        """Return the faces of one split, in the order of the table."""
+        return replace(self, frame=self.frame[self.frame["split"] == split].reset_index(drop=True))
+
+    def save(self, path: Path) -> None:
+        """Write the table as one Parquet file that `load` reads back; `root` is not stored."""
+        meta = {
+            "tasks": {task: list(classes) for task, classes in self.tasks.items()},
+            "attributes": list(self.attributes),
+            "findings": self.findings.values.tolist(),
+            "label_source": self.label_source,
+            "ordered": sorted(self.ordered),
+            "meta": dict(self.meta),
+        }
+        _write(self.frame, meta, path)
+
+    @classmethod
+    def load(cls, path: Path, root: Path) -> "FaceTable":
+        """Read what `save` wrote; `root` is the folder that image paths are relative to."""
+        frame, meta = _read(path)
+        tasks = {task: tuple(classes) for task, classes in meta["tasks"].items()}
+        ordered = frozenset(meta["ordered"])
+        for task, classes in tasks.items():
+            frame[task] = pd.Categorical(frame[task], categories=list(classes), ordered=task in ordered)
+        return cls(
+            frame=frame,
+            root=root,
+            tasks=tasks,
+            attributes=tuple(meta["attributes"]),
+            findings=findings_table(meta["findings"]),
+            label_source=meta["label_source"],
+            ordered=ordered,
+            meta=meta["meta"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a model said of each face: the public table that an audit starts from.
+
+    `frame` has one row a face: `image`; for each task `<task>_pred`, and where known `<task>_true`,
+    `<task>_status` ("ok", "no_face", "abstained", "failed") and `<task>_prob_<class>`; then one column for each
+    attribute; optional `subject_id` and `weight`. Labels and attributes are categorical; `tasks` gives each task's
+    classes in order; `ordered` names the tasks whose classes have an order.
+    """
+
+    frame: pd.DataFrame
+    tasks: Mapping[str, tuple[str, ...]]
+    attributes: tuple[str, ...]
+    ordered: frozenset[str] = frozenset()
+    findings: pd.DataFrame = field(default_factory=findings_table)
+    label_source: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def save(self, path: Path) -> None:
+        """Write one Parquet file in the public format, whole or not at all."""
+        meta = {
+            "tasks": {task: list(classes) for task, classes in self.tasks.items()},
+            "attributes": list(self.attributes),
+            "ordered": sorted(self.ordered),
+            "findings": self.findings.values.tolist(),
+            "label_source": self.label_source,
+            "meta": dict(self.meta),
+        }
+        _write(self.frame, meta, path)
+
+    def hash(self) -> str:
+        """Return a SHA-256 of what was predicted for which face: equal tables, equal hash, whatever the file format."""
+        columns = sorted(self.frame.columns)
+        text = self.frame[columns].astype(str)
+        rows = pd.util.hash_pandas_object(text, index=False).to_numpy()
+        return value_hash([columns, rows.tobytes().hex()])
+
+
+def _write(frame: pd.DataFrame, meta: Mapping[str, Any], path: Path) -> None:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), META_KEY: json.dumps(meta, ensure_ascii=False).encode()}
+    with atomic_file(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is no readable Parquet file: {error}") from None
+    raw = (table.schema.metadata or {}).get(META_KEY)
+    if raw is None:
+        raise DataError(f"{path} was not written by fairaudit: it lacks the table's description")
+    return table.to_pandas(), json.loads(raw)

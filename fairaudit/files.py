@@ -1,0 +1,107 @@
+"""Files that are whole or absent, and their hashes."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fairaudit.errors import FairauditError, UsageError
+
+_PLAIN = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+}
+
+
+@contextmanager
+def plain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of a full or read-only disk into a FairauditError that says so in plain words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _PLAIN:
+            raise
+        raise FairauditError(
+            f"cannot write {path}: {_PLAIN[error.errno]}. Nothing half-written was left; "
+            "free space or choose another --out, then run the same command again"
+        ) from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with plain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on failure it is removed.
+
+    An existing `path` is replaced whole: the caller has made sure that it may be (see `claim`).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with plain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON with sorted keys; NaN is refused, because JSON has none."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def value_hash(value: Any) -> str:
+    """Return the SHA-256 of a JSON-able value: equal values give equal hashes."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def claim(folder: Path, kind: str, marker: str) -> None:
+    """Make sure that `folder` may be (over)written by a `kind`: it is absent, empty, or holds `marker` already.
+
+    Raises UsageError where it holds anything else, so that no other run's files are ever mixed with ours.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; give a folder that is new, empty or holds an earlier {kind}")
+    if any(folder.iterdir()) and not (folder / marker).exists():
+        raise UsageError(
+            f"--out {folder} already holds something that is not a fairaudit {kind} (no {marker} in it); "
+            "give a new or empty folder"
+        )

@@ -1,0 +1,200 @@
+"""What an audit, a comparison and an attribution found: frozen types that can be saved, loaded and looked at.
+
+The tidy tables only ever gain columns, at the end. An undefined value is empty and stands with its reason.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairaudit.errors import DataError
+from fairaudit.files import atomic_folder, file_hash, write_json
+
+FORMAT_VERSION = 1
+METRIC_COLUMNS = (
+    "task",
+    "by",
+    "subgroup",
+    "metric",
+    "class",
+    "value",
+    "low",
+    "high",
+    "n",
+    "denominator",
+    "small",
+    "reason",
+)
+GAP_COLUMNS = (
+    *("task", "by", "metric", "class", "difference", "difference_low", "difference_high"),
+    *("ratio", "ratio_low", "ratio_high", "worst", "best", "reason"),
+)
+CONFUSION_COLUMNS = ("task", "by", "subgroup", "true", "predicted", "count")
+COMPARISON_COLUMNS = (
+    *("model", "task", "by", "subgroup", "metric", "class", "baseline", "mitigated", "delta", "low", "high"),
+    *("p_value", "p_adjusted", "n", "helped", "harmed", "small", "reason"),
+)
+GAP_CHANGE_COLUMNS = (
+    *("model", "task", "by", "metric", "class", "baseline", "mitigated", "delta", "low", "high", "levelling_down"),
+    "reason",
+)
+ATTRIBUTION_COLUMNS = (
+    "task",
+    "by",
+    "subgroup",
+    "region",
+    "share",
+    "low",
+    "high",
+    "n",
+    "rest",
+    "difference",
+    "difference_low",
+    "difference_high",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """One model's audit: the tables, and in `meta` what was audited, how, and what is not known.
+
+    metrics: METRIC_COLUMNS; gaps: GAP_COLUMNS; confusion: CONFUSION_COLUMNS (counts; every axis, and `overall`).
+    meta keys: name, created (ISO date), fairaudit (version), format, n (rows), tasks {task: {"classes": […],
+    "ordered": bool}}, subgroups {axis: {subgroup: n}}, degenerate [{task, by, reason}], min_group_size, confidence,
+    draws, seed, label_source, independence (a sentence: subjects or the assumption), excluded [{"kind", "count",
+    "action", "images": first 20}], outcomes [{task, by, subgroup, status, count}], warnings [sentence],
+    hashes {name: sha256}, model {…}, data {…}, mitigation {…} or None, training {…} or None.
+    """
+
+    metrics: pd.DataFrame
+    gaps: pd.DataFrame
+    confusion: pd.DataFrame
+    meta: Mapping[str, Any]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the metrics as a tidy table, one row a task, axis, subgroup, metric and class."""
+        return self.metrics.copy()
+
+    def save(self, folder: Path, predictions: Any = None) -> None:
+        """Write audit.json, metrics.csv, gaps.csv, confusion.csv (and predictions.parquet), whole or not at all."""
+        tables = {"metrics": self.metrics, "gaps": self.gaps, "confusion": self.confusion}
+        _save(folder, "audit.json", tables, self.meta, predictions)
+
+    @classmethod
+    def load(cls, folder: Path) -> "AuditResult":
+        """Read what `save` wrote. Raises DataError where the folder holds no audit or its tables were changed."""
+        tables, meta = _load(folder, "audit.json", "audit", ("metrics", "gaps", "confusion"))
+        return cls(**tables, meta=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A baseline and one or more models on the same faces, paired by image.
+
+    deltas: COMPARISON_COLUMNS; gap_changes: GAP_CHANGE_COLUMNS. meta keys: baseline (name), models [name], created,
+    fairaudit, format, n_paired, n_unpaired {model: n}, tasks, subgroups, summary {model: [plain sentences]}, hashes,
+    confidence, min_group_size, warnings.
+    """
+
+    deltas: pd.DataFrame
+    gap_changes: pd.DataFrame
+    meta: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write comparison.json, comparison.csv and gap_changes.csv, whole or not at all."""
+        _save(folder, "comparison.json", {"comparison": self.deltas, "gap_changes": self.gap_changes}, self.meta, None)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Comparison":
+        """Read what `save` wrote."""
+        tables, meta = _load(folder, "comparison.json", "comparison", ("comparison", "gap_changes"))
+        return cls(deltas=tables["comparison"], gap_changes=tables["gap_changes"], meta=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """Mean attribution maps per subgroup, and how much of the attribution falls where.
+
+    shares: ATTRIBUTION_COLUMNS (region "centre" or "border"; share of absolute attribution in 0…1; `difference` is
+    against everyone else). maps: {(task, by, subgroup): array (H, W), mean absolute attribution, each face scaled to
+    sum 1}; the subgroup `overall` of the axis `overall` is the mean of all. meta keys: method, steps, baseline,
+    faces {task: n}, sampled_by (axis), target (sentence), completeness {task: median relative error}, image_size,
+    centre (sentence that defines the region), warnings.
+    """
+
+    shares: pd.DataFrame
+    maps: Mapping[tuple[str, str, str], np.ndarray]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write attribution.json, attribution.csv and maps.npz, whole or not at all."""
+        keys = sorted(self.maps)
+        arrays = {f"map{i}": np.asarray(self.maps[key], dtype=np.float32) for i, key in enumerate(keys)}
+        meta = {**self.meta, "maps": [list(key) for key in keys]}
+        _save(folder, "attribution.json", {"attribution": self.shares}, meta, None, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Attribution":
+        """Read what `save` wrote."""
+        tables, meta = _load(folder, "attribution.json", "attribution", ("attribution",))
+        with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+            maps = {tuple(key): arrays[f"map{i}"] for i, key in enumerate(meta["maps"])}
+        return cls(shares=tables["attribution"], maps=maps, meta=meta)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read one of our CSV tables: text stays verbatim ("NA" and "" too), numbers are numbers, empty numbers are NaN."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    for column in frame.columns:
+        if column in _TEXT:
+            continue
+        if column in _FLAGS:
+            frame[column] = frame[column].map({"True": True, "False": False, "": False}).astype(bool)
+        else:
+            frame[column] = pd.to_numeric(frame[column].replace("", "nan"))
+    return frame
+
+
+_TEXT = frozenset(
+    ("task", "by", "subgroup", "metric", "class", "reason", "worst", "best", "true", "predicted", "model", "region")
+)
+_FLAGS = frozenset(("small", "levelling_down"))
+
+
+def _save(
+    folder: Path,
+    marker: str,
+    tables: Mapping[str, pd.DataFrame],
+    meta: Mapping[str, Any],
+    predictions: Any,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    with atomic_folder(folder) as temporary:
+        for name, table in tables.items():
+            table.to_csv(temporary / f"{name}.csv", index=False, encoding="utf-8", lineterminator="\n")
+        if arrays is not None:
+            np.savez_compressed(temporary / "maps.npz", allow_pickle=False, **arrays)
+        if predictions is not None:
+            predictions.save(temporary / "predictions.parquet")
+        files = {entry.name: file_hash(entry) for entry in sorted(temporary.iterdir())}
+        write_json(temporary / marker, {**meta, "files": files})
+
+
+def _load(
+    folder: Path, marker: str, kind: str, names: tuple[str, ...]
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    try:
+        meta = json.loads((folder / marker).read_text(encoding="utf-8"))
+        for name in names:
+            if file_hash(folder / f"{name}.csv") != meta["files"][f"{name}.csv"]:
+                raise DataError(f"{folder / name}.csv was changed after the {kind} was written; make the {kind} again")
+        return {name: read_table(folder / f"{name}.csv") for name in names}, meta
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no {kind}: {error.filename} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / marker} is damaged ({error}); make the {kind} again") from None

@@ -1,0 +1,247 @@
+"""The audit spec: a TOML file becomes frozen pydantic models; an unknown key is an error with its path.
+
+A spec says what is to be done; it holds no path outside its own folder, except names of folders below `--data`.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fairaudit import subgroups
+from fairaudit.errors import UsageError
+from fairaudit.registry import suggestion
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ColumnsSpec(_Part):
+    """Which columns of a manifest or predictions table mean what; every other column is an attribute."""
+
+    image: str = "image"
+    subject_id: str | None = None
+    weight: str | None = None
+    rename: dict[str, str] = Field(default_factory=dict, description="our name = the table's name")
+
+
+class SourceSpec(_Part):
+    """One set of faces: how it is read, and in which folder below `--data` it lies."""
+
+    dataset: str
+    folder: str = "."
+    manifest: str | None = Field(None, description="the CSV or Parquet file of a manifest or FairFace set")
+    columns: ColumnsSpec = ColumnsSpec()
+    values: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="per attribute: the table's value = our value ({gender: {Man: Male}})"
+    )
+    schemes: dict[str, str] = Field(default_factory=dict, description="per attribute: the scheme its labels are in")
+    class_task: str = Field("label", description="class folders: the attribute that the folder name gives")
+    attributes: tuple[str, ...] | None = Field(None, description="columns to keep as attributes; default: all")
+    label_source: str | None = Field(None, description="who made the labels, for the report's first page")
+
+
+class SyntheticSpec(_Part):
+    """Made-up faces: how many, and which bias is planted for which subgroup."""
+
+    n: int = Field(2400, ge=20)
+    image_size: int = Field(64, ge=32, le=512)
+    biases: tuple["PlantedBias", ...] = ()
+
+
+class PlantedBias(_Part):
+    """One planted bias, for the faces of one subgroup (`where`), of one strength in 0…1."""
+
+    kind: Literal["under_representation", "label_noise", "low_quality", "spurious_cue"]
+    where: dict[str, str]
+    strength: float = Field(gt=0, le=1)
+    task: str = Field("gender", description="the task whose labels or cue are touched")
+
+
+class BalanceSpec(_Part):
+    """A balanced subset: at most `per_class` training faces of each class of `task`."""
+
+    task: str
+    per_class: int = Field(ge=1)
+
+
+class DataSpec(SourceSpec):
+    """Where faces come from. `dataset = "merged"` reads every entry of `sources` and joins them."""
+
+    sources: tuple[SourceSpec, ...] = ()
+    target_schemes: dict[str, str] = Field(
+        default_factory=dict, description="per head: the scheme its classes are in; labels it cannot express are masked"
+    )
+    duplicates: Literal["test-only", "keep", "drop", "first"] = Field(
+        "test-only",
+        description="byte-identical faces with contradicting labels: out of training but counted in test (test-only), "
+        "kept everywhere, dropped everywhere, or only the first one kept",
+    )
+    balance: BalanceSpec | None = None
+    limit: int | None = Field(None, ge=1, description="read at most this many faces, drawn with the seed")
+    synthetic: SyntheticSpec | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataSpec":
+        if (self.dataset == "merged") != bool(self.sources):
+            raise ValueError("dataset = 'merged' and [[data.sources]] go together: give both or neither")
+        return self
+
+
+class SplitSpec(_Part):
+    """Shares of faces for training, validation and test; `official` keeps a data set's own test split."""
+
+    train: float = Field(0.8, gt=0, lt=1)
+    val: float = Field(0.1, gt=0, lt=1)
+    stratify: tuple[str, ...] | None = Field(None, description="attributes to stratify by; default: every task")
+    official: bool = Field(False, description="the data set's own validation split becomes the test split")
+
+    @model_validator(mode="after")
+    def _leaves_a_test_set(self) -> "SplitSpec":
+        if self.train + self.val >= 1:
+            raise ValueError(f"train + val = {self.train + self.val:g} leaves nothing for test; they must sum below 1")
+        return self
+
+
+class ModelSpec(_Part):
+    """The network: backbone, shared layer and one head a task."""
+
+    backbone: str = "mobilenet_v2"
+    weights: str | None = Field("imagenet", description="'imagenet', 'none', or the name of a weights file")
+    image_size: int | None = Field(None, ge=32, le=1024, description="pixels; default: the backbone's own")
+    shared: int = Field(256, ge=0, description="width of the shared layer, 0 for none")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    trainable_blocks: int | None = Field(
+        None, ge=0, description="how many upper blocks fine-tuning trains; default: the backbone's own"
+    )
+
+
+class TrainingSpec(_Part):
+    """Heads first on the frozen backbone's cached embeddings, then fine-tuning of the upper blocks on cached maps."""
+
+    head_epochs: int = Field(20, ge=0)
+    epochs: int = Field(8, ge=0, description="epochs of fine-tuning")
+    batch_size: int = Field(128, ge=2)
+    head_learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 for none")
+    augmented_views: int = Field(4, ge=1, description="versions of each face that fine-tuning draws from (1: as it is)")
+    class_weights: bool = False
+    patience: int = Field(5, ge=1, description="epochs without improvement before training stops early")
+    select: Literal["overall", "worst-subgroup"] = "overall"
+    select_by: str | None = Field(None, description="the axis whose worst subgroup is meant")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    flip_test: bool = Field(False, description="average each prediction with that of the mirrored face")
+    device: str = "auto"
+
+
+class AuditSpec(_Part):
+    """What is audited, and by which subgroups."""
+
+    subgroups: tuple[str, ...] | None = Field(None, description="axes such as 'race' or 'race:gender'")
+    min_group_size: int = Field(30, ge=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    draws: int = Field(2000, ge=100, description="bootstrap draws where no closed form exists")
+
+    @field_validator("subgroups")
+    @classmethod
+    def _axes(cls, axes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if axes is not None and len(set(axes)) != len(axes):
+            raise ValueError("an axis is named twice")
+        return axes
+
+
+class MitigationSpec(_Part):
+    """Mitigated models to train beside the baseline."""
+
+    method: str
+    by: str = Field(description="the axis whose subgroups × the task's classes are reweighed")
+    tasks: tuple[str, ...] | None = Field(None, description="heads that are mitigated; default: all that `by` allows")
+    cap: float = Field(10.0, gt=1, description="largest weight of a face")
+
+
+class AttributionSpec(_Part):
+    """How many faces are attributed, and how finely."""
+
+    faces_per_head: int = Field(48, ge=0, description="faces a head, drawn evenly over the first axis; 0: none")
+    steps: int = Field(50, ge=8, description="steps of integrated gradients")
+
+
+class Spec(_Part):
+    """One audit, whole: data, split, model, training, audit, mitigations, attribution."""
+
+    name: str
+    question: str = ""
+    seed: int = Field(0, ge=0)
+    tasks: tuple[str, ...] = ()
+    data: DataSpec
+    split: SplitSpec = SplitSpec()
+    model: ModelSpec = ModelSpec()
+    training: TrainingSpec = TrainingSpec()
+    audit: AuditSpec = AuditSpec()
+    mitigations: tuple[MitigationSpec, ...] = ()
+    attribution: AttributionSpec = AttributionSpec()
+
+
+def load_spec(path: Path) -> Spec:
+    """Read a TOML spec.
+
+    Raises UsageError where the file is missing, is no TOML, or has an unknown or impossible key: the message gives the
+    key's path, what was given and, for an unknown key, the nearest known one.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"spec {path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"spec {path} cannot be read as TOML: {error}") from None
+    return parse_spec(raw, str(path))
+
+
+def parse_spec(raw: Mapping[str, Any], where: str = "spec") -> Spec:
+    """Turn a mapping into a Spec; errors as in `load_spec`."""
+    try:
+        spec = Spec.model_validate(raw)
+    except ValidationError as error:
+        lines = [_plain(part, raw) for part in error.errors()]
+        raise UsageError(f"{where}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+    for by in (*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations)):
+        subgroups.parse(by)
+    return spec
+
+
+def _plain(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
+    """Return one pydantic error as a sentence a user can act on."""
+    location = [str(part) for part in error["loc"]]
+    path = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = list(_fields_at(location[:-1]))
+        return f"unknown key {path!r}{suggestion(location[-1], known)} (known here: {', '.join(known)})"
+    if error["type"] == "missing":
+        return f"key {path!r} is missing"
+    return f"{path or 'spec'} = {error['input']!r}: {error['msg']}" if path else str(error["msg"])
+
+
+def _fields_at(location: list[str]) -> list[str]:
+    """Return the keys that the table at `location` may have."""
+    model: Any = Spec
+    for part in location:
+        if part.isdigit():
+            continue
+        field = model.model_fields.get(part)
+        found = _models_in(field.annotation) if field else []
+        if not found:
+            return []
+        model = found[0]
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for inner in getattr(annotation, "__args__", ()) for kind in _models_in(inner)]

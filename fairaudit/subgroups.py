@@ -1,0 +1,83 @@
+"""The only parser of axes such as "race:gender", and the only place where subgroup labels are made."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from fairaudit.errors import DataError, UsageError
+from fairaudit.registry import suggestion
+
+UNKNOWN = "unknown"
+OVERALL = "overall"
+CROSS = " × "
+
+
+def parse(by: str) -> tuple[str, ...]:
+    """Split an axis into its attributes: "race:gender" → ("race", "gender").
+
+    Raises UsageError on an empty part or an attribute named twice.
+    """
+    parts = tuple(part.strip() for part in by.split(":"))
+    if not all(parts) or len(set(parts)) != len(parts):
+        raise UsageError(f"{by!r} is no subgroup axis: write attribute names joined by ':', each once ('race:gender')")
+    return parts
+
+
+def require(columns: Iterable[str], axes: Iterable[str], what: str = "the data") -> None:
+    """Raise UsageError unless every attribute of every axis is among `columns`, naming the columns that exist."""
+    known = list(columns)
+    for by in axes:
+        for attribute in parse(by):
+            if attribute not in known:
+                raise UsageError(
+                    f"subgroup axis {by!r}: {what} has no attribute {attribute!r}{suggestion(attribute, known)} "
+                    f"(it has: {', '.join(known) or 'none'})"
+                )
+
+
+def values_in_order(column: pd.Series) -> list[str]:
+    """Return the values of an attribute as text: a categorical's own order, else sorted; missing values left out."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        present = set(column.dropna().unique())
+        return [str(value) for value in column.cat.categories if value in present]
+    return sorted({str(value) for value in column.dropna().unique()})
+
+
+def assign(frame: pd.DataFrame, by: str) -> pd.Categorical:
+    """Label every row with its subgroup on the axis `by`: "White × Male", in the order of `by`.
+
+    A row that lacks one of the attributes is labelled `unknown`. Categories are the subgroups that have members, in
+    the order of the attributes' values, `unknown` last and only when it has members.
+    Raises UsageError for an attribute that the frame lacks, DataError where two subgroups would get the same label.
+    """
+    attributes = parse(by)
+    require(frame.columns, [by])
+    codes = np.zeros(len(frame), dtype=np.int64)
+    missing = np.zeros(len(frame), dtype=bool)
+    orders: list[list[str]] = []
+    for attribute in attributes:
+        column = frame[attribute]
+        order = [value for value in values_in_order(column) if value != UNKNOWN]
+        text = column.astype(object).where(column.notna(), None)
+        part = pd.Index(order).get_indexer(pd.Index([None if v is None else str(v) for v in text], dtype=object))
+        missing |= part < 0
+        codes = codes * max(len(order), 1) + np.maximum(part, 0)
+        orders.append(order)
+    present = np.unique(codes[~missing])
+    labels = [_label(int(code), orders) for code in present]
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(f"axis {by!r}: two different subgroups would both be labelled {twice!r}; rename a value")
+    position = np.searchsorted(present, codes)
+    position[missing] = len(labels)
+    categories = [*labels, UNKNOWN] if missing.any() else labels
+    return pd.Categorical.from_codes(position.tolist(), categories=categories)
+
+
+def _label(code: int, orders: Sequence[Sequence[str]]) -> str:
+    parts = []
+    for order in reversed(orders):
+        code, index = divmod(code, max(len(order), 1))
+        parts.append(order[index])
+    return CROSS.join(reversed(parts))
