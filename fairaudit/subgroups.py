@@ -72,7 +72,26 @@ def assign(frame: pd.DataFrame, by: str) -> pd.Categorical:
     position = np.searchsorted(present, codes)
     position[missing] = len(labels)
     categories = [*labels, UNKNOWN] if missing.any() else labels
-    return pd.Categorical.from_codes(position.tolist(), categories=categories)
+    return pd.Categorical.from_codes(position, dtype=pd.CategoricalDtype(categories))
+
+
+def degenerate(groups: pd.Categorical, labels: pd.Series, by: str, task: str) -> str | None:
+    """Return why the subgroup determines the task's label on this axis, or None where it does not.
+
+    By name: the task's own attribute is part of the axis. By data: every subgroup holds faces of one label only while
+    several labels occur, with at least two labelled faces a subgroup on average (fewer could be chance). On such an
+    axis rates that need a second label within the subgroup mean nothing, and reweighing collapses to P(label).
+    """
+    if task in parse(by):
+        return f"on the axis {by} the subgroup determines the label of {task}, because {task} is part of the axis"
+    keep = labels.notna().to_numpy() & (np.asarray(groups, dtype=object) != UNKNOWN)
+    pairs = pd.DataFrame(
+        {"group": np.asarray(groups, dtype=object)[keep], "label": labels.to_numpy(dtype=object)[keep]}
+    )
+    per_group = pairs.groupby("group")["label"].nunique()
+    if len(pairs) < 2 * len(per_group) or pairs["label"].nunique() < 2 or (per_group > 1).any():
+        return None
+    return f"on the axis {by} the subgroup determines the label of {task}: no subgroup holds two labels in these data"
 
 
 def _label(code: int, orders: Sequence[Sequence[str]]) -> str:
