@@ -72,7 +72,7 @@ def assign(frame: pd.DataFrame, by: str) -> pd.Categorical:
     position = np.searchsorted(present, codes)
     position[missing] = len(labels)
     categories = [*labels, UNKNOWN] if missing.any() else labels
-    return pd.Categorical.from_codes(position, dtype=pd.CategoricalDtype(categories))
+    return pd.Categorical(np.array(categories, dtype=object)[position], categories=categories)
 
 
 def degenerate(groups: pd.Categorical, labels: pd.Series, by: str, task: str) -> str | None:

@@ -1,0 +1,364 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
+
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairaudit import __version__
+from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
+from fairaudit.errors import FairauditError, UsageError
+from fairaudit.registry import lookup
+
+app = typer.Typer(
+    name="fairaudit",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Does this face model treat people equally, and how sure are we?\n\n"
+    "Train or wrap a face classifier, audit it over race, gender, age and their intersections, mitigate, compare, "
+    "and write HTML reports that open offline.\n\n"
+    "Exit codes: 0 done · 2 wrong use or bad spec · 4 unusable data or checkpoint · 5 disk full, read-only or internal "
+    "error · 130 interrupted (run the same command again to go on).",
+)
+app.add_typer(data_app, name="data")
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ByOption = Annotated[
+    list[str] | None, typer.Option("--by", help="Subgroup axis, such as race or race:gender; repeat for several.")
+]
+TaskOption = Annotated[
+    list[str] | None, typer.Option("--task", help="Head to audit; repeat for several. Default: all.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(f"fairaudit {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: OutOption = Path("runs/demo"), seed: Annotated[int, typer.Option(help="Seed of the made-up faces.", min=0)] = 0
+) -> None:
+    """Made-up faces with planted bias: drawn, trained on, audited, mitigated and compared. CPU, no downloads.
+
+    The planted biases are known, so the report says of each whether the audit found it, and in whom.
+    """
+    from fairaudit.console import Bars, say
+    from fairaudit.files import claim
+    from fairaudit.inputs import find_spec
+    from fairaudit.pipeline import Run, run_demo
+    from fairaudit.stages import RECORD
+
+    claim(out, "run", RECORD)
+    spec = find_spec(Path("demo"))[0].model_copy(update={"seed": seed})
+    with Bars() as bars:
+        index, planted = run_demo(Run(spec=spec, root=out / "faces", out=out, progress=bars, say=say))
+    for line in planted:
+        typer.echo(f"{'found' if line['found'] else 'NOT found'}: {line['sentence']}")
+    typer.echo(f"Open {index}")
+
+
+@app.command(name="run")
+def run_command(
+    spec: Annotated[Path, typer.Argument(help="TOML spec: a path, or the name of one that comes with fairaudit.")],
+    data: DataOption,
+    out: OutOption,
+    device: Annotated[str | None, typer.Option(help="Overrides the spec's training.device.")] = None,
+) -> None:
+    """Train, predict, audit, attribute, mitigate, compare and report, as a spec says.
+
+    Stages whose inputs are unchanged are skipped; after an interruption the same command goes on.
+    """
+    from fairaudit.console import Bars, say
+    from fairaudit.files import claim
+    from fairaudit.inputs import find_spec, require_folder
+    from fairaudit.pipeline import Run, run
+    from fairaudit.stages import RECORD
+
+    loaded, folder = find_spec(spec)
+    if device:
+        loaded = loaded.model_copy(update={"training": loaded.training.model_copy(update={"device": device})})
+    require_folder(data)
+    claim(out, "run", RECORD)
+    with Bars() as bars:
+        index = run(Run(spec=loaded, root=data, out=out, weights_folders=(folder,), progress=bars, say=say))
+    typer.echo(f"Open {index}")
+
+
+@app.command()
+def train(
+    spec: Annotated[Path, typer.Argument(help="TOML spec.")],
+    data: DataOption,
+    out: OutOption,
+    mitigation: Annotated[
+        str | None, typer.Option(help="Train this mitigation of the spec instead of the baseline.")
+    ] = None,
+) -> None:
+    """Train one checkpoint as a spec says (the baseline, or one of its mitigations)."""
+    from fairaudit.console import Bars, say
+    from fairaudit.files import claim
+    from fairaudit.inputs import find_spec, load_and_split, require_folder
+    from fairaudit.pipeline import check_spec, describe_faces, mitigation_names, train_checkpoint
+
+    loaded, folder = find_spec(spec)
+    require_folder(data)
+    claim(out, "checkpoint", "model.json")
+    chosen = lookup(mitigation_names(loaded.mitigations), mitigation, "mitigation of this spec") if mitigation else None
+    check_spec(loaded, (folder,))
+    with Bars() as bars:
+        faces = load_and_split(data, loaded, bars)
+        describe_faces(faces, say)
+        train_checkpoint(loaded, faces, out, chosen, weights_folders=(folder,), progress=bars, say=say)
+    typer.echo(f"Checkpoint: {out}")
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
+    dataset: DatasetOption = None,
+    spec: SpecOption = None,
+    split: Annotated[
+        str, typer.Option(help="train, val, test, all, or auto: test on the faces it was trained with, else all.")
+    ] = "auto",
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16 (faster, may flip a few labels).")] = "fp32",
+) -> None:
+    """Let a checkpoint predict every face of a folder, into a table that anybody can read."""
+    from fairaudit.console import Bars, say
+    from fairaudit.inputs import faces_for
+    from fairaudit.models.checkpoint import load_checkpoint
+    from fairaudit.models.inference import predict as predict_faces
+
+    model = load_checkpoint(checkpoint)
+    with Bars() as bars:
+        faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
+        say(f"{which}: {len(faces):,}")
+        path = predict_faces(model, faces, out, device=device, precision=precision, progress=bars)
+    typer.echo(f"Predictions: {path}")
+
+
+@app.command()
+def audit(
+    out: OutOption,
+    predictions: Annotated[Path | None, typer.Option(help="CSV or Parquet table of anybody's predictions.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; needs --data.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the faces.")] = None,
+    spec: SpecOption = None,
+    dataset: DatasetOption = None,
+    split: Annotated[str, typer.Option(help="train, val, test, all or auto (with --checkpoint).")] = "auto",
+    by: ByOption = None,
+    task: TaskOption = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="ours=theirs, such as gender_true=sex; repeat for several.")
+    ] = None,
+    value: Annotated[
+        list[str] | None, typer.Option(help="column.theirs=ours, such as gender.Man=Male; repeat.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the report calls this audit.")] = None,
+    min_group_size: Annotated[int | None, typer.Option(help="Smallest denominator that enters gaps.", min=1)] = None,
+    device: DeviceOption = "auto",
+    show_faces: Annotated[
+        bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces (needs --data).")
+    ] = False,
+) -> None:
+    """Audit a table of predictions (no model, no torch, no spec needed), or a checkpoint on a folder of faces.
+
+    Writes audit.json, metrics.csv, gaps.csv and the HTML report with one page a subgroup.
+    """
+    from fairaudit.audit import run_audit
+    from fairaudit.console import Bars
+    from fairaudit.files import claim
+    from fairaudit.inputs import audit_settings, find_spec, predict_for_audit, read_table, table_meta
+    from fairaudit.report.render import render_audit
+
+    if (predictions is None) == (checkpoint is None):
+        raise UsageError("give either --predictions FILE or --checkpoint FOLDER with --data FOLDER")
+    if checkpoint is not None and data is None:
+        raise UsageError("--checkpoint needs --data, the folder of the faces to audit it on")
+    if show_faces and data is None:
+        raise UsageError("--show-faces needs --data, the folder in which the faces lie")
+    claim(out, "audit", "audit.json")
+    loaded = find_spec(spec)[0] if spec else None
+    settings = audit_settings(loaded, min_group_size)
+    with Bars() as bars:
+        if checkpoint is not None and data is not None:
+            table, meta = predict_for_audit(checkpoint, data, dataset, spec, split, device, bars)
+        elif predictions is not None:
+            table, meta = read_table(predictions, loaded, rename or (), value or (), task), table_meta()
+        result = run_audit(
+            table,
+            tasks=task or (loaded.tasks if loaded and loaded.tasks else None),
+            by=by or settings.subgroups,
+            audit=settings,
+            seed=loaded.seed if loaded else 0,
+            name=name or (loaded.name if loaded else (predictions or checkpoint or out).stem),
+            meta=meta,
+            progress=bars,
+        )
+        result.save(out, table)
+        render_audit(out, out, faces_root=data if show_faces else None)
+    typer.echo(f"Open {out / 'index.html'}")
+
+
+@app.command()
+def attribute(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    data: DataOption,
+    out: OutOption,
+    dataset: DatasetOption = None,
+    spec: SpecOption = None,
+    split: Annotated[str, typer.Option(help="train, val, test, all or auto.")] = "auto",
+    by: ByOption = None,
+    faces_per_head: Annotated[int, typer.Option(help="Faces a head, drawn evenly over the first axis.", min=2)] = 48,
+    steps: Annotated[int, typer.Option(help="Steps of integrated gradients.", min=8)] = 50,
+    device: DeviceOption = "auto",
+) -> None:
+    """Where does the model look, per subgroup? Captum's integrated gradients, averaged per subgroup."""
+    from fairaudit.attribution.attribute import attribute as attribute_faces
+    from fairaudit.console import Bars, say
+    from fairaudit.files import claim
+    from fairaudit.inputs import faces_for
+    from fairaudit.models.checkpoint import load_checkpoint
+    from fairaudit.spec import AttributionSpec
+
+    claim(out, "attribution", "attribution.json")
+    model = load_checkpoint(checkpoint)
+    with Bars() as bars:
+        faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
+        say(f"{which}: {len(faces):,}")
+        axes = tuple(by) if by else tuple(faces.attributes)
+        settings = AttributionSpec(faces_per_head=faces_per_head, steps=steps)
+        found = attribute_faces(model, faces, by=axes, attribution=settings, device=device, progress=bars)
+    found.save(out)
+    for warning in found.meta.get("warnings", ()):
+        say(f"  {warning}")
+    typer.echo(f"Attribution: {out} (fairaudit report AUDIT --attribution {out} --out DIR shows it)")
+
+
+@app.command()
+def compare(
+    audits: Annotated[list[Path], typer.Argument(help="Audit folders: the baseline first, then one or more models.")],
+    out: OutOption,
+    by: ByOption = None,
+    task: TaskOption = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="The baseline's predictions on validation faces: they name the subgroup to be helped."),
+    ] = None,
+    min_group_size: Annotated[int | None, typer.Option(help="Smallest denominator that enters gaps.", min=1)] = None,
+) -> None:
+    """Compare models on the same faces, paired by image: who was helped, who was harmed, did the gap close?"""
+    from fairaudit.comparison import compare as compare_models
+    from fairaudit.console import Bars
+    from fairaudit.data.predictions import read_predictions
+    from fairaudit.files import claim
+    from fairaudit.inputs import audit_settings, model_names, relative_link
+    from fairaudit.report.render import write_comparison_report
+    from fairaudit.results import AuditResult
+
+    if len(audits) < 2:
+        raise UsageError(f"compare needs a baseline and at least one other audit folder; {len(audits)} was given")
+    claim(out, "comparison", "comparison.json")
+    results = dict(zip(model_names(audits), [AuditResult.load(folder) for folder in audits], strict=True))
+    tables = [read_predictions(folder / "predictions.parquet") for folder in audits]
+    names = list(results)
+    first = results[names[0]]
+    with Bars() as bars:
+        comparison = compare_models(
+            tables[0],
+            dict(zip(names[1:], tables[1:], strict=True)),
+            by=by or list(first.meta["subgroups"]),
+            tasks=task,
+            audit=audit_settings(None, min_group_size or int(first.meta["min_group_size"])),
+            seed=int(first.meta["seed"]),
+            validation=read_predictions(validation) if validation else None,
+            baseline_name=names[0],
+            progress=bars,
+        )
+    comparison.save(out)
+    links = {f"Audit of {name}": relative_link(folder, out) for name, folder in zip(names, audits, strict=True)}
+    write_comparison_report(comparison, out, results=results, links=links)
+    for sentences in comparison.meta["summary"].values():
+        for sentence in sentences:
+            typer.echo(sentence)
+    typer.echo(f"Open {out / 'index.html'}")
+
+
+@app.command()
+def report(
+    audit_folder: Annotated[Path, typer.Argument(metavar="AUDIT", help="Audit folder.")],
+    out: OutOption,
+    attribution: Annotated[Path | None, typer.Option(help="Folder that `fairaudit attribute` wrote.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the faces, for --show-faces.")] = None,
+    show_faces: Annotated[
+        bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces.")
+    ] = False,
+) -> None:
+    """Write the HTML report of an audit: index.html and one page a subgroup, readable offline."""
+    from fairaudit.files import claim
+    from fairaudit.report.render import render_audit
+
+    if show_faces and data is None:
+        raise UsageError("--show-faces needs --data, the folder in which the faces lie")
+    if out.resolve() != audit_folder.resolve():
+        claim(out, "report", "index.html")
+    index = render_audit(audit_folder, out, attribution=attribution, faces_root=data if show_faces else None)
+    typer.echo(f"Open {index}")
+
+
+@app.command(name="list")
+def list_command(
+    kind: Annotated[
+        str | None, typer.Argument(help="audits, datasets, backbones, metrics, mitigations, schemes, sections.")
+    ] = None,
+) -> None:
+    """List what a spec may name."""
+    from fairaudit.console import listings
+
+    tables = listings()
+    for name in [kind] if kind else list(tables):
+        typer.echo(f"{name}: {', '.join(lookup(tables, name, 'kind of thing to list')())}")
+
+
+# typer's own class for wrong use (BadParameter → UsageError → ClickException), whichever click it is built on
+_WRONG_USE = typer.BadParameter.__mro__[2]
+
+
+def main() -> None:
+    """Run the command line; every error ends in a plain sentence and the exit code of its kind."""
+    sys.exit(_guarded())
+
+
+def _guarded() -> int:
+    try:
+        code = app(standalone_mode=False)
+        return int(code or 0)
+    except (typer.Abort, KeyboardInterrupt):
+        return _stop("interrupted: run the same command again to go on where it stopped", 130)
+    except _WRONG_USE as error:
+        error.show()
+        return 2
+    except FairauditError as error:
+        return _stop(str(error), error.exit_code)
+    except OSError as error:
+        free = shutil.disk_usage(Path.cwd()).free if error.errno else 0
+        return _stop(f"{error.strerror or error}: {error.filename or ''} ({free >> 20:,} MiB free here)", 5)
+    except Exception as error:
+        if os.environ.get("FAIRAUDIT_DEBUG"):
+            traceback.print_exc()
+        return _stop(f"internal error ({type(error).__name__}: {error}); set FAIRAUDIT_DEBUG=1 to see where", 5)
+
+
+def _stop(message: str, code: int) -> int:
+    typer.echo(f"fairaudit: {message}", err=True)
+    return code

@@ -1,0 +1,104 @@
+"""What a person sees in the terminal while work goes on: progress bars, or plain lines where there is no terminal."""
+
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from fairaudit.data.taxonomy import SCHEMES
+from fairaudit.resources import resource_dir
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+_QUIET_SECONDS = 2.0  # stages shorter than this need no line of their own
+
+
+class Bars:
+    """A `Progress` (fairaudit.progress) that draws one bar a stage; used as a context manager.
+
+    Without a terminal (a log file, CI) it writes a line every thirty seconds and one when a long stage ends.
+    """
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bars = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+
+    def __enter__(self) -> "Bars":
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` steps of `stage` are done."""
+        now = time.monotonic()
+        self._started.setdefault(stage, now)
+        if self._bars:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=total, note=note)
+            self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
+        elif self._due(stage, now, done >= total):
+            self._said[stage] = now
+            print(f"  {stage}: {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+        if done >= total:
+            self._end(stage)
+
+    def _due(self, stage: str, now: float, ended: bool) -> bool:
+        if ended:
+            return now - self._started[stage] > _QUIET_SECONDS
+        return now - self._said.get(stage, self._started[stage]) > 30
+
+    def _end(self, stage: str) -> None:
+        if self._bars and stage in self._tasks:
+            self._bars.remove_task(self._tasks.pop(stage))
+        self._started.pop(stage, None)
+        self._said.pop(stage, None)
+
+
+def say(text: str) -> None:
+    """Print one line of what was done or found, to standard error."""
+    console.print(text, markup=False)
+
+
+def listings() -> dict[str, Callable[[], list[str]]]:
+    """Return, for each kind of thing that a spec may name, the function that lists its names."""
+    return {
+        "audits": lambda: sorted(path.stem for path in resource_dir("audits").glob("*.toml")),
+        "datasets": lambda: _names("fairaudit.data.readers", "READERS"),
+        "backbones": lambda: [*_names("fairaudit.models.backbones", "BACKBONES"), "any torchvision classifier by name"],
+        "metrics": lambda: _names("fairaudit.metrics", "METRICS"),
+        "mitigations": lambda: _names("fairaudit.mitigation", "MITIGATIONS"),
+        "attributions": lambda: _names("fairaudit.attribution", "ATTRIBUTIONS"),
+        "schemes": lambda: [f"{s.name} ({', '.join(s.classes)})" for s in SCHEMES.values()],
+        "sections": lambda: _names("fairaudit.report.sections", "SECTIONS"),
+    }
+
+
+def _names(module: str, table: str) -> list[str]:
+    return list(getattr(importlib.import_module(module), table))

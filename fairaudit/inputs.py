@@ -1,0 +1,162 @@
+"""What a user typed becomes specs, faces and tables: the part of every command that comes before the work."""
+
+import datetime
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairaudit.errors import UsageError
+from fairaudit.files import value_hash
+from fairaudit.progress import Progress
+from fairaudit.registry import lookup
+from fairaudit.resources import resource_dir
+from fairaudit.spec import AuditSpec, Spec, load_spec, parse_spec
+
+if TYPE_CHECKING:
+    from fairaudit.data.tables import FaceTable, Predictions
+
+SPLITS = ("auto", "all", "train", "val", "test")
+
+
+def find_spec(path: Path) -> tuple[Spec, Path]:
+    """Return a spec and its folder: the file as given, else one that comes with fairaudit, by its name."""
+    own = resource_dir("audits") / path.with_suffix(".toml").name
+    chosen = own if not path.exists() and len(path.parts) == 1 and own.exists() else path
+    return load_spec(chosen), chosen.parent
+
+
+def require_folder(data: Path) -> None:
+    """Raise UsageError unless `data` is a folder."""
+    if not data.is_dir():
+        raise UsageError(f"--data {data} is not a folder; give the folder in which the faces lie")
+
+
+def data_spec(dataset: str | None, spec: Path | None, checkpoint: Mapping[str, Any] | None = None) -> Spec:
+    """Return the spec that says how a folder is read: `spec`, else `dataset`, else the checkpoint's own."""
+    if spec and dataset:
+        raise UsageError("give --spec or --dataset, not both: the spec names the data set")
+    if spec:
+        return find_spec(spec)[0]
+    if dataset:
+        return parse_spec({"name": dataset, "data": {"dataset": dataset}})
+    if checkpoint and checkpoint.get("spec"):
+        return parse_spec(checkpoint["spec"], "the checkpoint's spec")
+    raise UsageError("how are the faces labelled? Give --dataset (utkface, fairface, manifest, folders) or --spec")
+
+
+def load(data: Path, spec: Spec, progress: Progress) -> "FaceTable":
+    """Read the faces below `data` as the spec says."""
+    from fairaudit.data.readers import load_faces
+
+    require_folder(data)
+    return load_faces(spec.data, data, seed=spec.seed, tasks=spec.tasks, progress=progress)
+
+
+def load_and_split(data: Path, spec: Spec, progress: Progress) -> "FaceTable":
+    """Read the faces below `data` and split them as the spec says."""
+    from fairaudit.data.splits import split_faces
+
+    faces = load(data, spec, progress)
+    return split_faces(faces, spec.split, seed=spec.seed, duplicates=spec.data.duplicates, balance=spec.data.balance)
+
+
+def faces_for(
+    checkpoint: Mapping[str, Any], data: Path, dataset: str | None, spec: Path | None, split: str, progress: Progress
+) -> tuple["FaceTable", str]:
+    """Return the faces that a checkpoint is asked about, and a sentence that says which they are.
+
+    `auto` means the test split where these are the faces it was trained with (same split hash), else all faces.
+    """
+    lookup({name: name for name in SPLITS}, split, "split")
+    loaded = data_spec(dataset, spec, checkpoint)
+    if split == "all":
+        return load(data, loaded, progress), "all faces"
+    faces = load_and_split(data, loaded, progress)
+    if split != "auto":
+        return faces.part(split), f"the {split} split"
+    if faces.meta["split_hash"] == checkpoint.get("split_hash"):
+        return faces.part("test"), "the test split of the faces that this checkpoint was trained with"
+    return faces, "all faces: they are not the set that this checkpoint was trained with"
+
+
+def predict_for_audit(
+    checkpoint: Path, data: Path, dataset: str | None, spec: Path | None, split: str, device: str, progress: Progress
+) -> tuple["Predictions", dict[str, Any]]:
+    """Let a checkpoint predict the faces; return the table and what the audit's first page says of model and data."""
+    from fairaudit.data.predictions import read_predictions
+    from fairaudit.models.checkpoint import load_checkpoint
+    from fairaudit.models.inference import predict
+    from fairaudit.pipeline import audit_meta
+
+    model = load_checkpoint(checkpoint)
+    faces, which = faces_for(model.meta, data, dataset, spec, split, progress)
+    with tempfile.TemporaryDirectory() as folder:
+        path = predict(model, faces, Path(folder) / "predictions.parquet", device=device, progress=progress)
+        table = read_predictions(path)
+    return table, {**audit_meta(faces, model.meta), "faces": which}
+
+
+def table_meta() -> dict[str, Any]:
+    """Return what is known of an audit that starts from a table alone: when it was made."""
+    return {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+
+
+def read_table(
+    path: Path, spec: Spec | None, rename: Sequence[str], value: Sequence[str], tasks: Sequence[str] | None
+) -> "Predictions":
+    """Read a predictions table with the columns and values mapped by the spec and by --rename and --value."""
+    from fairaudit.data.predictions import read_predictions
+
+    names = dict(spec.data.columns.rename) if spec else {}
+    names.update(_pairs(rename, "--rename", "ours=theirs"))
+    values = {column: dict(table) for column, table in spec.data.values.items()} if spec else {}
+    for key, ours in _pairs(value, "--value", "column.theirs=ours").items():
+        column, dot, theirs = key.partition(".")
+        if not dot or not theirs:
+            raise UsageError(f"--value {key}={ours}: write column.theirs=ours, such as gender.Man=Male")
+        values.setdefault(column, {})[theirs] = ours
+    return read_predictions(path, rename=names or None, values=values or None, tasks=tasks)
+
+
+def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
+    pairs = {}
+    for item in items:
+        left, equals, right = item.partition("=")
+        if not (left and equals and right):
+            raise UsageError(f"{option} {item!r}: write {form}")
+        pairs[left] = right
+    return pairs
+
+
+def audit_settings(spec: Spec | None, min_group_size: int | None) -> AuditSpec:
+    """Return the spec's audit settings (or the defaults), with the group size from the command line."""
+    settings = spec.audit if spec else AuditSpec()
+    return settings.model_copy(update={"min_group_size": min_group_size}) if min_group_size else settings
+
+
+def model_names(folders: Sequence[Path]) -> list[str]:
+    """Return a short name for each audit folder, told apart by as much of the path as is needed."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise UsageError("the same audit folder was given twice")
+    return names
+
+
+def relative_link(folder: Path, out: Path) -> str:
+    """Return the link from a page in `out` to the report in `folder`."""
+    return Path(os.path.relpath(folder.resolve() / "index.html", out.resolve())).as_posix()
+
+
+def listing_hash(root: Path) -> str:
+    """Return a hash of the names, sizes and times of all files below `root`: cheap, and changes when a file does."""
+    entries = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            state = path.lstat()
+            entries.append((str(path.relative_to(root)), state.st_size, state.st_mtime_ns))
+    return value_hash(sorted(entries))

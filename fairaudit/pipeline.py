@@ -1,0 +1,382 @@
+"""The whole road of one spec: data → training → predictions → audits → attribution → comparison → reports.
+
+Everything lies under one folder: `data/`, `checkpoints/`, `predictions/`, `audits/`, `attribution/`, `comparison/` and
+an `index.html` that leads to all of them. A stage whose inputs are unchanged is skipped, so a run goes on where it was
+stopped.
+"""
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fairaudit import __version__, subgroups
+from fairaudit.attribution.attribute import attribute
+from fairaudit.audit import run_audit
+from fairaudit.comparison import compare
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.readers import READERS
+from fairaudit.data.summary import composition, findings_summary
+from fairaudit.data.synthetic import planted_report, synthesize
+from fairaudit.data.tables import FaceTable
+from fairaudit.errors import UsageError
+from fairaudit.files import file_hash, write_json, write_text
+from fairaudit.inputs import listing_hash, load_and_split
+from fairaudit.mitigation import MITIGATIONS, mitigation_weights
+from fairaudit.models.backbones import check_backbone
+from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
+from fairaudit.models.inference import predict
+from fairaudit.models.training import train
+from fairaudit.progress import Progress, silent
+from fairaudit.registry import lookup
+from fairaudit.report.render import write_comparison_report, write_report, write_run_index
+from fairaudit.results import Attribution, AuditResult, Comparison
+from fairaudit.spec import MitigationSpec, Spec
+from fairaudit.stages import stage
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: what is asked (`spec`), of which faces (`root`), where it goes (`out`), and whom to tell."""
+
+    spec: Spec
+    root: Path
+    out: Path
+    weights_folders: Sequence[Path] = ()
+    progress: Progress = silent
+    say: Callable[[str], None] = lambda text: None
+
+    def stage(self, name: str, inputs: Mapping[str, Any], outputs: list[str], work: Callable[[], None]) -> None:
+        """Do one stage unless it is done already (see `stages.stage`)."""
+        stage(self.out, name, inputs, outputs, work, self.say)
+
+
+def run(job: Run) -> Path:
+    """Do every stage of `job.spec` and return the path of the run's index.html.
+
+    Raises UsageError before any model runs where the spec names a head, axis, backbone, weights file or mitigation
+    that cannot be had; DataError where faces or a checkpoint are unusable.
+    """
+    check_spec(job.spec, job.weights_folders)
+    faces = prepare_faces(job)
+    axes = choose_axes(job.spec, faces)
+    models = {BASELINE: None, **mitigation_names(job.spec.mitigations)}
+    for name, mitigation in models.items():
+        _train(job, faces, name, mitigation)
+        _predict(job, faces, name, "test")
+    _predict(job, faces, BASELINE, "val")
+    for name in models:
+        _audit(job, faces, name, axes)
+        _attribute(job, faces, name, axes)
+        _report(job, name)
+    if len(models) > 1:
+        _compare(job, list(models), axes)
+    return _index(job, faces, list(models))
+
+
+def run_demo(job: Run) -> tuple[Path, list[dict[str, Any]]]:
+    """Draw the made-up faces of `job.spec` into `job.root`, run, and return index.html and the verdict on each bias."""
+    made_up = job.spec.data.synthetic
+    if made_up is None:
+        raise UsageError(f"spec {job.spec.name!r} has no [data.synthetic] table")
+
+    def work() -> None:
+        synthesize(made_up, job.root, seed=job.spec.seed, progress=job.progress)
+
+    inputs = {"synthetic": made_up.model_dump(mode="json"), "seed": job.spec.seed}
+    job.stage("faces", inputs, [f"{job.root.name}/manifest.csv", f"{job.root.name}/planted.json"], work)
+    index = run(job)
+    return index, list(AuditResult.load(job.out / "audits" / BASELINE).meta["planted"])
+
+
+def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
+    """Raise UsageError for a data set, backbone, weights file or mitigation that cannot be had, before reading faces."""
+    for source in spec.data.sources or (spec.data,):
+        lookup(READERS, source.dataset, "dataset")
+    for entry in spec.mitigations:
+        lookup(MITIGATIONS, entry.method, "mitigation")
+    check_backbone(spec.model, weights_folders)
+
+
+def mitigation_names(mitigations: Sequence[MitigationSpec]) -> dict[str, MitigationSpec]:
+    """Return the mitigated models by name: the method, with its axis where a method is used on several."""
+    methods = [entry.method for entry in mitigations]
+    names: dict[str, MitigationSpec] = {}
+    for entry in mitigations:
+        name = entry.method if methods.count(entry.method) == 1 else f"{entry.method}-{entry.by.replace(':', '-')}"
+        if name in names:
+            raise UsageError(f"mitigation {entry.method!r} by {entry.by!r} is named twice in the spec")
+        names[name] = entry
+    return names
+
+
+def choose_axes(spec: Spec, faces: FaceTable) -> tuple[str, ...] | None:
+    """Check that the data have every attribute and head that the spec names; return the axes to audit by.
+
+    None means that the spec names none, and the audit takes its own (each attribute, then pairs, then all three).
+    """
+    columns = faces.attributes
+    for task in spec.tasks:
+        lookup(faces.tasks, task, "head (the data have no such label)")
+    subgroups.require(columns, spec.audit.subgroups or ())
+    subgroups.require(columns, [entry.by for entry in spec.mitigations])
+    subgroups.require(columns, [spec.training.select_by] if spec.training.select_by else ())
+    return spec.audit.subgroups
+
+
+def prepare_faces(job: Run) -> FaceTable:
+    """Read, check and split the faces, or take them from an earlier call with the same files on disk."""
+    spec, path = job.spec, job.out / "data" / "faces.parquet"
+    inputs = {
+        "data": spec.data.model_dump(mode="json"),
+        "split": spec.split.model_dump(mode="json"),
+        "tasks": spec.tasks,
+        "seed": spec.seed,
+        "files": listing_hash(job.root),
+    }
+
+    def work() -> None:
+        faces = load_and_split(job.root, spec, job.progress)
+        faces.save(path)
+        write_text(job.out / "data" / "findings.csv", faces.findings.to_csv(index=False))
+        write_text(job.out / "data" / "composition.csv", composition(faces).to_csv(index=False))
+
+    outputs = ["data/faces.parquet", "data/findings.csv", "data/composition.csv"]
+    job.stage("data", inputs, outputs, work)
+    faces = FaceTable.load(path, job.root)
+    describe_faces(faces, job.say)
+    return faces
+
+
+def describe_faces(faces: FaceTable, say: Callable[[str], None]) -> None:
+    """Say how many faces there are in each split, the split's hash, and what was met in the data."""
+    sizes = faces.frame["split"].value_counts() if "split" in faces.frame else pd.Series(dtype=int)
+    parts = ", ".join(f"{split} {sizes[split]:,}" for split in ("train", "val", "test") if split in sizes)
+    say(f"{len(faces):,} faces ({parts}); split {str(faces.meta.get('split_hash', ''))[:12]}")
+    for row in findings_summary(faces.findings).itertuples():
+        say(f"  {row.kind}: {row.count:,} {row.action} (for example {row.examples})")
+
+
+def train_checkpoint(
+    spec: Spec,
+    faces: FaceTable,
+    out: Path,
+    mitigation: MitigationSpec | None,
+    *,
+    weights_folders: Sequence[Path] = (),
+    cache: Path | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> Checkpoint:
+    """Train one checkpoint on faces that are split: the baseline, or with the weights of a mitigation."""
+    weights, described = None, None
+    if mitigation:
+        rows = faces.part("train").frame
+        rows = rows[rows["trainable"]].reset_index(drop=True)
+        weights, sentences = mitigation_weights(rows, mitigation, list(faces.tasks))
+        described = {**mitigation.model_dump(mode="json"), "sentences": sentences}
+        for sentence in sentences:
+            say(f"  {mitigation.method}: {sentence}")
+    return train(
+        faces,
+        spec,
+        out,
+        sample_weights=weights,
+        weights_folders=weights_folders,
+        cache=cache,
+        mitigation=described,
+        progress=progress,
+    )
+
+
+def _train(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec | None) -> None:
+    spec, folder = job.spec, job.out / "checkpoints" / name
+    inputs = {
+        "data": faces.meta["data_hash"],
+        "split": faces.meta["split_hash"],
+        "model": spec.model.model_dump(mode="json"),
+        "training": spec.training.model_dump(mode="json"),
+        "mitigation": mitigation.model_dump(mode="json") if mitigation else None,
+        "tasks": spec.tasks,
+        "seed": spec.seed,
+    }
+
+    def work() -> None:
+        train_checkpoint(
+            spec,
+            faces,
+            folder,
+            mitigation,
+            weights_folders=job.weights_folders,
+            cache=job.out / "cache",
+            progress=job.progress,
+            say=job.say,
+        )
+
+    job.stage(
+        f"train {name}", inputs, [f"checkpoints/{name}/model.json", f"checkpoints/{name}/model.safetensors"], work
+    )
+
+
+def _predict(job: Run, faces: FaceTable, name: str, split: str) -> None:
+    folder = job.out / "checkpoints" / name
+    target = f"predictions/{name}.parquet" if split == "test" else f"predictions/{name}-{split}.parquet"
+    training = job.spec.training
+    inputs = {
+        "model": file_hash(folder / "model.safetensors"),
+        "description": file_hash(folder / "model.json"),
+        "faces": file_hash(job.out / "data" / "faces.parquet"),
+        "device": training.device,
+    }
+
+    def work() -> None:
+        checkpoint = load_checkpoint(folder)
+        predict(checkpoint, faces.part(split), job.out / target, device=training.device, progress=job.progress)
+
+    job.stage(f"predict {name} ({split})", inputs, [target], work)
+
+
+def audit_meta(faces: FaceTable | None, checkpoint_meta: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the audit's first page says of the data and the model."""
+    meta: dict[str, Any] = {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    if faces is not None:
+        meta["data"] = {
+            "split_hash": faces.meta.get("split_hash"),
+            "data_hash": faces.meta.get("data_hash"),
+            "findings": findings_summary(faces.findings).to_dict("records"),
+            "splits": faces.frame["split"].value_counts().to_dict() if "split" in faces.frame else {},
+        }
+    if checkpoint_meta is not None:
+        meta["model"] = {key: value for key, value in checkpoint_meta.items() if key not in {"spec", "mitigation"}}
+        meta["mitigation"] = checkpoint_meta.get("mitigation")
+    return meta
+
+
+def _audit(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) -> None:
+    spec, source = job.spec, job.out / "predictions" / f"{name}.parquet"
+    inputs = {
+        "predictions": file_hash(source),
+        "audit": spec.audit.model_dump(mode="json"),
+        "seed": spec.seed,
+        "name": spec.name,
+    }
+
+    def work() -> None:
+        predictions = read_predictions(source)
+        checkpoint = json.loads((job.out / "checkpoints" / name / "model.json").read_text(encoding="utf-8"))
+        result = run_audit(
+            predictions,
+            tasks=spec.tasks or None,
+            by=axes,
+            audit=spec.audit,
+            seed=spec.seed,
+            name=f"{spec.name}: {name}",
+            meta={**audit_meta(faces, checkpoint), "question": spec.question},
+            progress=job.progress,
+        )
+        planted = faces.meta.get("planted")
+        if planted:
+            result = result.with_meta(planted=planted_report(planted, result.metrics))
+        result.save(job.out / "audits" / name, predictions)
+
+    job.stage(f"audit {name}", inputs, [f"audits/{name}/audit.json"], work)
+
+
+def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) -> None:
+    spec, folder = job.spec, job.out / "attribution" / name
+    if spec.attribution.faces_per_head == 0:
+        return
+    by = tuple(axes or AuditResult.load(job.out / "audits" / name).meta["subgroups"])
+    inputs = {
+        "model": file_hash(job.out / "checkpoints" / name / "model.safetensors"),
+        "faces": file_hash(job.out / "data" / "faces.parquet"),
+        "attribution": spec.attribution.model_dump(mode="json"),
+        "by": by,
+        "seed": spec.seed,
+    }
+
+    def work() -> None:
+        found = attribute(
+            load_checkpoint(job.out / "checkpoints" / name),
+            faces.part("test"),
+            by=by,
+            attribution=spec.attribution,
+            seed=spec.seed,
+            device=spec.training.device,
+            progress=job.progress,
+        )
+        found.save(folder)
+
+    job.stage(f"attribute {name}", inputs, [f"attribution/{name}/attribution.json"], work)
+
+
+def _report(job: Run, name: str) -> None:
+    folder = job.out / "audits" / name
+    maps = job.out / "attribution" / name
+    inputs = {
+        "audit": file_hash(folder / "audit.json"),
+        "attribution": file_hash(maps / "attribution.json") if maps.exists() else None,
+    }
+
+    def work() -> None:
+        history = job.out / "checkpoints" / name / "history.csv"
+        write_report(
+            AuditResult.load(folder),
+            folder,
+            attribution=Attribution.load(maps) if maps.exists() else None,
+            history=pd.read_csv(history) if history.exists() else None,
+            links={"Run overview": "../../index.html"},
+        )
+
+    job.stage(f"report {name}", inputs, [f"audits/{name}/index.html"], work)
+
+
+def _compare(job: Run, names: list[str], axes: Sequence[str] | None) -> None:
+    spec, folder = job.spec, job.out / "comparison"
+    tables = {name: job.out / "predictions" / f"{name}.parquet" for name in names}
+    validation = job.out / "predictions" / f"{BASELINE}-val.parquet"
+    inputs = {
+        "predictions": {name: file_hash(path) for name, path in tables.items()},
+        "validation": file_hash(validation),
+        "audit": spec.audit.model_dump(mode="json"),
+        "seed": spec.seed,
+    }
+
+    def work() -> None:
+        models = {name: read_predictions(path) for name, path in tables.items()}
+        comparison = compare(
+            models.pop(BASELINE),
+            models,
+            by=axes,
+            tasks=spec.tasks or None,
+            audit=spec.audit,
+            seed=spec.seed,
+            validation=read_predictions(validation),
+            progress=job.progress,
+        )
+        comparison.save(folder)
+        results = {name: AuditResult.load(job.out / "audits" / name) for name in names}
+        links = {"Run overview": "../index.html", **{f"Audit of {n}": f"../audits/{n}/index.html" for n in names}}
+        write_comparison_report(comparison, folder, results=results, links=links)
+
+    job.stage("compare", inputs, ["comparison/comparison.json", "comparison/index.html"], work)
+
+
+def _index(job: Run, faces: FaceTable, names: list[str]) -> Path:
+    """Write the page that leads to everything of this run."""
+    write_json(job.out / "spec.json", {"fairaudit": __version__, "spec": job.spec.model_dump(mode="json")})
+    comparison = Comparison.load(job.out / "comparison") if len(names) > 1 else None
+    return write_run_index(
+        job.out,
+        job.spec.name,
+        results={name: AuditResult.load(job.out / "audits" / name) for name in names},
+        comparison=comparison,
+        question=job.spec.question,
+        findings=findings_summary(faces.findings),
+    )

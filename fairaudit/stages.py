@@ -1,0 +1,57 @@
+"""Stages of a run that are skipped when their inputs are unchanged and their outputs are still what was written."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fairaudit import __version__
+from fairaudit.errors import UsageError
+from fairaudit.files import file_hash, value_hash, write_json
+
+RECORD = "run.json"
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Return what earlier calls noted in `out/run.json`, or an empty record.
+
+    Raises UsageError where the file is damaged: it is never guessed at.
+    """
+    path = out / RECORD
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); delete it to do every stage again") from None
+    if not isinstance(record, dict):
+        raise UsageError(f"{path} is damaged (it holds no table); delete it to do every stage again")
+    return record
+
+
+def stage(
+    out: Path,
+    name: str,
+    inputs: Mapping[str, Any],
+    outputs: list[str],
+    work: Callable[[], None],
+    say: Callable[[str], None],
+) -> bool:
+    """Do `work` unless the same inputs already gave the outputs that lie in `out`; return whether it was done.
+
+    `inputs` is any JSON-able description (hashes of files, parts of the spec); `outputs` are files relative to `out`.
+    The record is written after the work, so a stage that was stopped is done again.
+    """
+    key = value_hash({"fairaudit": __version__, **inputs})
+    noted = read_record(out).get(name, {})
+    if noted.get("inputs") == key and _intact(out, outputs, noted.get("outputs", {})):
+        say(f"{name}: unchanged since the last run, skipped")
+        return False
+    work()
+    hashes = {output: file_hash(out / output) for output in outputs}
+    write_json(out / RECORD, {**read_record(out), name: {"inputs": key, "outputs": hashes}})
+    return True
+
+
+def _intact(out: Path, outputs: list[str], noted: Mapping[str, str]) -> bool:
+    return all((out / file).is_file() and noted.get(file) == file_hash(out / file) for file in outputs)
