@@ -1,0 +1,58 @@
+"""Files are whole or absent; folders of other kinds are never written into."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from fairaudit.errors import FairauditError, UsageError
+from fairaudit.files import atomic_file, atomic_folder, claim, plain_disk_errors, write_json
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """An error in the middle keeps what was there, and leaves no temporary file."""
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(ValueError, match="half"), atomic_file(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise ValueError("half")
+    assert path.read_text(encoding="utf-8") == '{\n "old": 1\n}\n'
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_interrupted_folder_is_absent(tmp_path: Path) -> None:
+    """Ctrl-C while a folder is written leaves none."""
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "audit") as temporary:
+        (temporary / "part").write_text("x", encoding="utf-8")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
+)
+def test_disk_errors_are_said_plainly(tmp_path: Path, number: int, word: str) -> None:
+    """A full disk is a sentence and exit code 5."""
+    with pytest.raises(FairauditError, match=word) as error, plain_disk_errors(tmp_path / "x"):
+        raise OSError(number, "no")
+    assert error.value.exit_code == 5
+
+
+def test_nan_is_never_written_as_json(tmp_path: Path) -> None:
+    """JSON has no NaN; a value that is undefined must have been taken out before."""
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_claim_refuses_somebody_elses_folder(tmp_path: Path) -> None:
+    """New, empty and our own are fine; anything else is refused."""
+    claim(tmp_path / "new", "audit", "audit.json")
+    claim(tmp_path, "audit", "audit.json")
+    (tmp_path / "thesis.doc").touch()
+    with pytest.raises(UsageError, match="not a fairaudit audit"):
+        claim(tmp_path, "audit", "audit.json")
+    (tmp_path / "audit.json").touch()
+    claim(tmp_path, "audit", "audit.json")
+    with pytest.raises(UsageError, match="is a file"):
+        claim(tmp_path / "thesis.doc", "audit", "audit.json")
