@@ -149,10 +149,10 @@ def _degrade(pixels: np.ndarray, quality: np.ndarray, rng: np.random.Generator) 
         soft = pixels[low]
         for axis in (1, 2):
             for _ in range(3):  # three box filters come close to a Gaussian
-                soft = soft + strength * (_box(soft, axis, max(1, round(size * 0.035))) - soft)
+                soft = soft + strength * (_box(soft, axis, max(1, round(size * 0.045))) - soft)
         middle = soft.mean(axis=(1, 2), keepdims=True)
-        pixels[low] = middle + (soft - middle) * (1 - 0.6 * strength)
-    spread = (3.0 + 13.0 * quality).astype(np.float32)
+        pixels[low] = middle + (soft - middle) * (1 - 0.7 * strength)
+    spread = (3.0 + 20.0 * quality).astype(np.float32)
     noise = rng.standard_normal(pixels.shape[:3], dtype=np.float32)
     return pixels + (noise * spread[:, None, None])[..., None]
 

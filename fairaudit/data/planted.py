@@ -28,7 +28,7 @@ _WHY = {
 def expectations(biases: Sequence[PlantedBias]) -> list[dict[str, Any]]:
     """Return what an audit should find of each planted bias, one dict a finding.
 
-    Keys: bias (its number, from 1), kind, where, task, by and subgroup (where the audit shows it), metric, class
+    Keys: bias (its number, from 1), kind, where, planted_in (the subgroup's name), task, by and subgroup (where the audit shows it), metric, class
     (empty: all), direction ("lower": than in the rest of the axis; for the metric "share": than an equal share),
     certain (False: a model may escape it), sentence.
     """
@@ -45,6 +45,7 @@ def _expected(number: int, bias: PlantedBias) -> list[dict[str, Any]]:
     why = _WHY[bias.kind].format(share=bias.strength, task=bias.task)
     of = f" of the class {label}" if label else ""
     common = {"bias": number, "kind": bias.kind, "where": dict(bias.where), "task": bias.task, "direction": "lower"}
+    common["planted_in"] = whole[1]
     by, subgroup = ":".join(others), CROSS.join(others.values())
     found: list[dict[str, Any]] = []
     if bias.kind == "under_representation":
@@ -114,7 +115,7 @@ def _judge(entry: Mapping[str, Any], metrics: pd.DataFrame, confidence: float) -
 
 
 def _title(entry: Mapping[str, Any]) -> str:
-    return f"{entry['kind'].replace('_', ' ').capitalize()}, planted in {CROSS.join(entry['where'].values())}"
+    return f"{entry['kind'].replace('_', ' ').capitalize()}, planted in {entry['planted_in']}"
 
 
 def _verdict(entry: Mapping[str, Any], seen: Mapping[str, float], found: bool, confidence: float) -> str:

@@ -30,7 +30,7 @@ from fairaudit.registry import lookup
 from fairaudit.spec import PlantedBias, SyntheticSpec
 
 # The first of each group's six neighbouring Monk tones, counted from 1; the order of names is not the order of tones.
-GROUP_TONES = {"Aspen": 4, "Birch": 1, "Cedar": 3, "Dune": 5, "Elm": 2}
+GROUP_TONES = {"Aspen": 5, "Birch": 1, "Cedar": 4, "Dune": 3, "Elm": 2}
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "gender": SCHEMES["gender2"].classes,
     "age": SCHEMES["age9"].classes,
@@ -40,12 +40,12 @@ LABEL_SOURCE = "made-up faces: labels are those the faces were drawn from, apart
 CONVENTIONS = (
     "Every feature is an arbitrary convention of the drawing, not a claim about people.",
     "group: a tone drawn uniformly from six neighbouring tones of the ten-tone Monk scale, ranges overlapping, and in "
-    "half of the faces the group's own shirt colour, else any of the five.",
+    "four of ten faces the group's own shirt colour, else any of the five.",
     "gender: outline of the hair (longer for the second class) and depth of the collar, shifted by 1.2 and 1.0 "
     "standard deviations either way, so that they overlap.",
     "age: size and height of the eyes, strength of lines, grey of the hair, each with its own noise.",
 )
-_HAIR_SHIFT, _COLLAR_SHIFT, _AGE_NOISE, _OWN_SHIRT = 1.2, 1.0, 0.06, 0.5
+_HAIR_SHIFT, _COLLAR_SHIFT, _AGE_NOISE, _OWN_SHIRT = 1.2, 1.0, 0.06, 0.4
 
 
 def synthesize(spec: SyntheticSpec, out: Path, *, seed: int = 0, progress: Progress = silent) -> Path:
