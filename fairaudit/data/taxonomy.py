@@ -3,7 +3,8 @@
 Sources: UTKFace's project page; Kärkkäinen & Joo, FairFace, WACV 2021. Labels are annotators' perceptions.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -23,6 +24,7 @@ class Scheme:
 
 AGE_BINS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 AGE_STARTS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
+MAX_AGE = 120
 RACE7 = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
 RACE5 = ("White", "Black", "Asian", "Indian", "Others")
 
@@ -48,7 +50,13 @@ MAPPINGS: dict[tuple[str, str], dict[str, str | None]] = {
 }
 
 
-def scheme_of(attribute: str, values: Mapping[str, int] | set[str] | list[str]) -> Scheme | None:
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_TIME = re.compile(r"[ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$")
+# The two bins that a spreadsheet reads as dates: both numbers can be a day, a month or a year.
+_DATE_LIKE = {(3, 9): "3-9", (10, 19): "10-19"}
+
+
+def scheme_of(attribute: str, values: Iterable[str]) -> Scheme | None:
     """Return the known scheme of `attribute` that has every one of `values`, else None; the smallest that fits."""
     fitting = [s for s in SCHEMES.values() if s.attribute == attribute and set(values) <= set(s.classes)]
     return min(fitting, key=lambda scheme: len(scheme.classes)) if fitting else None
@@ -69,3 +77,45 @@ def age_bins(years: pd.Series) -> pd.Series:
     """Return the nine-bin label of each age in years: 2 is 0-2, 3 is 3-9; a missing or negative age stays missing."""
     numeric = pd.to_numeric(years, errors="coerce")
     return pd.cut(numeric, [*AGE_STARTS, float("inf")], labels=list(AGE_BINS), right=False).astype(object)
+
+
+def age_label(text: str) -> tuple[str | None, bool]:
+    """Return the nine-bin label that `text` spells, and whether it had to be repaired.
+
+    "20-29" and "more than 70" are as published; "03-Sep", "9-March", "Oct-19", "10/19/2024" or "2019-10-01" are "3-9"
+    and "10-19" after a spreadsheet took them for dates. What spells no bin gives (None, False).
+    """
+    stripped = text.strip()
+    if stripped in AGE_BINS:
+        return stripped, False
+    if stripped.lower() in ("more than 70", "70 and over", ">70", ">=70"):
+        return "70+", False
+    tokens = [_number(token) for token in re.split(r"[-–/. ,]+", _TIME.sub("", stripped))]
+    numbers = [token for token in tokens if token is not None]
+    if len(numbers) != len(tokens):
+        return None, False
+    plain = "-".join(str(number) for number in numbers)
+    found = plain if plain in AGE_BINS else _undated(numbers)
+    return found, found is not None
+
+
+def _number(token: str) -> int | None:
+    """Return a token's number, a month's name counting as its number; None for anything else."""
+    if token.isdigit():
+        return int(token)
+    lower = token.lower()
+    known = len(lower) >= 3 and lower[:3] in _MONTHS and lower.isalpha()
+    return _MONTHS.index(lower[:3]) + 1 if known else None
+
+
+def _undated(numbers: list[int]) -> str | None:
+    """Return the bin that became the date with these parts, or None where that is not certain."""
+    if len(numbers) == 3:
+        year = next((number for number in numbers if number >= 1900), None)
+        rest = [number for number in numbers if number != year] if year is not None else numbers[:2]
+        if len(rest) != 2:
+            return None
+        # "Oct-19" kept as the first of October 2019: the bin's numbers are the month and the year.
+        with_year = _DATE_LIKE.get(tuple(sorted((max(rest), year % 100)))) if year and min(rest) == 1 else None  # type: ignore[arg-type]
+        return _DATE_LIKE.get(tuple(sorted(rest))) or with_year  # type: ignore[arg-type]
+    return _DATE_LIKE.get(tuple(sorted(numbers))) if len(numbers) == 2 else None  # type: ignore[arg-type]
