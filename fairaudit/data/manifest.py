@@ -16,7 +16,9 @@ from fairaudit.subgroups import UNKNOWN
 
 MAX_VALUES = 50
 MISSING = ("", "nan", "NaN", "NA", "N/A", "null", "NULL", UNKNOWN)
-OWN_COLUMNS = frozenset("image sha256 split trainable official_split age_years subject_id weight".split())
+OWN_COLUMNS = frozenset(
+    ["image", "sha256", "split", "trainable", "official_split", "age_years", "subject_id", "weight"]
+)
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FAIRFACE_TABLES = {"train": "fairface_label_train.csv", "val": "fairface_label_val.csv"}
 FAIRFACE_SOURCE = (

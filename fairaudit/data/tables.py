@@ -1,7 +1,7 @@
 """The two tables everything starts from: FaceTable (faces with labels) and Predictions (what a model said of them)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fairaudit import subgroups
 from fairaudit.errors import DataError
 from fairaudit.files import atomic_file, value_hash
 
@@ -47,6 +48,10 @@ class FaceTable:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def require(self, axes: Iterable[str]) -> None:
+        """Raise UsageError unless every attribute of every axis ("race:gender") is a task or attribute of the table."""
+        subgroups.require([*self.tasks, *self.attributes], axes)
 
     def part(self, split: str) -> "FaceTable":
         """Return the faces of one split, in the order of the table."""
