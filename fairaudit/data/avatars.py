@@ -71,11 +71,14 @@ class _Canvas:
         radii: tuple[np.ndarray | float, np.ndarray | float],
         *,
         box: bool = False,
-        opacity: np.ndarray | float = 1.0,
+        opacity: np.ndarray | None = None,
         clip: np.ndarray | None = None,
         fixed: bool = False,
     ) -> np.ndarray:
-        """Paint an ellipse (or a rounded box) that moves with the face, or is `fixed`; return its coverage."""
+        """Paint an ellipse (or a rounded box) that moves with the face, or is `fixed`.
+
+        `clip` is a (n, size, size) mask to stay within. Returns such a mask: where the shape covers anything.
+        """
         n = len(self.pixels)
         scale = 1.0 if fixed else self.looks.scale
         shift = np.zeros((n, 2)) if fixed else self.looks.shift
@@ -88,13 +91,14 @@ class _Canvas:
         reach = np.sqrt(np.sqrt(np.square(u) + np.square(v))) if box else np.sqrt(u + v)
         coverage = np.clip(0.5 - (reach - 1) * np.minimum(rx, ry) * (self.size / 2), 0, 1)
         if clip is not None:
-            coverage = coverage * clip[:, rows]
-        coverage = coverage * _column(opacity, n)
+            coverage *= clip[:, rows]
+        if opacity is not None:
+            coverage *= _column(opacity, n)
         target = self.pixels[:, rows]
         target += coverage[..., None] * (colour[:, None, None, :] - target)
-        whole = np.zeros(self.pixels.shape[:3], dtype=np.float32)
-        whole[:, rows] = coverage
-        return whole
+        covered = np.zeros(self.pixels.shape[:3], dtype=bool)
+        np.greater(coverage, 0, out=covered[:, rows])
+        return covered
 
 
 def draw(looks: Looks, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -108,10 +112,9 @@ def draw(looks: Looks, size: int, rng: np.random.Generator) -> np.ndarray:
     canvas.paint(hair, (0.0, (bottom - 0.80) / 2), (0.57, (bottom + 0.80) / 2), box=True)
     canvas.paint(looks.tone * 0.94, (0.0, 0.60), (0.17, 0.30), box=True)
     shirt = canvas.paint(looks.shirt, (0.0, 1.15), (0.85, 0.50), box=True)
-    chest = (shirt > 0).astype(np.float32)
-    canvas.paint(looks.tone * 0.94, (0.0, 0.64), (0.30, 0.06 + 0.30 * looks.collar), clip=chest)
+    canvas.paint(looks.tone * 0.94, (0.0, 0.64), (0.30, 0.06 + 0.30 * looks.collar), clip=shirt)
     head = canvas.paint(looks.tone, (0.0, -0.05), (0.47, 0.60))
-    canvas.paint(hair, (0.0, -0.72), (0.62, 0.36), clip=(head > 0).astype(np.float32))
+    canvas.paint(hair, (0.0, -0.72), (0.62, 0.36), clip=head)
     _paint_features(canvas, feature)
     for k, corner in enumerate(_CORNERS):
         if looks.marks[:, k].any():

@@ -28,9 +28,9 @@ _WHY = {
 def expectations(biases: Sequence[PlantedBias]) -> list[dict[str, Any]]:
     """Return what an audit should find of each planted bias, one dict a finding.
 
-    Keys: bias (its number, from 1), kind, where, planted_in (the subgroup's name), task, by and subgroup (where the audit shows it), metric, class
-    (empty: all), direction ("lower": than in the rest of the axis; for the metric "share": than an equal share),
-    certain (False: a model may escape it), sentence.
+    Keys: bias (its number, from 1), kind, where, planted_in (the subgroup's name), task, by and subgroup (where the
+    audit shows it), metric, class (empty: all), direction ("lower": than in the rest of the axis; for the metric
+    "share": than an equal share), certain (False: a model may escape it), sentence.
     """
     return [entry for number, bias in enumerate(biases, start=1) for entry in _expected(number, bias)]
 

@@ -2,7 +2,8 @@
 
 Each method is a function `(frame, task, by, *, cap) -> weights`, with one float a row of `frame`, mean 1 over the faces
 it weighs and none above `cap`. A face whose subgroup is `unknown` has weight 1: nothing is known that could be
-balanced. A face whose label of the task is masked has weight 1, too: that it has no part in that head's loss is the trainer's matter.
+balanced. A face whose label of the task is masked has weight 1, too: that it has no part in that head's loss is the
+trainer's matter.
 """
 
 import numpy as np
