@@ -110,13 +110,27 @@ class ModelSpec(_Part):
     """The network: backbone, shared layer and one head a task."""
 
     backbone: str = "mobilenet_v2"
-    weights: str | None = Field("imagenet", description="'imagenet', 'none', or the name of a weights file")
+    weights: str | None = Field(
+        None, description="'imagenet', 'none', or the name of a weights file; default: the backbone's usual ones"
+    )
     image_size: int | None = Field(None, ge=32, le=1024, description="pixels; default: the backbone's own")
-    shared: int = Field(256, ge=0, description="width of the shared layer, 0 for none")
+    shared: int = Field(256, ge=0, le=8192, description="width of the shared layer, 0 for none")
     dropout: float = Field(0.3, ge=0, lt=1)
     trainable_blocks: int | None = Field(
         None, ge=0, description="how many upper blocks fine-tuning trains; default: the backbone's own"
     )
+
+
+class AugmentationSpec(_Part):
+    """How far training images are changed, each by its own draw: the largest change of each kind, 0 for none."""
+
+    mirror: bool = Field(True, description="mirror every second image")
+    rotate: float = Field(10.0, ge=0, le=180, description="degrees either way")
+    scale: float = Field(0.12, ge=0, lt=1, description="share of the size, larger or smaller")
+    shift: float = Field(0.04, ge=0, lt=1, description="share of the width and height, any direction")
+    brightness: float = Field(0.25, ge=0, lt=1, description="share, brighter or darker")
+    contrast: float = Field(0.25, ge=0, lt=1, description="share, more or less")
+    grayscale: float = Field(0.0, ge=0, le=1, description="share of the images that lose their colour")
 
 
 class TrainingSpec(_Part):
@@ -128,7 +142,18 @@ class TrainingSpec(_Part):
     head_learning_rate: float = Field(2e-3, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    warm_up: float = Field(0.15, gt=0, lt=1, description="share of the steps in which the learning rate rises")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label given to all classes alike")
+    ordinal_smoothing: float = Field(
+        0.0, ge=0, le=5, description="for ordered classes: the width, in classes, over which a label is spread; 0: none"
+    )
+    task_weights: dict[str, float] = Field(default_factory=dict, description="share of a task in the loss; default 1")
+    batch_norm: Literal["train", "frozen", "fold"] = Field(
+        "train",
+        description="batch norms of the upper blocks in fine-tuning: trained; frozen; or folded into their convolutions, "
+        "whose weights train on (fastest)",
+    )
+    augmentation: AugmentationSpec = AugmentationSpec()
     mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 for none")
     augmented_views: int = Field(4, ge=1, description="versions of each face that fine-tuning draws from (1: as it is)")
     class_weights: bool = False

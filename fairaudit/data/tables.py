@@ -112,14 +112,9 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write one Parquet file in the public format, whole or not at all."""
-        meta = {
-            "tasks": {task: list(classes) for task, classes in self.tasks.items()},
-            "attributes": list(self.attributes),
-            "ordered": sorted(self.ordered),
-            "findings": self.findings.values.tolist(),
-            "label_source": self.label_source,
-            "meta": dict(self.meta),
-        }
+        meta = predictions_meta(
+            self.tasks, self.attributes, self.ordered, self.findings, self.label_source, dict(self.meta)
+        )
         _write(self.frame, meta, path)
 
     def hash(self) -> str:
@@ -128,6 +123,25 @@ class Predictions:
         text = self.frame[columns].astype(str)
         rows = pd.util.hash_pandas_object(text, index=False).to_numpy()
         return value_hash([columns, rows.tobytes().hex()])
+
+
+def predictions_meta(
+    tasks: Mapping[str, Sequence[str]],
+    attributes: Sequence[str],
+    ordered: frozenset[str],
+    findings: pd.DataFrame,
+    label_source: str,
+    meta: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what a predictions file says of itself under META_KEY, besides its columns."""
+    return {
+        "tasks": {task: list(classes) for task, classes in tasks.items()},
+        "attributes": list(attributes),
+        "ordered": sorted(ordered),
+        "findings": findings.values.tolist(),
+        "label_source": label_source,
+        "meta": dict(meta),
+    }
 
 
 def _write(frame: pd.DataFrame, meta: Mapping[str, Any], path: Path) -> None:

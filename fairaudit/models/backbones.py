@@ -1,0 +1,222 @@
+"""Backbones: networks from images to feature maps, as a list of blocks that can be cut anywhere."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import densenet, get_model, get_model_weights, list_models, maxvit, regnet, resnet, shufflenetv2
+
+from fairaudit.errors import DataError, UsageError
+from fairaudit.files import file_hash
+from fairaudit.models.mobilefacenet import MobileFaceNet
+from fairaudit.models.weights import find_weights, imagenet_weights, read_weights
+from fairaudit.registry import suggestion
+from fairaudit.spec import ModelSpec
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A network without its last layer.
+
+    `blocks` run one after the other: RGB images (N, 3, S, S) → maps (N, C, H, W), or embeddings (N, C) where the
+    network cannot be cut. `trainable` is how many of the last blocks fine-tuning trains unless the spec says otherwise.
+    `weights` names what was loaded ("none": random), `weights_hash` is the file's SHA-256.
+    """
+
+    blocks: nn.Sequential
+    channels: int
+    image_size: int
+    trainable: int
+    weights: str = "none"
+    weights_hash: str = ""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Net:
+    """What a builder returns: the whole network, how it is cut, and what it is used to."""
+
+    whole: nn.Module
+    cut: Callable[[nn.Module], list[nn.Module]]
+    image_size: int
+    trainable: int
+    usual_weights: str
+    head: str = ""  # prefixes of the last layer, whose weights are not needed
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained: bool = True) -> Backbone:
+    """Build the backbone that the spec names, with its weights unless `pretrained` is False.
+
+    Raises UsageError for an unknown name (the nearest one suggested), weights that cannot be had, or an image size that
+    the network cannot take; DataError for a weights file that does not fit.
+    """
+    builder = BACKBONES.get(spec.backbone)
+    net = builder(spec) if builder else _torchvision(spec)
+    wanted = (spec.weights or net.usual_weights) if pretrained else "none"
+    path = _weights_path(spec.backbone, wanted, folders, builder is None)
+    if path is not None:
+        _load(net, path)
+    size = spec.image_size or net.image_size
+    blocks = nn.Sequential(*net.cut(net.whole)).eval()
+    return Backbone(
+        blocks=blocks,
+        channels=_channels(blocks, size, spec.backbone),
+        image_size=size,
+        trainable=net.trainable,
+        weights=path.name if path else "none",
+        weights_hash=file_hash(path) if path else "",
+        mean=net.mean,
+        std=net.std,
+    )
+
+
+def _weights_path(backbone: str, wanted: str, folders: Sequence[Path], is_torchvision: bool) -> Path | None:
+    if wanted == "none":
+        return None
+    if wanted != "imagenet":
+        return find_weights(wanted, folders)
+    if not is_torchvision:
+        raise UsageError(
+            f"backbone {backbone!r} has no ImageNet weights: give weights = 'none' or the name of a weights file"
+        )
+    return imagenet_weights(backbone)
+
+
+def _load(net: _Net, path: Path) -> None:
+    """Load a state dict strictly, apart from the last layer, which is not used."""
+    state = read_weights(path)
+    own = net.whole.state_dict()
+    if net.head:
+        state = {key: value for key, value in state.items() if not key.startswith(tuple(net.head.split()))}
+        own = {key: value for key, value in own.items() if not key.startswith(tuple(net.head.split()))}
+        state = {key: value for key, value in state.items() if "aux" not in key.split(".")[0].lower()}
+    wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
+    extra = [key for key in state if key not in own]
+    if wrong or extra:
+        raise DataError(
+            f"weights file {path} does not fit {type(net.whole).__name__}: {len(wrong)} of its {len(own)} tensors are "
+            f"missing or have another shape, {len(extra)} are unknown (first: {(wrong or extra)[0]!r})"
+        )
+    net.whole.load_state_dict(state, strict=not net.head)
+
+
+def _channels(blocks: nn.Sequential, size: int, name: str) -> int:
+    with torch.no_grad():
+        try:
+            out: Tensor = blocks(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UsageError(f"backbone {name!r} cannot take images of {size} px: {error}") from None
+    return int(out.shape[1])
+
+
+def _mobilefacenet(spec: ModelSpec) -> _Net:
+    return _Net(
+        whole=MobileFaceNet(),
+        cut=lambda whole: whole.blocks(),  # type: ignore[operator]
+        image_size=112,
+        trainable=4,
+        usual_weights="mobilefacenet.pt",
+    )
+
+
+def _small_cnn(spec: ModelSpec) -> _Net:
+    """Four blocks of two convolutions, 0.3 M parameters: trained from scratch on a CPU in a minute or two."""
+    widths = (3, 24, 48, 96, 128)
+    blocks = [
+        nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+        for inputs, outputs in zip(widths, widths[1:], strict=False)
+    ]
+    return _Net(
+        whole=nn.Sequential(*blocks), cut=lambda whole: list(whole.children()), image_size=64, trainable=4,
+        usual_weights="none",
+    )  # fmt: skip
+
+
+def _torchvision(spec: ModelSpec) -> _Net:
+    names = list_models(module=torchvision.models)
+    if spec.backbone not in names:
+        near = suggestion(spec.backbone, [*BACKBONES, *names])
+        raise UsageError(
+            f"unknown backbone {spec.backbone!r}{near} (allowed: {', '.join(BACKBONES)}, or any classification model of "
+            f"torchvision: {', '.join(names)})"
+        )
+    kinds = list(get_model_weights(spec.backbone))
+    usual = int(kinds[0].transforms().crop_size[0]) if kinds else 224
+    size = spec.image_size or usual
+    inception = spec.backbone in ("googlenet", "inception_v3")  # trained on values in -1…1
+    options: dict[str, object] = {}
+    if inception:
+        options = {"aux_logits": False, "init_weights": False, "transform_input": False}
+    if spec.backbone.startswith("vit_"):
+        options = {"image_size": size}
+    if spec.backbone == "maxvit_t":
+        options = {"input_size": (size, size)}
+    try:
+        whole = get_model(spec.backbone, weights=None, **options)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise UsageError(f"backbone {spec.backbone!r} cannot be built for images of {size} px: {error}") from None
+    cuttable = _cut(whole) is not None
+    halves = (0.5, 0.5, 0.5)
+    return _Net(
+        whole=whole,
+        mean=halves if inception else IMAGENET_MEAN,
+        std=halves if inception else IMAGENET_STD,
+        cut=lambda whole: _cut(whole) or [_without_head(whole)],
+        image_size=usual,
+        trainable=4 if cuttable else 0,
+        usual_weights="imagenet",
+        head="classifier. fc. heads. head.",
+    )
+
+
+def _cut(model: nn.Module) -> list[nn.Module] | None:
+    """Return a torchvision model's blocks up to its last maps, or None where it has no such list."""
+    if isinstance(model, resnet.ResNet):
+        stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
+        return [stem, *model.layer1, *model.layer2, *model.layer3, *model.layer4]
+    if isinstance(model, regnet.RegNet):
+        return [model.stem, *(block for stage in model.trunk_output for block in stage)]
+    if isinstance(model, shufflenetv2.ShuffleNetV2):
+        stem = nn.Sequential(model.conv1, model.maxpool)
+        return [stem, *model.stage2, *model.stage3, *model.stage4, model.conv5]
+    if isinstance(model, maxvit.MaxVit):
+        return [model.stem, *model.blocks]
+    if isinstance(model, densenet.DenseNet):
+        return [*model.features, nn.ReLU()]
+    for name in ("features", "layers"):
+        blocks = getattr(model, name, None)
+        if isinstance(blocks, nn.Sequential):
+            tail = [getattr(model, part) for part in ("norm", "permute") if hasattr(model, part)]  # Swin's
+            return [*blocks, *tail]
+    return None
+
+
+def _without_head(model: nn.Module) -> nn.Module:
+    """Return a network that has no list of blocks, ending in its embeddings (N, C): only heads are trained on it."""
+    for name in ("heads", "head", "fc", "classifier"):
+        if isinstance(getattr(model, name, None), nn.Module):
+            setattr(model, name, nn.Identity())
+            return model
+    raise UsageError(f"torchvision's {type(model).__name__} has no last layer that could be taken off")
+
+
+BACKBONES: dict[str, Callable[[ModelSpec], _Net]] = {
+    "mobilefacenet": _mobilefacenet,
+    "small_cnn": _small_cnn,
+}

@@ -1,0 +1,211 @@
+"""Checkpoints: a folder of model.safetensors, model.json, history.csv and trained_on.json, complete or absent."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from fairaudit.errors import DataError, UsageError
+from fairaudit.files import atomic_folder, file_hash, value_hash, write_json
+from fairaudit.models.backbones import build_backbone
+from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.folding import fold
+from fairaudit.spec import ModelSpec
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, HISTORY, TRAINED_ON = "model.safetensors", "model.json", "history.csv", "trained_on.json"
+LARGEST_JSON = 50_000_000  # bytes
+
+
+class Architecture(BaseModel):
+    """How the network of a checkpoint is built again, within sizes that a face classifier can have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    backbone: str
+    image_size: int = Field(ge=32, le=1024)
+    shared: int = Field(ge=0, le=8192)
+    dropout: float = Field(ge=0, lt=1)
+    trainable_blocks: int = Field(ge=0, le=10_000)
+    folded: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained classifier (in eval mode, on the CPU) with everything that is known of how it came about.
+
+    `meta` is model.json; `history` has a row an epoch; `trained_on` maps "train" and "val" to the first 16 hex digits
+    of the SHA-256 of each face; `hash` names this very checkpoint.
+    """
+
+    folder: Path
+    model: FaceClassifier
+    meta: Mapping[str, Any]
+    history: pd.DataFrame
+    trained_on: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    hash: str = ""
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Each task's classes, in the order of its logits."""
+        return self.model.classes
+
+    @property
+    def ordered(self) -> frozenset[str]:
+        """The tasks whose classes have an order."""
+        return frozenset(self.meta.get("ordered", ()))
+
+    @property
+    def flip_test(self) -> bool:
+        """Whether predictions are averaged with those of the mirrored face."""
+        return bool(self.meta.get("flip_test", False))
+
+
+def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:
+    """Return what `load_checkpoint` needs to build `model` again."""
+    return Architecture(
+        backbone=spec.backbone,
+        image_size=model.image_size,
+        shared=spec.shared,
+        dropout=spec.dropout,
+        trainable_blocks=len(model.blocks) - model.cut,
+        folded=model.folded,
+        mean=tuple(model.mean.flatten().tolist()),
+        std=tuple(model.std.flatten().tolist()),
+    )
+
+
+def save_checkpoint(
+    model: FaceClassifier,
+    spec: ModelSpec,
+    meta: Mapping[str, Any],
+    history: pd.DataFrame,
+    trained_on: Mapping[str, Sequence[str]],
+    out: Path,
+) -> Checkpoint:
+    """Write the checkpoint folder `out`, whole or not at all, and return it as `load_checkpoint` would."""
+    described = {
+        **meta,
+        "format": FORMAT,
+        "architecture": architecture_of(model, spec).model_dump(mode="json"),
+        "tasks": list(model.tasks),
+        "classes": {task: list(names) for task, names in model.classes.items()},
+    }
+    with atomic_folder(out) as folder:
+        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        save_file(state, folder / WEIGHTS)
+        write_json(folder / DESCRIPTION, described)
+        write_json(folder / TRAINED_ON, {part: sorted(names) for part, names in trained_on.items()})
+        history.to_csv(folder / HISTORY, index=False)
+    return load_checkpoint(out)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder; nothing in it is executed, and sizes are checked before memory is taken.
+
+    Raises DataError in plain words for a missing or incomplete folder, damaged JSON or weights, weights that are no
+    safetensors file (such as a pickle), and weights that do not fit the description.
+    """
+    if not folder.is_dir():
+        raise DataError(f"checkpoint {folder} is not a folder; give one that `fairaudit train` wrote")
+    missing = [name for name in (DESCRIPTION, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"{folder} is no checkpoint: {' and '.join(missing)} missing; give one that `fairaudit train` wrote")
+    meta = _read_json(folder / DESCRIPTION)
+    model = _build(meta, folder / DESCRIPTION)
+    _fill(model, folder / WEIGHTS)
+    trained_on = _read_json(folder / TRAINED_ON) if (folder / TRAINED_ON).exists() else {}
+    try:
+        history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else pd.DataFrame()
+    except (ValueError, OSError) as error:
+        raise DataError(f"{folder / HISTORY} cannot be read: {error}") from None
+    return Checkpoint(
+        folder=folder,
+        model=model.eval(),
+        meta=meta,
+        history=history,
+        trained_on={str(part): frozenset(map(str, names)) for part, names in trained_on.items()},
+        hash=value_hash([file_hash(folder / WEIGHTS), file_hash(folder / DESCRIPTION)]),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise DataError(f"{path} is larger than any description of a checkpoint ({path.stat().st_size} bytes)")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is damaged: it holds no table of keys")
+    return value
+
+
+def _build(meta: Mapping[str, Any], path: Path) -> FaceClassifier:
+    """Build the network that model.json describes, without its weights."""
+    if meta.get("format") != FORMAT:
+        raise DataError(f"{path}: format {meta.get('format')!r} is not {FORMAT}, the one this version of fairaudit reads")
+    try:
+        made = Architecture.model_validate(meta.get("architecture"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["architecture", *map(str, first["loc"])])
+        raise DataError(f"{path}: {where}: {first['msg']}") from None
+    classes = _classes(meta, path)
+    spec = ModelSpec(backbone=made.backbone, image_size=made.image_size)
+    try:
+        backbone = build_backbone(spec, pretrained=False)
+    except UsageError as error:
+        raise DataError(f"{path}: {error}") from None
+    model = FaceClassifier(
+        backbone, classes, shared=made.shared, dropout=made.dropout, trainable=made.trainable_blocks
+    )
+    if made.folded:
+        fold(model.blocks.eval())
+        model.folded = True
+    model.set_normalization(made.mean, made.std)
+    return model
+
+
+def _classes(meta: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
+    tasks, classes = meta.get("tasks"), meta.get("classes")
+    good = isinstance(tasks, list) and isinstance(classes, dict) and 0 < len(tasks) <= 1000
+    if good:
+        good = all(isinstance(t, str) and isinstance(classes.get(t), list) for t in tasks)  # type: ignore[union-attr]
+    if not good:
+        raise DataError(f"{path}: `tasks` and `classes` must name every task and its list of classes")
+    made = {task: tuple(map(str, classes[task])) for task in tasks}  # type: ignore[union-attr, index]
+    for task, names in made.items():
+        if len(set(names)) != len(names) or not 1 < len(names) <= 10_000:
+            raise DataError(f"{path}: task {task!r} needs two or more different classes, it has {len(names)}")
+    return made
+
+
+def _fill(model: FaceClassifier, path: Path) -> None:
+    """Load the weights once every name and shape in the file's header fits."""
+    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is no safetensors file ({error}); a pickle is never opened, because reading one can run code"
+        ) from None
+    wrong = [
+        f"{name}: {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise DataError(
+            f"{path} does not fit {DESCRIPTION}: {len(wrong)} tensors differ ({'; '.join(wrong[:3])}); "
+            "the two files belong to different models"
+        )
+    model.load_state_dict(load_file(path))

@@ -1,0 +1,100 @@
+"""FaceClassifier: a backbone cut into lower and upper blocks, a shared layer, and one head a task."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fairaudit.models.backbones import Backbone
+from fairaudit.models.folding import fold, speed_up_depthwise
+
+
+class FaceClassifier(nn.Module):
+    """Faces → logits of every task.
+
+    `classes` gives each task's classes in the order of its logits. The first `cut` blocks of the backbone are the lower
+    ones, which fine-tuning leaves alone. Images are RGB, (N, 3, S, S), as `prepare` makes them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: Mapping[str, Sequence[str]],
+        *,
+        shared: int = 256,
+        dropout: float = 0.3,
+        trainable: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.classes = {task: tuple(names) for task, names in classes.items()}
+        self.tasks = tuple(self.classes)
+        self.image_size = backbone.image_size
+        self.blocks = backbone.blocks
+        self.folded = False
+        speed_up_depthwise(self.blocks)
+        wanted = backbone.trainable if trainable is None else trainable
+        self.cut = max(0, len(self.blocks) - wanted)
+        width = shared or backbone.channels
+        self.shared = _shared_layer(backbone.channels, shared, dropout)
+        self.heads = nn.ModuleList([nn.Linear(width, len(names)) for names in self.classes.values()])
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
+
+    def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Use these values (R, G, B, on images in 0…1) in `prepare`."""
+        self.mean.copy_(torch.tensor(mean).view(3, 1, 1))
+        self.std.copy_(torch.tensor(std).view(3, 1, 1))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Turn uint8 images (N, S, S, 3) into the network's input: float32 (N, 3, S, S), normalized, channels last."""
+        x = images.to(self.mean.device).permute(0, 3, 1, 2).float().div_(255)
+        return x.sub_(self.mean).div_(self.std)
+
+    def lower(self, x: Tensor) -> Tensor:
+        """Return the lower blocks' maps of prepared images."""
+        return self.blocks[: self.cut](x)
+
+    def upper(self, z: Tensor) -> Tensor:
+        """Return the pooled embeddings (N, C) of the lower blocks' maps."""
+        out: Tensor = self.blocks[self.cut :](z)
+        return out.float().mean((2, 3)) if out.dim() == 4 else out.float()
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the pooled embeddings (N, C) of prepared images."""
+        return self.upper(self.lower(x))
+
+    def classify(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """Return each task's logits (N, K) from pooled embeddings."""
+        hidden = self.shared(embeddings)
+        return {task: head(hidden).float() for task, head in zip(self.tasks, self.heads, strict=True)}
+
+    def from_maps(self, z: Tensor) -> dict[str, Tensor]:
+        """Return each task's logits (N, K) from the lower blocks' maps."""
+        return self.classify(self.upper(z))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return each task's logits (N, K) of prepared images (N, 3, S, S)."""
+        return self.classify(self.embed(x))
+
+    def fold_batch_norm(self) -> "FaceClassifier":
+        """Fold the backbone's batch norms into its convolutions, in place: the same results, faster; in eval mode."""
+        if not self.folded:
+            fold(self.blocks.eval())
+            self.folded = True
+        return self
+
+
+def _shared_layer(inputs: int, width: int, dropout: float) -> nn.Sequential:
+    if not width:
+        return nn.Sequential(nn.Dropout(dropout))
+    return nn.Sequential(
+        nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=False), nn.Dropout(dropout)
+    )
+
+
+def probabilities(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the softmax of each task's logits, in float32."""
+    return {task: values.float().softmax(1) for task, values in logits.items()}

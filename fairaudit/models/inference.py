@@ -1,0 +1,279 @@
+"""Predict: faces stream through a checkpoint into predictions.parquet, the public table that audits start from."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+import fairaudit
+from fairaudit.data.images import load_rgb
+from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
+from fairaudit.errors import DataError, UsageError
+from fairaudit.files import atomic_file
+from fairaudit.models.checkpoint import Checkpoint
+from fairaudit.models.classifier import FaceClassifier, probabilities
+from fairaudit.models.feeds import frozen_blocks
+from fairaudit.models.runtime import Clock, ahead, autocast, keep_freed_memory, pick_device, pick_dtype
+from fairaudit.progress import Progress, silent
+
+ROW_GROUP = 4096  # rows
+_Finding = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Decoded faces of a slice of the table: uint8 (n, S, S, 3), and per row why it could not be read, else ""."""
+
+    rows: slice
+    pixels: Tensor
+    trouble: list[str]
+
+
+def predict(
+    checkpoint: Checkpoint,
+    faces: FaceTable,
+    out: Path,
+    *,
+    device: str = "auto",
+    batch_size: int = 64,
+    precision: str = "fp32",
+    flip_test: bool | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Write what the checkpoint says of each face to the Parquet file `out`, whole or not at all, and return `out`.
+
+    Columns: `image`; per task `<task>_true` (where the faces have it), `<task>_pred`, `<task>_status` ("ok", or
+    "failed" with an empty prediction for an image that cannot be read), `<task>_prob_<class>` (0…1); then every label
+    and attribute of the faces as a subgroup column, `subject_id` and `weight` where known. Images are decoded in
+    threads ahead of the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto".
+    `flip_test` averages with the mirrored face; by default as the model was trained to be used.
+
+    Raises DataError, before any image is read, where the faces' classes of a task are not the checkpoint's.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size = {batch_size}: it must be 1 or more")
+    if precision not in ("fp32", "bf16", "auto"):
+        raise UsageError(f"unknown precision {precision!r} (allowed: fp32, bf16, auto)")
+    check_classes(checkpoint, faces)
+    keep_freed_memory()
+    place = pick_device(device)
+    flip = checkpoint.flip_test if flip_test is None else flip_test
+    forward = _forward(checkpoint.model, place, pick_dtype(precision, place), flip=flip)
+    schema = _schema(checkpoint, faces)
+    clock = Clock()
+    troubles: list[_Finding] = []
+    began = time.perf_counter()
+    with atomic_file(out) as temporary:
+        rows = temporary.with_suffix(".rows")
+        try:
+            with pq.ParquetWriter(rows, schema) as writer:
+                for table, trouble in _tables(schema, checkpoint, faces, forward, batch_size, clock, progress):
+                    writer.write_table(table)
+                    troubles += trouble
+            clock.seconds = time.perf_counter() - began
+            described = _describe(checkpoint, faces, troubles, clock, place, precision, flip=flip)
+            _copy(rows, temporary, schema, described)
+        finally:
+            rows.unlink(missing_ok=True)
+    return out
+
+
+def check_classes(checkpoint: Checkpoint, faces: FaceTable) -> None:
+    """Raise DataError where a task that both the checkpoint and the faces know has different classes in the two."""
+    for task, classes in checkpoint.classes.items():
+        own = faces.tasks.get(task)
+        if own is not None and tuple(own) != tuple(classes):
+            raise DataError(
+                f"the checkpoint's head {task!r} knows the classes {', '.join(classes)}, but the data's are "
+                f"{', '.join(own)}. Map the data's labels ([data.values], [data.target_schemes]) or use another checkpoint"
+            )
+
+
+def count_seen(checkpoint: Checkpoint, faces: FaceTable) -> dict[str, int]:
+    """Return how many of these faces (by their files' SHA-256) the checkpoint was trained and validated on."""
+    if "sha256" not in faces.frame:
+        return {}
+    short = faces.frame["sha256"].astype(str).str[:16]
+    return {part: int(short.isin(known).sum()) for part, known in checkpoint.trained_on.items()}
+
+
+def _forward(model: FaceClassifier, device: torch.device, dtype: torch.dtype, *, flip: bool) -> Any:
+    """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""
+    blocks = frozen_blocks(model.blocks, model, dtype).to(device)
+    model = model.to(device).eval()
+
+    def forward(pixels: Tensor) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            x = model.prepare(pixels)
+            each = [_one(model, blocks, x, dtype)]
+            if flip:
+                each.append(_one(model, blocks, x.flip(3), dtype))
+        return {task: torch.stack([one[task] for one in each]).mean(0).cpu().numpy() for task in each[0]}
+
+    return forward
+
+
+def _one(model: FaceClassifier, blocks: torch.nn.Module, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    with autocast(x.device, dtype):
+        maps = blocks(x.to(dtype))
+    pooled = maps.float().mean((2, 3)) if maps.dim() == 4 else maps.float()
+    return probabilities(model.classify(pooled))
+
+
+def _answers(
+    checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int, clock: Clock
+) -> Iterator[tuple[_Batch, dict[str, np.ndarray]]]:
+    """Yield every batch of faces with its probabilities, NaN where a face could not be read."""
+    size = checkpoint.model.image_size
+    paths = [faces.root / str(name) for name in faces.frame["image"]]
+    with ThreadPoolExecutor(2) as pool:
+
+        def load(rows: slice) -> _Batch:
+            read = list(pool.map(lambda path: _read(path, size), paths[rows]))
+            return _Batch(
+                rows=slice(rows.start, rows.start + len(read)),
+                pixels=torch.from_numpy(np.stack([pixels for pixels, _ in read])),
+                trouble=[trouble for _, trouble in read],
+            )
+
+        for batch in ahead(load, [slice(a, a + batch_size) for a in range(0, len(paths), batch_size)], clock):
+            probs = forward(batch.pixels)
+            for values in probs.values():
+                values[[bool(trouble) for trouble in batch.trouble]] = np.nan
+            clock.images += len(batch.trouble)
+            yield batch, probs
+
+
+def _tables(
+    schema: pa.Schema, checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int, clock: Clock,
+    progress: Progress,
+) -> Iterator[tuple[pa.Table, list[_Finding]]]:  # fmt: skip
+    """Yield the table in row groups, each with the findings on images that could not be read."""
+    held: list[pa.RecordBatch] = []
+    troubles: list[_Finding] = []
+    for batch, probs in _answers(checkpoint, faces, forward, batch_size, clock):
+        held.append(_record(schema, checkpoint, faces, batch, probs))
+        names = faces.frame["image"].iloc[batch.rows]
+        troubles += [
+            ("unreadable", str(name), "failed", text) for name, text in zip(names, batch.trouble, strict=True) if text
+        ]
+        if sum(len(part) for part in held) >= ROW_GROUP:
+            yield pa.Table.from_batches(held), troubles
+            held, troubles = [], []
+        progress("predict", batch.rows.stop, len(faces))
+    yield pa.Table.from_batches(held, schema=schema), troubles
+
+
+def _copy(rows: Path, out: Path, schema: pa.Schema, described: Mapping[str, Any]) -> None:
+    """Copy a Parquet file row group by row group under a schema that carries what is known only at the end."""
+    text = json.dumps(described, ensure_ascii=False).encode()
+    with pq.ParquetFile(rows) as source, pq.ParquetWriter(out, schema.with_metadata({META_KEY: text})) as writer:
+        for group in range(source.num_row_groups):
+            writer.write_table(source.read_row_group(group).cast(schema))
+
+
+def _read(path: Path, size: int) -> tuple[np.ndarray, str]:
+    try:
+        return load_rgb(path, size), ""
+    except (DataError, OSError) as error:
+        return np.zeros((size, size, 3), dtype=np.uint8), str(error)
+
+
+def _schema(checkpoint: Checkpoint, faces: FaceTable) -> pa.Schema:
+    fields = [pa.field("image", pa.string())]
+    word = pa.dictionary(pa.int32(), pa.string())
+    for task, classes in checkpoint.classes.items():
+        if task in faces.tasks:
+            fields.append(pa.field(f"{task}_true", word))
+        fields += [pa.field(f"{task}_pred", word), pa.field(f"{task}_status", pa.string())]
+        fields += [pa.field(f"{task}_prob_{name}", pa.float32()) for name in classes]
+    fields += [pa.field(name, word) for name in _attributes(faces)]
+    if "subject_id" in faces.frame:
+        fields.append(pa.field("subject_id", pa.string()))
+    if "weight" in faces.frame:
+        fields.append(pa.field("weight", pa.float64()))
+    return pa.schema(fields)
+
+
+def _attributes(faces: FaceTable) -> list[str]:
+    """Return the subgroup columns: every labelled task and every further attribute."""
+    return list(dict.fromkeys([*faces.tasks, *faces.attributes]))
+
+
+def _record(
+    schema: pa.Schema, checkpoint: Checkpoint, faces: FaceTable, batch: _Batch, probs: Mapping[str, np.ndarray]
+) -> pa.RecordBatch:
+    frame = faces.frame.iloc[batch.rows]
+    failed = np.array([bool(trouble) for trouble in batch.trouble])
+    columns: dict[str, pa.Array] = {"image": pa.array(frame["image"].astype(str), pa.string())}
+    for task, classes in checkpoint.classes.items():
+        if task in faces.tasks:
+            columns[f"{task}_true"] = _words(frame[task], classes)
+        answer = np.where(failed, -1, np.nan_to_num(probs[task], nan=-1.0).argmax(1))
+        columns[f"{task}_pred"] = _words(pd.Series(pd.Categorical.from_codes(answer, list(classes))), classes)
+        columns[f"{task}_status"] = pa.array(np.where(failed, "failed", "ok"), pa.string())
+        for index, name in enumerate(classes):
+            columns[f"{task}_prob_{name}"] = pa.array(probs[task][:, index], pa.float32(), from_pandas=True)
+    for name in _attributes(faces):
+        columns[name] = _words(frame[name], _values(faces, name))
+    if "subject_id" in frame:
+        columns["subject_id"] = pa.array(
+            frame["subject_id"].astype(object).map(str, na_action="ignore"), pa.string(), from_pandas=True
+        )
+    if "weight" in frame:
+        columns["weight"] = pa.array(frame["weight"], pa.float64(), from_pandas=True)
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _values(faces: FaceTable, name: str) -> tuple[str, ...]:
+    """Return all values of an attribute in its own order, so that every part of the file has the same dictionary."""
+    column = faces.frame[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return tuple(map(str, column.cat.categories))
+    return tuple(sorted({str(value) for value in column.dropna().unique()}))
+
+
+def _words(column: pd.Series, values: tuple[str, ...]) -> pa.DictionaryArray:
+    text = column.astype(object).map(str, na_action="ignore")
+    codes = pd.Categorical(text, categories=list(values)).codes
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes.astype(np.int32), mask=codes < 0), pa.array(list(values), pa.string())
+    )
+
+
+def _describe(
+    checkpoint: Checkpoint, faces: FaceTable, troubles: list[tuple[str, str, str, str]], clock: Clock,
+    device: torch.device, precision: str, *, flip: bool,
+) -> dict[str, Any]:  # fmt: skip
+    findings = pd.concat([faces.findings, findings_table(troubles)], ignore_index=True)
+    seen = count_seen(checkpoint, faces)
+    meta = {
+        **dict(faces.meta),
+        "checkpoint_hash": checkpoint.hash,
+        "model": {
+            key: checkpoint.meta[key]
+            for key in ("name", "architecture", "backbone_weights", "preprocessing", "mitigation", "seed", "selected")
+            if key in checkpoint.meta
+        },
+        "seen_in_training": seen.get("train"),
+        "seen_in_validation": seen.get("val"),
+        "failed": len(troubles),
+        "flip_test": flip,
+        "precision": precision,
+        "device": str(device),
+        "images_per_second": clock.per_second(),
+        "share_waiting_for_data": clock.share_waiting(),
+        "fairaudit": fairaudit.__version__,
+    }
+    ordered = (checkpoint.ordered | faces.ordered) & frozenset(checkpoint.classes)
+    return predictions_meta(checkpoint.classes, _attributes(faces), ordered, findings, faces.label_source, meta)

@@ -1,0 +1,215 @@
+"""The training loop: epochs of one stage, the best one kept, and its state on disk after each."""
+
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairaudit.errors import FairauditError
+from fairaudit.files import atomic_file
+from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.losses import Target, loss_of
+from fairaudit.models.runtime import Clock, ahead, autocast
+from fairaudit.models.selection import Judge
+from fairaudit.progress import Progress
+from fairaudit.spec import TrainingSpec
+
+Sampler = Callable[[np.ndarray], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of training.
+
+    `inputs(epoch)` returns the function that loads a batch of rows; `forward` gives logits from it; `validate` gives
+    the probabilities of all validation faces; `learns` are the modules in training mode, `groups` the optimizer's
+    parameter groups, `prefixes` the names of the state that this stage changes, `dtype` the forward pass's format.
+    """
+
+    name: str
+    epochs: int
+    inputs: Callable[[int], Sampler]
+    forward: Callable[[Tensor], dict[str, Tensor]]
+    validate: Callable[[], dict[str, Tensor]]
+    learns: Sequence[nn.Module]
+    groups: list[dict[str, Any]]
+    prefixes: tuple[str, ...]
+    dtype: torch.dtype
+
+
+@dataclass
+class Run:
+    """What training has reached so far; `save` and `restore` make it survive a kill."""
+
+    key: str
+    path: Path
+    stage: str = ""
+    epoch: int = 0
+    best_score: float = -math.inf
+    best_stage: str = ""
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    current: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    waited: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        values = {name: value for name, value in vars(self).items() if name != "path"}
+        with atomic_file(self.path) as temporary:
+            torch.save(values, temporary)
+
+    def restore(self) -> str:
+        """Read the state back where it belongs to this run; return a note on what was found, empty for nothing."""
+        if not self.path.exists():
+            return ""
+        try:
+            values = torch.load(self.path, map_location="cpu", weights_only=True)
+            if values["key"] == self.key:
+                vars(self).update({name: values[name] for name in vars(self) if name != "path"})
+                return f"continued after epoch {self.epoch} of stage {self.stage}"
+        except (pickle.UnpicklingError, OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError):
+            pass  # cut off or foreign: it is worth no more than a stale one
+        self.path.unlink(missing_ok=True)
+        return "an earlier unfinished training with other data or settings was discarded"
+
+
+def snapshot(model: nn.Module, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return a copy, on the CPU, of the part of the model's state whose names begin with one of `prefixes`."""
+    state = model.state_dict()
+    return {name: value.detach().cpu().clone() for name, value in state.items() if name.startswith(prefixes)}
+
+
+def run_stage(
+    model: FaceClassifier,
+    stage: Stage,
+    run: Run,
+    targets: Mapping[str, Target],
+    judge: Judge,
+    spec: TrainingSpec,
+    *,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Train one stage from where `run` stands, and leave the best weights so far in the model."""
+    optimizer = torch.optim.AdamW(stage.groups, weight_decay=spec.weight_decay)
+    if run.stage == stage.name:
+        model.load_state_dict(run.current, strict=False)
+        if run.optimizer:
+            optimizer.load_state_dict(run.optimizer)
+    else:
+        run.stage, run.epoch, run.waited = stage.name, 0, 0
+        run.best = {**snapshot(model, stage.prefixes), **run.best}
+    while run.epoch < stage.epochs and run.waited <= spec.patience:
+        began = time.perf_counter()
+        clock = Clock()
+        loss = _epoch(model, stage, optimizer, targets, spec, run.epoch, seed, clock)
+        clock.seconds = time.perf_counter() - began
+        model.eval()
+        verdict = judge.judge(stage.validate())
+        run.epoch += 1
+        better = verdict.score > run.best_score
+        run.waited = 0 if better else run.waited + 1
+        if better:
+            run.best_score, run.best_stage, run.best_epoch = verdict.score, stage.name, run.epoch
+            run.best = snapshot(model, stage.prefixes)
+        run.history.append(
+            {
+                "stage": stage.name,
+                "epoch": run.epoch,
+                "seconds": time.perf_counter() - began,
+                "images_per_second": clock.per_second(),
+                "share_waiting": clock.share_waiting(),
+                "train_loss": loss,
+                "val_loss": verdict.loss,
+                "val_score": verdict.score,
+                **{f"val_accuracy_{task}": value for task, value in verdict.accuracy.items()},
+            }
+        )
+        run.current, run.optimizer = snapshot(model, stage.prefixes), optimizer.state_dict()
+        run.save()
+        progress(f"train {stage.name}", run.epoch, stage.epochs, f"loss {loss:.3f}, validation {verdict.score:.4f}")
+    model.load_state_dict(run.best, strict=False)
+    model.eval()
+
+
+def _epoch(
+    model: FaceClassifier,
+    stage: Stage,
+    optimizer: torch.optim.Optimizer,
+    targets: Mapping[str, Target],
+    spec: TrainingSpec,
+    epoch: int,
+    seed: int,
+    clock: Clock,
+) -> float:
+    """Run one epoch and return the mean loss; everything random in it follows from the seed, stage and epoch."""
+    count = len(next(iter(targets.values())).codes)
+    device = model.mean.device
+    draw = np.random.default_rng([seed, *stage.name.encode(), epoch])
+    batches = list(_batches(draw.permutation(count), spec.batch_size))
+    sample = stage.inputs(epoch)
+    model.eval()
+    for module in stage.learns:
+        module.train()
+    losses = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(draw.integers(2**31)))
+        for number, (rows, x) in enumerate(zip(batches, ahead(sample, batches, clock), strict=True)):
+            _set_rates(optimizer, (epoch * len(batches) + number + 1) / (stage.epochs * len(batches)), spec.warm_up)
+            with autocast(device, stage.dtype):
+                loss = _mixed_loss(stage.forward, x, torch.from_numpy(rows).to(device), targets, spec.mixup, draw)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FairauditError(
+                    f"training stopped: the loss became {value} in stage {stage.name!r}, epoch {epoch + 1}, batch "
+                    f"{number + 1} of {len(batches)}. Lower training.learning_rate or give precision = 'fp32'"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(value)
+            clock.images += len(rows)
+    return float(np.mean(losses))
+
+
+def _mixed_loss(
+    forward: Callable[[Tensor], dict[str, Tensor]],
+    x: Tensor,
+    rows: Tensor,
+    targets: Mapping[str, Target],
+    mixup: float,
+    draw: np.random.Generator,
+) -> Tensor:
+    """Return the loss of a batch; with mixup (Zhang et al., ICLR 2018) that of faces blended in pairs."""
+    if not mixup:
+        return loss_of(forward(x), targets, rows)
+    share = float(draw.beta(mixup, mixup))
+    partner = torch.from_numpy(draw.permutation(len(rows))).to(rows.device)
+    logits = forward(share * x + (1 - share) * x[partner])
+    return share * loss_of(logits, targets, rows) + (1 - share) * loss_of(logits, targets, rows[partner])
+
+
+def _batches(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Cut the order into whole batches; what is left over waits for the next epoch's order."""
+    size = min(size, len(order))
+    for start in range(0, len(order) - size + 1, size):
+        yield order[start : start + size]
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, done: float, warm_up: float) -> None:
+    """One cycle: the learning rate rises from 1/25 of its height along a cosine, then falls along one to nearly 0."""
+    rising = done < warm_up
+    along = done / warm_up if rising else (done - warm_up) / (1 - warm_up)
+    low, high = (0.04, 1.0) if rising else (1.0, 1e-5)
+    factor = low + (high - low) * (1 - math.cos(math.pi * along)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = group["height"] * factor

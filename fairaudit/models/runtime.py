@@ -1,0 +1,110 @@
+"""Where and how torch runs: device, number format, memory, and work done ahead of the model."""
+
+import ctypes
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from fairaudit.errors import UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device: "auto" takes CUDA where it is at hand, else the CPU; "cpu", "cuda", "cuda:1", "mps" are taken
+    at their word.
+
+    Raises UsageError for a name that torch does not know or a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:<number>, mps)") from None
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UsageError(f"device {name!r} is not available on this machine; give device = 'auto' or 'cpu'")
+    return device
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the number format of the forward pass: "auto" takes bfloat16 where the hardware computes in it."""
+    if precision == "auto":
+        return torch.bfloat16 if _has_bf16(device) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return the context in which a forward pass runs in `dtype`; the weights stay in float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory for reuse: torch on a CPU otherwise spends up to half its time on page faults."""
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and the heap is not given back between batches
+
+
+@dataclass
+class Clock:
+    """Counts images, and how long the model waited for them."""
+
+    images: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+
+    def per_second(self) -> float:
+        """Return images a second, 0 before anything was timed."""
+        return self.images / self.seconds if self.seconds > 0 else 0.0
+
+    def share_waiting(self) -> float:
+        """Return the share (0…1) of the time in which the model waited for data."""
+        return self.waiting / self.seconds if self.seconds > 0 else 0.0
+
+
+def ahead(load: Callable[[T], R], items: Iterable[T], clock: Clock | None = None, depth: int = 2) -> Iterator[R]:
+    """Yield `load(item)` for each item in order, loading up to `depth` of them in a thread meanwhile.
+
+    At most `depth` results wait at any moment, so memory stays flat however many items there are.
+    """
+    clock = clock or Clock()
+    source = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(load, item) for item in itertools.islice(source, depth)]
+        try:
+            while waiting:
+                began = time.perf_counter()
+                result = waiting.pop(0).result()
+                clock.waiting += time.perf_counter() - began
+                for item in source:
+                    waiting.append(pool.submit(load, item))
+                    break
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
