@@ -1,0 +1,119 @@
+"""Attribution maps and shares as pages show them."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fairaudit.report.context import Context
+from fairaudit.report.pictures import map_png
+from fairaudit.report.tables import Entry, Notes, Row, Table
+from fairaudit.report.words import axis_label, count, difference, figure, is_number, sentence_case
+from fairaudit.results import Attribution
+from fairaudit.subgroups import OVERALL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One map: what it shows, the page it leads to, and its PNG."""
+
+    label: str
+    href: str
+    uri: str
+    alt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributionView:
+    """One head's maps on one axis, on one colour scale, and the shares of centre and border."""
+
+    title: str
+    pictures: list[Picture]
+    shares: Table | None
+
+
+def attribution_views(context: Context) -> list[AttributionView]:
+    """Return one view a head and axis that the attribution holds."""
+    found = context.attribution
+    if found is None:
+        return []
+    keys = [key for key in found.maps if key[0] in context.tasks]
+    axes = [by for by in (OVERALL, *context.axes) if any(key[1] == by for key in keys)]
+    return [
+        view for task in context.tasks for by in axes if (view := _view(context, found, task, by)).pictures or view.shares
+    ]
+
+
+def group_pictures(context: Context, task: str, by: str, subgroup: str) -> list[Picture]:
+    """Return a subgroup's own map, the map of everyone else, and the difference between the two."""
+    found = context.attribution
+    own = found.maps.get((task, by, subgroup)) if found else None
+    if found is None or own is None:
+        return []
+    largest = _largest(found, task)
+    pictures = [_picture(subgroup, own, largest, f"where the {task} head looks in faces labelled {subgroup}")]
+    rest = found.rest_map(task, by, subgroup)
+    if rest is not None:
+        pictures.append(_picture("everyone else", rest, largest, f"where the {task} head looks in everyone else"))
+        apart = own - rest
+        alt = f"difference between the two maps: orange more, blue less attribution than in everyone else ({task})"
+        uri = map_png(apart, float(np.abs(apart).max()), diverging=True)
+        pictures.append(Picture(label="difference (orange more, blue less)", href="", uri=uri, alt=alt))
+    return pictures
+
+
+def share_table(context: Context, task: str, by: str, subgroup: str | None, caption: str) -> Table | None:
+    """Return the shares of centre and border, of one subgroup or of every subgroup of the axis."""
+    if context.attribution is None:
+        return None
+    table = context.attribution.shares
+    chosen = table[(table["task"] == task) & (table["by"] == by)]
+    if subgroup is not None:
+        chosen = chosen[chosen["subgroup"] == subgroup]
+    if chosen.empty:
+        return None
+    notes = Notes()
+    rows = [_share_row(context, by, record, notes) for record in chosen.to_dict("records")]
+    columns = ["region", "share of attribution", "n", "everyone else", "difference"]
+    return Table(caption=caption, first=axis_label(by), columns=columns, rows=rows, notes=notes.texts)
+
+
+def _share_row(context: Context, by: str, record: dict[Hashable, Any], notes: Notes) -> Row:
+    note = 0 if is_number(record["low"]) else notes.number(record["reason"])
+    apart = difference(record["difference"], record["difference_low"], record["difference_high"])
+    entries = [
+        Entry(str(record["region"])),
+        Entry(figure(record["share"], record["low"], record["high"]), note, "num"),
+        Entry(count(record["n"]), css="num"),
+        Entry(figure(record["rest"]), css="num"),
+        Entry(apart, css="num"),
+    ]
+    slug = context.slugs.get((by, record["subgroup"]))
+    return Row(record["subgroup"], entries, f"groups/{slug}.html" if slug else "")
+
+
+def _view(context: Context, found: Attribution, task: str, by: str) -> AttributionView:
+    largest = _largest(found, task)
+    pictures = []
+    for group in (OVERALL,) if by == OVERALL else context.axes[by]:
+        values = found.maps.get((task, by, group))
+        if values is None:
+            continue
+        slug = context.slugs.get((by, group))
+        label = "all faces" if by == OVERALL else group
+        alt = f"where the {task} head looks, faces labelled {label}" if slug else f"where the {task} head looks"
+        pictures.append(_picture(label, values, largest, alt, f"groups/{slug}.html" if slug else ""))
+    title = f"{sentence_case(task)} by {axis_label(by)}" if by != OVERALL else f"{sentence_case(task)}, all faces"
+    caption = f"{title}: share of absolute attribution in the centre and at the border, with interval"
+    return AttributionView(title=title, pictures=pictures, shares=share_table(context, task, by, None, caption))
+
+
+def _picture(label: str, values: np.ndarray, largest: float, alt: str, href: str = "") -> Picture:
+    return Picture(label=label, href=href, uri=map_png(values, largest), alt=alt)
+
+
+def _largest(found: Attribution, task: str) -> float:
+    """Return the top of the colour scale of a head: the 99.5th percentile over all its maps, so one spot cannot rule."""
+    stacked = [np.quantile(values, 0.995) for key, values in found.maps.items() if key[0] == task]
+    return float(max(stacked, default=1.0))

@@ -1,0 +1,110 @@
+"""The few larger charts, drawn with seaborn as SVG that takes the page's own text colour (dark mode, print)."""
+
+import io
+import re
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from markupsafe import Markup, escape
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from fairaudit.report.tables import Entry, Row, Table
+from fairaudit.report.words import is_number
+
+# A colour that nothing else uses stands for "the page's text colour" until the SVG is written.
+_INK = "#010203"
+_COLUMNS = 3
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fairaudit",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+# Figures of an epoch that are no measure of quality.
+_NOT_DRAWN = ("seconds", "lr", "learning_rate", "images", "rate", "time")
+
+
+def training_curves(history: pd.DataFrame) -> Markup:
+    """Draw every measure of the training history over the epochs, one panel a measure, training and validation apart."""
+    long = _long(history)
+    measures = list(dict.fromkeys(long["measure"]))
+    rows = -(-len(measures) // _COLUMNS)
+    columns = min(len(measures), _COLUMNS)
+    with mpl.rc_context(_SETTINGS):
+        drawing = Figure(figsize=(3.1 * columns, 2.5 * rows), layout="constrained")
+        panels = drawing.subplots(rows, columns, squeeze=False).ravel()
+        for panel, measure in zip(panels, measures, strict=False):
+            part = long[long["measure"] == measure]
+            parts = list(dict.fromkeys(part["part"]))
+            sns.lineplot(
+                part, x="epoch", y="value", hue="part", style="part", hue_order=parts, style_order=parts, ax=panel,
+                palette=["#0072b2", "#d55e00", "#009e73", "#cc79a7"][: len(parts)], markers=True, legend=len(parts) > 1,
+            )  # fmt: skip
+            panel.set(title=measure, xlabel="epoch", ylabel="")
+            if panel.legend_ is not None:
+                sns.move_legend(panel, "best", title=None, frameon=False)
+        for panel in panels[len(measures) :]:
+            panel.set_visible(False)
+        return svg_of(drawing, f"training curves over {long['epoch'].nunique()} epochs: {', '.join(measures)}")
+
+
+def history_table(history: pd.DataFrame) -> Table:
+    """Return the history as a table, one row an epoch, so that no curve has to be read off."""
+    columns = [str(column) for column in history.columns if column != "epoch"]
+    rows = [
+        Row(
+            str(index + 1 if "epoch" not in history else record["epoch"]),
+            [Entry(_text(record[column]), css="num") for column in columns],
+        )
+        for index, record in enumerate(history.to_dict("records"))
+    ]
+    return Table(caption="Training, epoch by epoch", first="epoch", columns=columns, rows=rows)
+
+
+def svg_of(drawing: Figure, label: str) -> Markup:
+    """Return a figure as inline SVG: same input, same bytes; ids that pages share are dropped; text stays text."""
+    stream = io.StringIO()
+    FigureCanvasSVG(drawing).print_svg(stream, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    used = set(re.findall(r"url\(#([^)]+)\)|xlink:href=\"#([^\"]+)\"", text))
+    kept = {name for pair in used for name in pair if name}
+    text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in kept else "", text)
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg class="drawn" viewBox="\1" ROLE>', text, count=1)
+    text = text.replace("xlink:href", "href").replace(_INK, "currentColor")
+    return Markup(text.replace("ROLE", f'role="img" aria-label="{escape(label)}"', 1))
+
+
+def _long(history: pd.DataFrame) -> pd.DataFrame:
+    """Return columns epoch, measure, part (training, validation or ""), value of every numeric column but the clock's."""
+    epochs = pd.Series(range(1, len(history) + 1)) if "epoch" not in history else history["epoch"].reset_index(drop=True)
+    if epochs.duplicated().any():
+        epochs = pd.Series(range(1, len(history) + 1))
+    parts = []
+    for column in history.select_dtypes("number").columns:
+        name = str(column)
+        if name == "epoch" or name in _NOT_DRAWN or history[column].isna().all():
+            continue
+        part, measure = "", name
+        for prefix, word in (("train_", "training"), ("val_", "validation"), ("validation_", "validation")):
+            if name.startswith(prefix):
+                part, measure = word, name.removeprefix(prefix)
+        values = history[column].reset_index(drop=True)
+        parts.append(pd.DataFrame({"epoch": epochs, "measure": measure.replace("_", " "), "part": part, "value": values}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["epoch", "measure", "part", "value"])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if is_number(value) else "–"
+    return str(value)

@@ -1,0 +1,61 @@
+"""Pictures inside a page: attribution maps as small PNGs and, only where asked for, thumbnails of faces."""
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fairaudit.data.tables import Predictions
+
+# Anchors of two colour scales: light to dark for shares (one hue, so greyscale keeps the order), and blue over white
+# to orange for differences, which stays apart for the common forms of colour blindness.
+_SEQUENTIAL = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107), (3, 19, 43))
+_DIVERGING = ((5, 78, 130), (103, 169, 207), (247, 247, 247), (241, 163, 64), (150, 70, 0))
+_LARGEST_FACE = 50_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacePictures:
+    """The faces a report may show, because a person asked for it (`--show-faces`).
+
+    predictions: what was predicted for which image; locate: gives the file of an image name; at most `per_group`
+    wrongly predicted faces a head and page are shown, each at most `size` pixels wide.
+    """
+
+    predictions: Predictions
+    locate: Callable[[str], Path]
+    per_group: int = 12
+    size: int = 80
+
+
+def map_png(values: np.ndarray, largest: float, *, diverging: bool = False) -> str:
+    """Return a map (H, W) as a PNG data URI; 0…largest, or −largest…largest when diverging, span the colour scale."""
+    scale = largest if largest > 0 else 1.0
+    unit = np.clip((values / scale + 1) / 2 if diverging else values / scale, 0, 1)
+    anchors = np.array(_DIVERGING if diverging else _SEQUENTIAL, dtype=float)
+    stops = np.linspace(0, 1, len(anchors))
+    pixels = np.stack([np.interp(unit, stops, anchors[:, channel]) for channel in range(3)], axis=-1)
+    return _data_uri(Image.fromarray(pixels.round().astype(np.uint8)), "PNG")
+
+
+def thumbnail(path: Path, size: int) -> str | None:
+    """Return a face as a small JPEG data URI, re-encoded so that no metadata travels with it; None if unreadable."""
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > _LARGEST_FACE:
+                return None
+            upright = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+        return None
+    upright.thumbnail((size, size))
+    return _data_uri(Image.fromarray(np.asarray(upright)), "JPEG")
+
+
+def _data_uri(image: Image.Image, form: str) -> str:
+    stream = io.BytesIO()
+    image.save(stream, form, optimize=True)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"

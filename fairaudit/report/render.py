@@ -1,0 +1,190 @@
+"""Results → self-contained HTML pages that open offline by double click: no script, no outside address, no torch."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from fairaudit import __version__
+from fairaudit.data.predictions import read_predictions
+from fairaudit.errors import UsageError
+from fairaudit.files import plain_disk_errors, write_text
+from fairaudit.report.comparisons import COMPARISON_SECTIONS, make_comparison_context
+from fairaudit.report.context import Context, make_context
+from fairaudit.report.groups import axis_totals, group_heads
+from fairaudit.report.overview import run_sections
+from fairaudit.report.pictures import FacePictures
+from fairaudit.report.sections import SECTIONS
+from fairaudit.report.words import axis_label, count, figure
+from fairaudit.resources import resource_dir
+from fairaudit.results import Attribution, AuditResult, Comparison
+
+
+def render_audit(
+    folder: Path, out: Path, *, attribution: Path | None = None, faces_root: Path | None = None
+) -> Path:
+    """Read the audit in `folder` (and the attribution in its own), write the report into `out`, return its index.
+
+    `faces_root`, given only where a person asked to see faces, is the folder that image names are relative to.
+    Raises DataError where a folder holds no audit or attribution, UsageError where faces are asked for and the audit
+    has no predictions.parquet beside it.
+    """
+    result = AuditResult.load(folder)
+    found = Attribution.load(attribution) if attribution is not None else None
+    return write_report(result, out, attribution=found, faces=_face_pictures(folder, faces_root))
+
+
+def write_report(
+    result: AuditResult,
+    out: Path,
+    *,
+    attribution: Attribution | None = None,
+    history: pd.DataFrame | None = None,
+    faces: FacePictures | None = None,
+    links: Mapping[str, str] | None = None,
+) -> Path:
+    """Write index.html and groups/*.html, one page a subgroup of every axis, into `out`; return the index.
+
+    Every file is whole or absent; pages of subgroups that an earlier report had and this one lacks are removed.
+    `links` gives names and relative addresses of pages to lead to (relative to `out`). No face is shown without `faces`.
+    """
+    context = make_context(result, attribution=attribution, history=history, faces=faces, links=links)
+    sections = [section for make in SECTIONS.values() if (section := make(context)) is not None]
+    written = _write_groups(context, out)
+    name = result.meta.get("name") or "audit"
+    index = _page(
+        "index.html",
+        out / "index.html",
+        title=f"Fairness audit: {name}",
+        sections=sections,
+        links=context.links,
+        groups=_group_lists(context),
+        meta=result.meta,
+        label_source=result.meta.get("label_source") or "",
+    )
+    _remove_stale(out / "groups", written)
+    return index
+
+
+def write_comparison_report(
+    comparison: Comparison,
+    out: Path,
+    *,
+    results: Mapping[str, AuditResult] | None = None,
+    links: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the report of models compared on the same faces into `out`; return its index.html.
+
+    `results` are the audits of the same models by name, for their overall figures; `links` as in `write_report`.
+    """
+    context = make_comparison_context(comparison, results=results, links=links)
+    sections = [section for make in COMPARISON_SECTIONS.values() if (section := make(context)) is not None]
+    title = f"{_listed(comparison)} against {comparison.meta.get('baseline', 'the baseline')}"
+    return _page(
+        "comparison.html",
+        out / "index.html",
+        title=f"Comparison: {title}",
+        sections=sections,
+        links=context.links,
+        meta=comparison.meta,
+    )
+
+
+def write_run_index(
+    out: Path,
+    title: str,
+    *,
+    results: Mapping[str, AuditResult],
+    comparison: Comparison | None = None,
+    question: str = "",
+    findings: pd.DataFrame | None = None,
+) -> Path:
+    """Write the page that leads to everything of one run: audits, comparison, checkpoints, data; return it.
+
+    The run's folder `out` holds audits/<name>/ for every one of `results`, and comparison/ where there is one.
+    `findings` has the columns kind, action, count, examples: what was met in the data.
+    """
+    sections = run_sections(out, results, comparison, findings)
+    return _page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
+
+
+def _listed(comparison: Comparison) -> str:
+    return ", ".join(str(name) for name in comparison.meta.get("models", ()))
+
+
+def _face_pictures(folder: Path, root: Path | None) -> FacePictures | None:
+    if root is None:
+        return None
+    table = folder / "predictions.parquet"
+    if not table.exists():
+        raise UsageError(f"--show-faces needs the predictions of the audit: {table} does not exist; audit once more")
+    base = root.resolve()
+
+    def locate(image: str) -> Path:
+        path = (base / image).resolve()
+        # An image name that leads out of the data folder is never opened: it then counts as unreadable.
+        return path if path.is_relative_to(base) else base / "outside-the-data-folder"
+
+    return FacePictures(predictions=read_predictions(table), locate=locate)
+
+
+def _group_lists(context: Context) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return (axis, [(subgroup, page)]) of every axis, for the list of pages."""
+    return [
+        (axis_label(by), [(group, f"groups/{context.slugs[by, group]}.html") for group in groups])
+        for by, groups in context.axes.items()
+    ]
+
+
+def _write_groups(context: Context, out: Path) -> set[str]:
+    totals = axis_totals(context)
+    places = list(context.slugs)
+    names = {place: f"{slug}.html" for place, slug in context.slugs.items()}
+    for number, (by, group) in enumerate(places):
+        around = {"previous": number - 1, "next": number + 1}
+        steps = {word: places[i] for word, i in around.items() if 0 <= i < len(places)}
+        _page(
+            "group.html",
+            out / "groups" / names[by, group],
+            title=group,
+            axis=axis_label(by),
+            audit=context.result.meta.get("name") or "audit",
+            size=context.result.meta.get("subgroups", {}).get(by, {}).get(group),
+            least=context.result.meta.get("min_group_size"),
+            heads=group_heads(context, by, group, totals),
+            steps=[(word, f"{place[1]} ({axis_label(place[0])})", names[place]) for word, place in steps.items()],
+            shows_faces=context.faces is not None,
+            links={},
+        )
+    return set(names.values())
+
+
+def _remove_stale(folder: Path, keep: set[str]) -> None:
+    """Remove pages of an earlier report whose subgroups are gone; nothing else in the folder is touched."""
+    if not folder.is_dir():
+        return
+    with plain_disk_errors(folder):
+        for page in folder.glob("*.html"):
+            if page.name not in keep:
+                page.unlink()
+
+
+def _page(template: str, path: Path, **data: Any) -> Path:
+    write_text(path, _environment().get_template(template).render(version=__version__, **data))
+    return path
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resource_dir("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(figure=figure, count=count)
+    return environment

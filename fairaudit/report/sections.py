@@ -1,0 +1,206 @@
+"""The sections of an audit's first page. One function and one line in SECTIONS adds a section."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+from fairaudit.report.attributions import attribution_views
+from fairaudit.report.context import Context
+from fairaudit.report.figures import share_bar
+from fairaudit.report.heads import FOLD, head_view
+from fairaudit.report.tables import Entry, Row, Table
+from fairaudit.report.verdict import summary, verdicts
+from fairaudit.report.words import axis_label, count, number, sentence_case
+from fairaudit.subgroups import OVERALL, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One section of a page: its anchor and title, the template that prints it, and what that template reads."""
+
+    key: str
+    title: str
+    template: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def verdict_section(context: Context) -> Section:
+    """Say in plain words, first of all, which gaps are shown, which are not, and who was not assessed."""
+    judged = verdicts(context)
+    heads = [
+        {
+            "task": task,
+            "title": sentence_case(task),
+            "overall": context.cell(task, OVERALL, OVERALL, "accuracy"),
+            "verdicts": [v for v in judged if v.task == task],
+        }
+        for task in context.tasks
+    ]
+    chance = len([v for v in judged if v.state != "none"]) * (1 - _confidence(context))
+    data = {"lines": summary(context, judged), "heads": heads, "chance": chance, "axis_label": axis_label}
+    return Section(key="verdict", title="Verdict", template="sections/verdict.html", data=data)
+
+
+def warnings_section(context: Context) -> Section | None:
+    """Print what a reader must know before acting on a figure, and the legal notice of a head that infers race."""
+    warnings = list(context.result.meta.get("warnings", ()))
+    legal = [task for task in context.tasks if parse(task)[0] in ("race", "ethnicity")]
+    if not warnings and not legal:
+        return None
+    data = {"warnings": warnings, "legal": legal}
+    return Section(key="warnings", title="Read this first", template="sections/warnings.html", data=data)
+
+
+def audited_section(context: Context) -> Section:
+    """Say what was audited: model, faces, labels and who made them, when."""
+    meta = context.result.meta
+    facts = [
+        ("Audit", meta.get("name", "")),
+        ("Question", meta.get("question", "")),
+        ("Made", _date(meta)),
+        ("Faces", count(meta.get("n"))),
+        ("Heads", "; ".join(f"{task}: {', '.join(classes)}" for task, classes in context.tasks.items())),
+        ("Subgroup axes", ", ".join(axis_label(by) for by in context.axes)),
+        ("Labels", meta.get("label_source") or "Where the labels come from is not known: every claim holds “on these "
+         "labels” only."),
+        *(("Model: " + name, text) for name, text in _plain_items(meta.get("model"))),
+        *(("Data: " + name, text) for name, text in _plain_items(meta.get("data"))),
+        *(("Mitigation: " + name, text) for name, text in _plain_items(meta.get("mitigation"))),
+    ]
+    return Section(
+        key="audited",
+        title="What was audited",
+        template="sections/audited.html",
+        data={"facts": [(name, text) for name, text in facts if text]},
+    )
+
+
+def composition_section(context: Context) -> Section:
+    """Show who the faces are labelled as, what was left out and why."""
+    meta = context.result.meta
+    views = [(axis_label(by), len(groups) > FOLD, _composition(context, by)) for by, groups in context.axes.items()]
+    outcomes = [
+        Row(
+            f"{entry['task']}, {entry['subgroup']}",
+            [Entry(axis_label(entry["by"])), Entry(str(entry["status"])), Entry(count(entry["count"]), css="num")],
+        )
+        for entry in meta.get("outcomes", ())
+    ]
+    table = Table(
+        caption="Faces without a prediction: they count as an outcome, and as wrong in end-to-end accuracy",
+        first="head, subgroup",
+        columns=["axis", "status", "faces"],
+        rows=outcomes,
+    )
+    excluded = [entry for entry in meta.get("excluded", ()) if entry.get("count")]
+    data = {"views": views, "excluded": excluded, "outcomes": table if outcomes else None, "count": count}
+    return Section(key="composition", title="Who was audited", template="sections/composition.html", data=data)
+
+
+def planted_section(context: Context) -> Section | None:
+    """For made-up faces: set each planted bias, which is known, beside what the audit found."""
+    planted = context.result.meta.get("planted")
+    if not planted:
+        return None
+    return Section(
+        key="planted", title="The planted truth", template="sections/planted.html", data={"planted": planted}
+    )
+
+
+def heads_section(context: Context) -> Section:
+    """Show every head overall and by subgroup, with its gaps and confusions."""
+    data = {"heads": [head_view(context, task) for task in context.tasks]}
+    return Section(key="heads", title="Each head in figures", template="sections/heads.html", data=data)
+
+
+def attribution_section(context: Context) -> Section | None:
+    """Show where the model looks, per subgroup."""
+    if context.attribution is None:
+        return None
+    meta = context.attribution.meta
+    data = {"views": attribution_views(context), "meta": meta, "warnings": meta.get("warnings", ())}
+    return Section(key="attribution", title="Where the model looks", template="sections/attribution.html", data=data)
+
+
+def training_section(context: Context) -> Section | None:
+    """Show how training went, epoch by epoch."""
+    if context.history is None or context.history.empty:
+        return None
+    # Drawing with seaborn costs seconds of import; a report without a history does without it.
+    from fairaudit.report.charts import history_table, training_curves
+
+    data = {"chart": training_curves(context.history), "table": history_table(context.history)}
+    return Section(key="training", title="Training", template="sections/training.html", data=data)
+
+
+def method_section(context: Context) -> Section:
+    """Say how figures and intervals were made, what is assumed, and what this report does not claim."""
+    meta = context.result.meta
+    data = {
+        "confidence": number(_confidence(context)).removesuffix(".0"),
+        "least": meta.get("min_group_size"),
+        "independence": meta.get("independence", ""),
+        "degenerate": list(dict.fromkeys(context.degenerate.values())),
+        "draws": meta.get("draws"),
+        "seed": meta.get("seed"),
+    }
+    return Section(key="method", title="Method and limits", template="sections/method.html", data=data)
+
+
+def hashes_section(context: Context) -> Section:
+    """Print versions and hashes, by which every figure here can be traced and repeated."""
+    meta = context.result.meta
+    rows = [("fairaudit", str(meta.get("fairaudit", ""))), ("format", str(meta.get("format", "")))]
+    rows += [(str(name), str(value)) for name, value in meta.get("hashes", {}).items()]
+    rows += [(str(name), str(value)) for name, value in meta.get("files", {}).items()]
+    return Section(key="hashes", title="Versions and hashes", template="sections/hashes.html", data={"rows": rows})
+
+
+def _composition(context: Context, by: str) -> Table:
+    sizes = context.result.meta.get("subgroups", {}).get(by, {})
+    total = sum(sizes.values())
+    rows = []
+    for group in context.axes[by]:
+        n = sizes.get(group, 0)
+        share = n / total if total else float("nan")
+        text = [Entry(count(n), css="num"), Entry(number(share) + "\u00a0%", css="num"), Entry(share_bar(share))]
+        small = n < (context.result.meta.get("min_group_size") or 0)
+        rows.append(Row(group, text, f"groups/{context.slugs[by, group]}.html", small))
+    caption = f"Faces by {axis_label(by)}: {count(total)} in all"
+    return Table(caption=caption, first=axis_label(by), columns=["faces", "share", ""], rows=rows)
+
+
+def _confidence(context: Context) -> float:
+    return float(context.result.meta.get("confidence", 0.95))
+
+
+def _date(meta: Mapping[str, Any]) -> str:
+    return str(meta.get("created", ""))[:16].replace("T", " ")
+
+
+def _plain_items(part: Any) -> list[tuple[str, str]]:
+    """Return the short facts of a nested description; hashes and long lists stand elsewhere."""
+    if not isinstance(part, Mapping):
+        return [("", str(part))] if part else []
+    plain = []
+    for key, value in part.items():
+        if isinstance(value, (str, int, float, bool)) and len(str(value)) <= 200:
+            plain.append((str(key).replace("_", " "), str(value)))
+        elif isinstance(value, Mapping) and value and all(isinstance(v, (str, int, float)) for v in value.values()):
+            plain.append((str(key).replace("_", " "), ", ".join(f"{k} {v}" for k, v in list(value.items())[:12])))
+    return plain
+
+
+SECTIONS: dict[str, Callable[[Context], Section | None]] = {
+    "verdict": verdict_section,
+    "warnings": warnings_section,
+    "planted": planted_section,
+    "audited": audited_section,
+    "composition": composition_section,
+    "heads": heads_section,
+    "attribution": attribution_section,
+    "training": training_section,
+    "method": method_section,
+    "hashes": hashes_section,
+}

@@ -1,0 +1,176 @@
+"""What an audit may say in plain words: a gap is a finding only where its simultaneous interval excludes zero."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fairaudit.report.context import Context, Gap
+from fairaudit.report.words import (
+    axis_label,
+    count,
+    difference,
+    figure,
+    interval,
+    is_number,
+    listing,
+    metric_label,
+    metric_words,
+    plural,
+    sentence_case,
+    unit,
+)
+from fairaudit.subgroups import UNKNOWN
+
+State = Literal["found", "open", "none"]
+# The first of these that the audit has for a head and axis is what the first page speaks about.
+HEADLINES = ("accuracy", "recall_by_labelled_class", "recall")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What can be said of one head on one axis.
+
+    state: "found" (the interval of the gap excludes zero), "open" (it does not: no difference is shown, nor is equality)
+    or "none" (not assessed). `detail` says which groups differ from everyone else; `missing` names who is not assessed.
+    """
+
+    task: str
+    by: str
+    state: State
+    headline: str
+    sentence: str
+    detail: str = ""
+    missing: str = ""
+
+
+def established(gap: Gap) -> bool:
+    """Tell whether a gap is more than noise explains: its simultaneous interval lies above zero."""
+    return is_number(gap.difference) and is_number(gap.low) and gap.low > 0
+
+
+def verdicts(context: Context) -> list[Verdict]:
+    """Return one verdict for each head and axis, heads and axes in the audit's order."""
+    return [verdict(context, task, by) for task in context.tasks for by in context.axes]
+
+
+def verdict(context: Context, task: str, by: str) -> Verdict:
+    """Judge one head on one axis by its headline gap."""
+    gap = headline_gap(context.gaps.get((task, by), ()))
+    missing = _missing(context, task, by, gap)
+    if gap is None or not is_number(gap.difference):
+        reason = (gap.reason if gap else "") or context.degenerate.get((task, by), "") or "no gap was computed"
+        return Verdict(
+            task=task, by=by, state="none", headline="not assessed", sentence=sentence_case(reason) + ".", missing=missing
+        )
+    if not established(gap):
+        headline, sentence = _open(gap)
+        return Verdict(task=task, by=by, state="open", headline=headline, sentence=sentence, missing=missing)
+    headline, sentence = _found(context, task, by, gap)
+    detail = _differing(context, task, by, gap)
+    return Verdict(
+        task=task, by=by, state="found", headline=headline, sentence=sentence, detail=detail, missing=missing
+    )
+
+
+def headline_gap(gaps: Sequence[Gap]) -> Gap | None:
+    """Return the gap a verdict speaks about: accuracy; where it has none, the recall that is surest to differ."""
+    for metric in HEADLINES:
+        defined = [gap for gap in gaps if gap.metric == metric and is_number(gap.difference)]
+        if defined:
+            return max(defined, key=lambda gap: (gap.low if is_number(gap.low) else -1.0, gap.difference))
+    return next((gap for gap in gaps if gap.metric in HEADLINES), None)
+
+
+def further(context: Context, task: str, by: str) -> list[Gap]:
+    """Return the established gaps beside the headline, largest lower bound first, each measure and its complement once."""
+    gaps = context.gaps.get((task, by), ())
+    headline = headline_gap(gaps)
+    complements = ("fnr", "tnr", "fdr")
+    rest = [gap for gap in gaps if established(gap) and gap != headline and gap.metric not in complements]
+    return sorted(rest, key=lambda gap: -gap.low)
+
+
+def summary(context: Context, judged: Sequence[Verdict]) -> list[str]:
+    """Return the sentences that stand first on the page: how many gaps are shown, and what cannot be concluded."""
+    found = [v for v in judged if v.state == "found"]
+    opened = [v for v in judged if v.state == "open"]
+    none = [v for v in judged if v.state == "none"]
+    compared = len(found) + len(opened)
+    if found:
+        heads = listing([f"{v.task} by {axis_label(v.by)}" for v in found], 4)
+        first = f"The model does not treat all groups equally well: a gap that noise does not explain is shown for {heads}."
+    elif compared:
+        first = "No gap larger than noise explains is shown. That is not proof of equal treatment."
+    else:
+        first = "Nothing could be assessed: no head has a gap with an interval on any axis."
+    lines = [first]
+    if compared:
+        lines.append(
+            f"{plural(compared, 'comparison')} of head and axis: {len(found)} with a gap shown, {len(opened)} without."
+            + (f" {len(none)} not assessed." if none else "")
+        )
+    return lines
+
+
+def _found(context: Context, task: str, by: str, gap: Gap) -> tuple[str, str]:
+    kind = metric_words(gap.metric).kind
+    name = sentence_case(metric_label(gap.metric, gap.class_))
+    size = difference(gap.difference, gap.low, gap.high, kind, signed=False)
+    worst, best = (_group_figure(context, task, by, group, gap) for group in (gap.worst, gap.best))
+    sentence = f"{name} differs between groups. Worst: {worst}; best: {best}. Gap {size}."
+    return f"gap of {difference(gap.difference, kind=kind, signed=False)}", sentence
+
+
+def _group_figure(context: Context, task: str, by: str, group: str, gap: Gap) -> str:
+    cell = context.cell(task, by, group, gap.metric, gap.class_)
+    kind = metric_words(gap.metric).kind
+    bounds = interval(cell.low, cell.high, kind)
+    inside = ", ".join(part for part in (bounds, f"n = {count(cell.n)}") if part)
+    return f"faces labelled {group} {figure(cell.value, kind=kind)} ({inside})"
+
+
+def _open(gap: Gap) -> tuple[str, str]:
+    kind = metric_words(gap.metric).kind
+    name = metric_label(gap.metric, gap.class_)
+    size = difference(gap.difference, kind=kind, signed=False)
+    if not is_number(gap.high):
+        return "no interval", f"The gap in {name} is {size}, but it has no interval, so it is no finding."
+    bounds = interval(gap.low, gap.high, kind) + unit(kind, difference=True)
+    limit = difference(gap.high, kind=kind, signed=False)
+    return (
+        "no difference shown",
+        f"The largest gap in {name}, {size}, is compatible with no difference ({bounds}); "
+        f"nor is a gap of up to {limit} excluded.",
+    )
+
+
+def _differing(context: Context, task: str, by: str, gap: Gap) -> str:
+    """Name the groups whose interval against everyone else excludes zero on the bad side; the worst first."""
+    words = metric_words(gap.metric)
+    sign = -1.0 if words.better == "low" else 1.0
+    named = []
+    for group in context.axes[by]:
+        against = context.against.get((task, by, group), {}).get((gap.metric, gap.class_))
+        cell = context.cell(task, by, group, gap.metric, gap.class_)
+        if against is None or cell.small or group == UNKNOWN or not is_number(against.difference):
+            continue
+        bad_side = against.high if sign > 0 else against.low
+        if is_number(bad_side) and sign * bad_side < 0:
+            size = difference(against.difference, against.low, against.high, words.kind)
+            named.append((sign * against.difference, f"{group} {size}"))
+    named.sort()
+    return f"Worse than everyone else, each compared alone: {listing([text for _, text in named], 4)}." if named else ""
+
+
+def _missing(context: Context, task: str, by: str, gap: Gap | None) -> str:
+    metric, class_ = (gap.metric, gap.class_) if gap else ("accuracy", "")
+    groups = []
+    for group in context.axes[by]:
+        cell = context.cell(task, by, group, metric, class_)
+        if cell.small or group == UNKNOWN:
+            groups.append(f"{group} (n = {count(cell.n)})")
+    if not groups:
+        return ""
+    least = context.result.meta.get("min_group_size")
+    why = f"fewer than {least} faces or label unknown" if UNKNOWN in context.axes[by] else f"fewer than {least} faces"
+    return f"Not assessed ({why}): {listing(groups, 5)}."

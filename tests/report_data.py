@@ -1,0 +1,63 @@
+"""Predictions, attributions and comparisons for the tests of the report: made up, small, and with a known gap or none."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from fairaudit.results import ATTRIBUTION_COLUMNS, Attribution
+
+HOSTILE = ("<script>alert(1)</script>", "../../etc/passwd", "Ünï × cödé “ﬁ” 🙂", "x" * 300, "a/b\\c?d=e&f#g", "CON")
+RACES = ("White", "Black", "Asian", "Indian", "Others")
+GENDERS = ("Male", "Female")
+AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+
+
+def make_predictions(
+    n: int = 1200,
+    *,
+    seed: int = 0,
+    accuracy: float = 0.9,
+    worse: Mapping[str, float] | None = None,
+    races: Sequence[str] = RACES,
+    shares: Sequence[float] | None = None,
+    tasks: Sequence[str] = ("gender",),
+) -> pd.DataFrame:
+    """Return a predictions table in the public format; `worse` gives the accuracy of faces labelled as some race."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"image": [f"face-{i:05d}.jpg" for i in range(n)]})
+    frame["race"] = rng.choice(list(races), n, p=shares)
+    frame["gender"] = rng.choice(list(GENDERS), n)
+    frame["age"] = rng.choice(list(AGES), n)
+    chance = frame["race"].map(dict(worse or {})).astype(float).fillna(accuracy).to_numpy()
+    for task in tasks:
+        classes = {"gender": GENDERS, "race": tuple(races), "age": AGES}[task]
+        code = frame[task].map({name: i for i, name in enumerate(classes)}).to_numpy()
+        wrong = rng.random(n) >= chance
+        step = 1 if task == "age" else rng.integers(1, len(classes), n)
+        frame[f"{task}_true"] = frame[task]
+        frame[f"{task}_pred"] = np.array(classes, dtype=object)[np.where(wrong, (code + step) % len(classes), code)]
+    return frame
+
+
+def make_attribution(
+    axes: Mapping[str, Sequence[str]], *, tasks: Sequence[str] = ("gender",), size: int = 24, seed: int = 0
+) -> Attribution:
+    """Return an attribution with a blob in the middle of every map, and plausible shares."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    maps, rows = {}, []
+    for task in tasks:
+        for by, groups in {"overall": ("overall",), **axes}.items():
+            for group in groups:
+                blob = np.exp(-12 * ((x - rng.normal(0, 0.1)) ** 2 + y**2)) + 0.3 * rng.random((size, size))
+                maps[task, by, group] = blob / blob.sum()
+                share = 0.6 + 0.05 * rng.random()
+                for region, value in (("centre", share), ("border", 1 - share)):
+                    figures = (value, value - 0.05, value + 0.05, 8, 0.61, value - 0.61, value - 0.7, value - 0.5, "")
+                    rows.append((task, by, group, region, *figures))
+    return Attribution(
+        shares=pd.DataFrame(rows, columns=list(ATTRIBUTION_COLUMNS)),
+        maps=maps,
+        meta={"method": "integrated-gradients", "steps": 16, "centre": "the middle half", "warnings": ["few faces"]},
+    )
