@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from fairaudit.errors import DataError
 from fairaudit.files import atomic_folder, file_hash, write_json
+from fairaudit.subgroups import UNKNOWN
 
 FORMAT_VERSION = 1
 METRIC_COLUMNS = (
@@ -29,10 +31,15 @@ METRIC_COLUMNS = (
     "denominator",
     "small",
     "reason",
+    "n_effective",
 )
 GAP_COLUMNS = (
     *("task", "by", "metric", "class", "difference", "difference_low", "difference_high"),
-    *("ratio", "ratio_low", "ratio_high", "worst", "best", "reason"),
+    *("ratio", "ratio_low", "ratio_high", "worst", "best", "reason", "assessed", "not_assessed"),
+)
+REST_COLUMNS = (
+    *("task", "by", "subgroup", "metric", "class", "value", "rest", "difference", "low", "high", "n_rest"),
+    "reason",
 )
 CONFUSION_COLUMNS = ("task", "by", "subgroup", "true", "predicted", "count")
 COMPARISON_COLUMNS = (
@@ -41,7 +48,7 @@ COMPARISON_COLUMNS = (
 )
 GAP_CHANGE_COLUMNS = (
     *("model", "task", "by", "metric", "class", "baseline", "mitigated", "delta", "low", "high", "levelling_down"),
-    "reason",
+    *("reason", "worst", "best", "pair_baseline", "pair_mitigated", "pair_delta", "pair_low", "pair_high"),
 )
 ATTRIBUTION_COLUMNS = (
     "task",
@@ -56,6 +63,7 @@ ATTRIBUTION_COLUMNS = (
     "difference",
     "difference_low",
     "difference_high",
+    "reason",
 )
 
 
@@ -63,11 +71,13 @@ ATTRIBUTION_COLUMNS = (
 class AuditResult:
     """One model's audit: the tables, and in `meta` what was audited, how, and what is not known.
 
-    metrics: METRIC_COLUMNS; gaps: GAP_COLUMNS; confusion: CONFUSION_COLUMNS (counts; every axis, and `overall`).
+    metrics: METRIC_COLUMNS; gaps: GAP_COLUMNS; confusion: CONFUSION_COLUMNS (counts; every axis, and `overall`);
+    rest: REST_COLUMNS, each subgroup against everyone else of known subgroup, `low` and `high` of the difference.
     meta keys: name, created (ISO date), fairaudit (version), format, n (rows), tasks {task: {"classes": […],
     "ordered": bool}}, subgroups {axis: {subgroup: n}}, degenerate [{task, by, reason}], min_group_size, confidence,
     draws, seed, label_source, independence (a sentence: subjects or the assumption), excluded [{"kind", "count",
-    "action", "images": first 20}], outcomes [{task, by, subgroup, status, count}], warnings [sentence],
+    "action", "images": first 20, "task": of labels and predictions that are missing, "subgroups": {axis: {subgroup: n}}}],
+    outcomes [{task, by, subgroup, status, count}], warnings [sentence],
     hashes {name: sha256}, model {…}, data {…}, mitigation {…} or None, training {…} or None.
     """
 
@@ -75,20 +85,21 @@ class AuditResult:
     gaps: pd.DataFrame
     confusion: pd.DataFrame
     meta: Mapping[str, Any]
+    rest: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(REST_COLUMNS)))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the metrics as a tidy table, one row a task, axis, subgroup, metric and class."""
         return self.metrics.copy()
 
     def save(self, folder: Path, predictions: Any = None) -> None:
-        """Write audit.json, metrics.csv, gaps.csv, confusion.csv (and predictions.parquet), whole or not at all."""
-        tables = {"metrics": self.metrics, "gaps": self.gaps, "confusion": self.confusion}
+        """Write audit.json, metrics.csv, gaps.csv, confusion.csv, rest.csv (and predictions.parquet), whole or not at all."""
+        tables = {"metrics": self.metrics, "gaps": self.gaps, "confusion": self.confusion, "rest": self.rest}
         _save(folder, "audit.json", tables, self.meta, predictions)
 
     @classmethod
     def load(cls, folder: Path) -> "AuditResult":
         """Read what `save` wrote. Raises DataError where the folder holds no audit or its tables were changed."""
-        tables, meta = _load(folder, "audit.json", "audit", ("metrics", "gaps", "confusion"))
+        tables, meta = _load(folder, "audit.json", "audit", ("metrics", "gaps", "confusion", "rest"))
         return cls(**tables, meta=meta)
 
 
@@ -122,14 +133,23 @@ class Attribution:
 
     shares: ATTRIBUTION_COLUMNS (region "centre" or "border"; share of absolute attribution in 0…1; `difference` is
     against everyone else). maps: {(task, by, subgroup): array (H, W), mean absolute attribution, each face scaled to
-    sum 1}; the subgroup `overall` of the axis `overall` is the mean of all. meta keys: method, steps, baseline,
-    faces {task: n}, sampled_by (axis), target (sentence), completeness {task: median relative error}, image_size,
-    centre (sentence that defines the region), warnings.
+    sum 1}; the subgroup `overall` of the axis `overall` is the mean of all. meta keys: method, steps, seed, baseline,
+    faces {task: n}, sampled (sentence: how many of how many faces), sampled_by (axis), target (sentence), completeness
+    {task: median relative error, or None}, intervals (sentence), image_size, centre (sentence that defines the region),
+    unreadable [image], checkpoint (hash), warnings [sentence].
     """
 
     shares: pd.DataFrame
     maps: Mapping[tuple[str, str, str], np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def rest_map(self, task: str, by: str, subgroup: str) -> np.ndarray | None:
+        """Return the mean map of everyone else on the axis, None where there is no one; `unknown` is in no rest."""
+        table = self.shares
+        chosen = table[(table["task"] == task) & (table["by"] == by) & (table["region"] == "centre") & (table["n"] > 0)]
+        others = chosen[~chosen["subgroup"].isin([subgroup, UNKNOWN])]
+        maps = [self.maps[(task, by, other)] for other in others["subgroup"]]
+        return np.average(np.stack(maps), axis=0, weights=others["n"].to_numpy()) if maps else None
 
     def save(self, folder: Path) -> None:
         """Write attribution.json, attribution.csv and maps.npz, whole or not at all."""
@@ -142,8 +162,11 @@ class Attribution:
     def load(cls, folder: Path) -> "Attribution":
         """Read what `save` wrote."""
         tables, meta = _load(folder, "attribution.json", "attribution", ("attribution",))
-        with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
-            maps = {tuple(key): arrays[f"map{i}"] for i, key in enumerate(meta["maps"])}
+        try:
+            with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+                maps = {tuple(key): arrays[f"map{i}"] for i, key in enumerate(meta["maps"])}
+        except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
+            raise DataError(f"{folder / 'maps.npz'} cannot be read ({error}); make the attribution again") from None
         return cls(shares=tables["attribution"], maps=maps, meta=meta)
 
 
@@ -156,12 +179,15 @@ def read_table(path: Path) -> pd.DataFrame:
         if column in _FLAGS:
             frame[column] = frame[column].map({"True": True, "False": False, "": False}).astype(bool)
         else:
-            frame[column] = pd.to_numeric(frame[column].replace("", "nan"))
+            frame[column] = pd.to_numeric(frame[column].mask(frame[column] == ""))
     return frame
 
 
 _TEXT = frozenset(
-    ("task", "by", "subgroup", "metric", "class", "reason", "worst", "best", "true", "predicted", "model", "region")
+    (
+        *("task", "by", "subgroup", "metric", "class", "reason", "worst", "best", "true", "predicted", "model"),
+        *("region", "not_assessed"),
+    )
 )
 _FLAGS = frozenset(("small", "levelling_down"))
 

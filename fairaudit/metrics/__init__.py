@@ -1,0 +1,1 @@
+"""Count metrics, their intervals and the gaps between subgroups: numpy on counts, no model and no torch."""

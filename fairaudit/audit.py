@@ -1,0 +1,225 @@
+"""Audit one model's predictions: every count metric per subgroup with its interval, and the gaps between subgroups."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import fairaudit
+from fairaudit import subgroups
+from fairaudit.audit_tables import AxisTables, axis_tables
+from fairaudit.axes import (
+    NO_LABEL,
+    TaskRows,
+    choose_axes,
+    choose_tasks,
+    excluded_rows,
+    sample_of,
+    task_rows,
+    with_axis_columns,
+)
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.predictions_check import NO_PREDICTION
+from fairaudit.data.tables import Predictions
+from fairaudit.errors import DataError
+from fairaudit.metrics.cube import OUTCOMES
+from fairaudit.progress import Progress, silent
+from fairaudit.results import (
+    CONFUSION_COLUMNS,
+    FORMAT_VERSION,
+    GAP_COLUMNS,
+    METRIC_COLUMNS,
+    REST_COLUMNS,
+    AuditResult,
+)
+from fairaudit.spec import AuditSpec
+from fairaudit.subgroups import OVERALL, UNKNOWN
+
+FEW_FACES = 100
+
+
+def run_audit(
+    predictions: Predictions | pd.DataFrame,
+    *,
+    tasks: Sequence[str] | None = None,
+    by: Sequence[str] | None = None,
+    audit: AuditSpec | None = None,
+    seed: int = 0,
+    name: str = "",
+    meta: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> AuditResult:
+    """Return the audit of a predictions table (a DataFrame is read by `read_predictions` first).
+
+    tasks: default all; by: axes such as "race:gender" (default: the spec's, else each attribute, all pairs, and
+    race:gender:age). Two audits of equal tables with equal seeds are equal. `meta` completes the result's meta (name,
+    model, data, mitigation, training, hashes, label_source) and adds its warnings. Raises UsageError for an unknown
+    task or axis, DataError where no face of a task can be counted.
+    """
+    audit = audit or AuditSpec()
+    table = read_predictions(predictions) if isinstance(predictions, pd.DataFrame) else predictions
+    names = choose_tasks(table, tasks)
+    axes, left_out = choose_axes(table, by if by is not None else audit.subgroups)
+    frame = with_axis_columns(table, axes)
+    groups = {by: subgroups.assign(frame, by) for by in axes}
+    whole = pd.Categorical.from_codes(np.zeros(len(frame), dtype=int), categories=[OVERALL])
+    found: list[AxisTables] = []
+    excluded: list[dict[str, Any]] = []
+    unlabelled = []
+    for number, task in enumerate(names):
+        rows = task_rows(table, task)
+        if not len(rows.position):
+            raise DataError(f"{task}: no face has both what is needed: {_why_empty(rows)}")
+        excluded += excluded_rows(rows, frame, groups)
+        unlabelled += [] if rows.labelled else [task]
+        for step, (axis, labels) in enumerate([(OVERALL, whole), *groups.items()]):
+            progress("audit", number * (len(axes) + 1) + step, len(names) * (len(axes) + 1), f"{task} by {axis}")
+            sample = sample_of(rows, frame, labels)
+            why = _degenerate(rows, frame, labels, axis)
+            found.append(axis_tables(rows, sample, axis, why, audit, [seed, number, step]))
+    progress("audit", len(names) * (len(axes) + 1), len(names) * (len(axes) + 1))
+    own = _meta(table, names, groups, audit, seed, excluded, found)
+    own["warnings"] = [*_warnings(table, groups, audit, excluded, unlabelled), *left_out]
+    return AuditResult(
+        metrics=_joined([t.metrics for t in found], METRIC_COLUMNS),
+        gaps=_joined([t.gaps for t in found], GAP_COLUMNS),
+        confusion=_joined([t.confusion for t in found], CONFUSION_COLUMNS),
+        rest=_joined([t.rest for t in found], REST_COLUMNS),
+        meta=_merged(own, {"name": name, **(meta or {})}),
+    )
+
+
+def independence(table: Predictions) -> str:
+    """Return what the intervals take as independent, in a sentence for the report."""
+    if "subject_id" in table.frame:
+        people = int(table.frame["subject_id"].nunique() + table.frame["subject_id"].isna().sum())
+        return (
+            f"Pictures of one person are kept together: intervals come from the spread between {people} subjects, "
+            "not between faces."
+        )
+    wider = {m: (1 + (m - 1) * 0.3) ** 0.5 for m in (2, 5)}
+    return (
+        "Intervals assume that the faces are independent, because the table names no subjects. With several pictures of "
+        f"a person they would be wider: at an intraclass correlation of 0.3, for example, by a factor of {wider[2]:.2f} "
+        f"with 2 pictures a person and {wider[5]:.2f} with 5 (square root of the design effect 1 + (m − 1) · ICC)."
+    )
+
+
+def _degenerate(rows: TaskRows, frame: pd.DataFrame, labels: pd.Categorical, axis: str) -> str | None:
+    if not rows.labelled or axis == OVERALL:
+        return None
+    return subgroups.degenerate(labels, frame[f"{rows.task}_true"], axis, rows.task)
+
+
+def _why_empty(rows: TaskRows) -> str:
+    words = {NO_LABEL: "have no label", NO_PREDICTION: "have neither a prediction nor a status"}
+    return ", ".join(f"{len(found)} faces {words[reason]}" for reason, found in rows.excluded.items())
+
+
+def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True)[list(columns)] if filled else pd.DataFrame(columns=list(columns))
+
+
+def _meta(
+    table: Predictions,
+    names: Sequence[str],
+    groups: Mapping[str, pd.Categorical],
+    audit: AuditSpec,
+    seed: int,
+    excluded: list[dict[str, Any]],
+    found: Sequence[AxisTables],
+) -> dict[str, Any]:
+    return {
+        "created": date.today().isoformat(),
+        "fairaudit": fairaudit.__version__,
+        "format": FORMAT_VERSION,
+        "n": len(table),
+        "tasks": {t: {"classes": list(table.tasks[t]), "ordered": t in table.ordered} for t in names},
+        "subgroups": {by: _sizes(labels) for by, labels in groups.items()},
+        "degenerate": [{"task": t.task, "by": t.by, "reason": t.degenerate} for t in found if t.degenerate],
+        "shared_classes": [
+            {"task": t.task, "by": t.by, "classes": list(t.shared)} for t in found if t.by != OVERALL and t.shared
+        ],
+        "min_group_size": audit.min_group_size,
+        "confidence": audit.confidence,
+        "draws": audit.draws,
+        "seed": seed,
+        "label_source": table.label_source,
+        "independence": independence(table),
+        "excluded": [*excluded, *_findings(table)],
+        "outcomes": [entry for t in found for entry in t.outcomes],
+        "hashes": {"predictions": table.hash()},
+        "model": table.meta.get("model", {}),
+        "data": table.meta.get("data", {}),
+        "mitigation": table.meta.get("mitigation"),
+        "training": table.meta.get("training"),
+    }
+
+
+def _sizes(labels: pd.Categorical) -> dict[str, int]:
+    counts = np.bincount(labels.codes, minlength=len(labels.categories))
+    return {str(name): int(n) for name, n in zip(labels.categories, counts, strict=True)}
+
+
+def _findings(table: Predictions) -> list[dict[str, Any]]:
+    """Return what was met in the table or its faces, counted by kind; what a task left out is listed by the task."""
+    entries = []
+    met = table.findings[table.findings["kind"] != NO_PREDICTION]
+    for (kind, action), rows in met.groupby(["kind", "action"], sort=False):
+        images = [str(image) for image in rows["image"] if image][:20]
+        details = list(dict.fromkeys(str(detail) for detail in rows["detail"]))[:5]
+        entries.append({"kind": kind, "action": action, "count": len(rows), "images": images, "details": details})
+    return entries
+
+
+def _warnings(
+    table: Predictions,
+    groups: Mapping[str, pd.Categorical],
+    audit: AuditSpec,
+    excluded: Sequence[Mapping[str, Any]],
+    unlabelled: Sequence[str],
+) -> list[str]:
+    said = []
+    if seen := table.meta.get("seen_in_training"):
+        said.append(
+            f"{seen} of the {len(table)} audited faces were in the model's training or validation data: what is found "
+            "on them says little about new faces."
+        )
+    if len(table) < FEW_FACES:
+        said.append(f"Only {len(table)} faces were audited: most differences cannot be seen at this size.")
+    if unlabelled:
+        said.append(f"No labels of {', '.join(unlabelled)}: only how often each class is predicted can be reported.")
+    said += [f"{e['task']}: {e['count']} faces left out ({e['kind'].replace('_', ' ')})." for e in excluded]
+    for by, labels in groups.items():
+        sizes = {name: n for name, n in _sizes(labels).items() if n < audit.min_group_size and name != UNKNOWN}
+        if sizes:
+            shown = ", ".join(f"{name} ({n})" for name, n in list(sizes.items())[:10])
+            more = f" and {len(sizes) - 10} more" if len(sizes) > 10 else ""
+            said.append(
+                f"{by}: {len(sizes)} subgroups have fewer than {audit.min_group_size} faces and are shown, but not "
+                f"assessed: {shown}{more}."
+            )
+        if unknown := _sizes(labels).get(UNKNOWN):
+            said.append(
+                f"{by}: {unknown} faces lack an attribute and form the subgroup {UNKNOWN!r}, outside comparisons."
+            )
+    if table.meta.get("row_numbers"):
+        said.append("The table names no images: rows are numbered, so this audit cannot be compared with another.")
+    if "weight" in table.frame:
+        said.append("Faces are weighted: intervals use the effective number of faces (Σw)² / Σw².")
+    return said
+
+
+def _merged(own: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete `own` by what the caller knows: hashes join, warnings are appended, anything else is replaced."""
+    merged = {**own, **{key: value for key, value in given.items() if value is not None or key not in own}}
+    merged["hashes"] = {**own["hashes"], **given.get("hashes", {})}
+    merged["warnings"] = [*own["warnings"], *(w for w in given.get("warnings", []) if w not in own["warnings"])]
+    merged["label_source"] = given.get("label_source") or own["label_source"]
+    return merged
+
+
+__all__ = ["OUTCOMES", "independence", "run_audit"]
