@@ -14,7 +14,7 @@ from fairaudit.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 # Only decoders that run no other program (EPS would); the bytes decide, not the name's ending.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MAX_PIXELS = 64 * 1024 * 1024
 BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 DECODE_ERRORS = (
@@ -112,6 +112,10 @@ def list_images(root: Path) -> tuple[list[str], list[tuple[str, str, str, str]]]
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name not in linked)
         prefix = "" if here == Path() else f"{here.as_posix()}/"
         for name in files:
+            if not _is_text(name):
+                shown = prefix + name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                findings.append(("unreadable_name", shown, "excluded", "the file's name is no UTF-8 text; rename it"))
+                continue
             kind = "hidden" if name.startswith(".") else os.path.splitext(name)[1].lower()  # noqa: PTH122 (14,001 names)
             if kind in SUFFIXES or (not kind and name.lower().endswith("jpg")):
                 names.append(prefix + name)
@@ -121,6 +125,14 @@ def list_images(root: Path) -> tuple[list[str], list[tuple[str, str, str, str]]]
         what = ", ".join(f"{kind}: {count:,}" for kind, count in sorted(ignored.items()))
         findings.append(("ignored_file", "", "listed", f"{ignored.total():,} files that are no images ({what})"))
     return sorted(names), findings
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Inside:
@@ -139,7 +151,7 @@ class Inside:
         if ".." in path.parts:
             return "a path with '..'"
         full = self.root / path
-        if full.is_symlink():
+        if os.path.islink(full):  # noqa: PTH114 (a name too long for the file system is False, no error)
             real = os.path.realpath(full)
         else:
             parent = str(path.parent)

@@ -11,8 +11,6 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.registry import lookup, suggestion
 from fairaudit.spec import DataSpec, SourceSpec
 
-EXTRA = ("age_years", "subject_id", "weight", "official_split")
-
 
 def join_sources(sources: Sequence[tuple[SourceSpec, RawFaces]], data: DataSpec) -> RawFaces:
     """Return one RawFaces of one or more sets, each head's labels in its target scheme.

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from fairaudit.data.raw import Finding, RawFaces, existing, tidy_age
+from fairaudit.data.raw import EXTRA, Finding, RawFaces, existing, tidy_age
 from fairaudit.data.taxonomy import SCHEMES, scheme_of
 from fairaudit.errors import DataError, UsageError
 from fairaudit.registry import lookup, suggestion
@@ -16,9 +16,7 @@ from fairaudit.subgroups import UNKNOWN
 
 MAX_VALUES = 50
 MISSING = ("", "nan", "NaN", "NA", "N/A", "null", "NULL", UNKNOWN)
-OWN_COLUMNS = frozenset(
-    ["image", "sha256", "split", "trainable", "official_split", "age_years", "subject_id", "weight"]
-)
+OWN_COLUMNS = ("image", "sha256", "split", "trainable", *EXTRA)
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FAIRFACE_TABLES = {"train": "fairface_label_train.csv", "val": "fairface_label_val.csv"}
 FAIRFACE_SOURCE = (
@@ -109,15 +107,21 @@ def from_table(
     frame["image"] = frame["image"].fillna("").map(_clean)
     if official is None and "split" in frame and set(frame["split"].dropna().str.lower()) <= SPLIT_WORDS.keys():
         official = frame["split"].str.lower().map(SPLIT_WORDS)
+    if official is None and "official_split" in frame:
+        official = frame["official_split"].where(frame["official_split"].isin(list(SPLIT_WORDS.values())), None)
     if official is not None:
         frame["official_split"] = official
+    if "age_years" in frame and "age" not in frame:
+        frame["age"] = frame["age_years"]
     for attribute, words in source.values.items():
         frame[attribute] = frame[attribute].replace(dict(words))
     attributes, findings = _attributes(frame, source)
     frame, more = _known_labels(frame, attributes, source)
-    extra = [name for name in ("age_years", "subject_id", "weight", "official_split") if name in frame]
+    extra = [name for name in EXTRA if name in frame]
     if "weight" in extra:
         frame["weight"] = _weights(frame, where)
+    if "age_years" in extra:
+        frame["age_years"] = pd.to_numeric(frame["age_years"], errors="coerce")
     frame, excluded, missing = existing(frame[["image", *attributes, *extra]], root)
     kept = set(frame["image"])
     schemes, tasks = _schemes(frame, attributes, source)

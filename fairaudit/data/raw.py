@@ -1,5 +1,6 @@
 """What a reader returns: names and labels of one set, before any image is opened."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from fairaudit.data.images import Inside
 from fairaudit.data.taxonomy import AGE_BINS, MAX_AGE, age_bins, age_label
 
 Finding = tuple[str, str, str, str]
+EXTRA = ("age_years", "subject_id", "weight", "official_split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +61,12 @@ def existing(frame: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, pd.DataFram
 def _trap(name: str, root: Path, inside: Inside) -> tuple[str, str] | None:
     if not name:
         return "missing_file", "the row names no image"
-    outside = inside.why_not(name)
+    outside = None if "\0" in name else inside.why_not(name)
     if outside:
         return "path_outside", outside
-    return None if (root / name).is_file() else ("missing_file", "listed in the table, but there is no such file")
+    # os.path answers False, where pathlib raises, for a name that no file system takes.
+    there = "\0" not in name and os.path.isfile(root / name)  # noqa: PTH113
+    return None if there else ("missing_file", "listed in the table, but there is no such file")
 
 
 def _against_first(frame: pd.DataFrame, first: int, second: int) -> str:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from fairaudit.data.checks import check_images, duplicate_findings
 from fairaudit.data.images import list_images
-from fairaudit.data.labels import EXTRA, as_category, join_sources, task_classes
+from fairaudit.data.labels import as_category, join_sources, task_classes
 from fairaudit.data.manifest import read_fairface, read_manifest
-from fairaudit.data.raw import Finding, RawFaces, existing, tidy_age
+from fairaudit.data.raw import EXTRA, Finding, RawFaces, existing, tidy_age
 from fairaudit.data.tables import FaceTable, findings_table
 from fairaudit.data.taxonomy import MAX_AGE, RACE5, SCHEMES, age_bins
 from fairaudit.errors import DataError, UsageError
@@ -45,6 +45,7 @@ def load_faces(
     Raises DataError where the folder is missing or holds no image with a usable label, UsageError for an unknown data
     set, task, column or scheme.
     """
+    _only_used_keys(data)
     sources = [(source, _read(source, root)) for source in data.sources or (data,)]
     read = sum(len(raw.frame) for _, raw in sources)
     limited: list[Finding] = []
@@ -55,6 +56,8 @@ def load_faces(
     classes = {task: task_classes(raw, task) for task in tasks or raw.default_tasks}
     folder = root if data.sources else _folder(data, root)
     checks, traps = check_images(folder, list(raw.frame["image"]), progress)
+    if any(source.dataset == "fairface" for source, _ in sources):
+        traps += _padding(checks)
     usable = checks["usable"].to_numpy(dtype=bool)
     frame = raw.frame.assign(sha256=checks["sha256"].to_numpy(dtype=object))
     for name in raw.attributes:
@@ -80,7 +83,7 @@ def load_faces(
         tasks=classes,
         attributes=tuple(name for name in raw.attributes if name not in classes),
         findings=findings,
-        label_source=raw.label_source,
+        label_source=data.label_source or raw.label_source,
         ordered=frozenset(task for task in classes if _is_ordered(raw, task)),
         meta=meta,
     )
@@ -185,6 +188,15 @@ def _read(source: SourceSpec, root: Path) -> RawFaces:
     return reader(source, _folder(source, root))
 
 
+def _only_used_keys(data: DataSpec) -> None:
+    """Raise UsageError for a key that this kind of data does not read, so that none is silently ignored."""
+    for source in (data, *data.sources):
+        used = lookup(_KEYS, source.dataset, "dataset")
+        for key, field in SourceSpec.model_fields.items():
+            if key not in ("dataset", *used) and getattr(source, key) != field.get_default(call_default_factory=True):
+                raise UsageError(f"data.{key} means nothing for dataset {source.dataset!r}: remove it")
+
+
 def _folder(source: SourceSpec, root: Path) -> Path:
     if Path(source.folder).is_absolute() or ".." in Path(source.folder).parts:
         raise UsageError(f"data folder = {source.folder!r}: give the name of a folder below --data, without '..'")
@@ -265,6 +277,16 @@ def _counted(excluded: pd.DataFrame, attributes: Sequence[str]) -> list[dict[str
     return [{name: row[name] for name in attributes} | {"n": int(row["n"])} for _, row in counts.iterrows()]
 
 
+def _padding(checks: pd.DataFrame) -> list[Finding]:
+    """List FairFace pictures of the release with padding 1.25, which are other data than those with padding 0.25."""
+    wide, narrow = (int(((checks["width"] == side) & (checks["height"] == side)).sum()) for side in (448, 224))
+    detail = (
+        f"{wide:,} pictures have the size of FairFace's release with padding 1.25, {narrow:,} that of padding 0.25: "
+        "these are different data; train and audit on the same one"
+    )
+    return [("padding", "", "listed", detail)] if wide else []
+
+
 def _sizes(checks: pd.DataFrame) -> Mapping[str, int]:
     """Return the ten commonest picture sizes ("200 × 200") and how many files have each."""
     sizes = (checks["width"].astype(str) + " × " + checks["height"].astype(str)).value_counts()
@@ -277,6 +299,16 @@ def _nothing(folder: Path, findings: pd.DataFrame) -> str:
     return f"{folder} holds no image with a usable label ({met}); is this the right folder for this dataset?"
 
 
+# What each kind of data reads of a SourceSpec.
+_TABLE_KEYS = ("folder", "manifest", "columns", "values", "schemes", "attributes", "label_source")
+_KEYS: dict[str, tuple[str, ...]] = {
+    "utkface": ("folder", "values", "schemes", "attributes", "label_source"),
+    "fairface": _TABLE_KEYS,
+    "manifest": _TABLE_KEYS,
+    "folders": ("folder", "values", "schemes", "class_task", "label_source"),
+    "synthetic": _TABLE_KEYS,
+    "merged": ("label_source",),
+}
 READERS: dict[str, Reader] = {
     "utkface": read_utkface,
     "fairface": read_fairface,
