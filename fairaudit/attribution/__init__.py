@@ -1,0 +1,1 @@
+"""Where in the face a head looks: attribution methods, mean maps per subgroup, shares of centre and border."""

@@ -1,0 +1,259 @@
+"""attribute(): where in the face a checkpoint's heads look, by subgroup."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fairaudit import subgroups
+from fairaudit.attribution import maps as face_maps
+from fairaudit.attribution.methods import ATTRIBUTIONS, BLUR, blurred, completeness_error, rows_a_pass
+from fairaudit.data.images import load_rgb
+from fairaudit.data.tables import FaceTable
+from fairaudit.errors import DataError, UsageError
+from fairaudit.models.checkpoint import Checkpoint
+from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.folding import folds_exactly
+from fairaudit.models.runtime import keep_freed_memory, pick_device
+from fairaudit.progress import Progress, silent
+from fairaudit.registry import lookup
+from fairaudit.results import ATTRIBUTION_COLUMNS, Attribution
+from fairaudit.spec import AttributionSpec
+from fairaudit.subgroups import OVERALL, UNKNOWN
+
+LARGEST_ERROR = 0.05
+NAMED = 10  # subgroups or images named in one warning
+
+
+@dataclass
+class _Found:
+    """What the attributed faces gave, face by face."""
+
+    rows: list[int] = field(default_factory=list)
+    maps: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    errors: dict[str, list[float]] = field(default_factory=dict)
+    unlabelled: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)  # image: why
+
+
+def attribute(
+    checkpoint: Checkpoint,
+    faces: FaceTable,
+    *,
+    by: Sequence[str],
+    attribution: AttributionSpec,
+    seed: int = 0,
+    device: str = "auto",
+    method: str = "integrated-gradients",
+    progress: Progress = silent,
+) -> Attribution:
+    """Attribute every head's score of a face's class to the face's pixels; average over the subgroups of each axis.
+
+    At most `attribution.faces_per_head` faces, drawn evenly over the subgroups of the first axis with `seed`; every
+    head sees the same ones. A face that cannot be read is left out and named in meta["warnings"]. Nothing is written.
+    Raises UsageError for an axis that the faces lack or without any axis, DataError where no drawn face can be read.
+    """
+    if not by:
+        raise UsageError("attribution needs at least one subgroup axis, such as 'race': faces are drawn over the first")
+    known = list(dict.fromkeys([*faces.attributes, *faces.tasks]))
+    subgroups.require(known, by, "the faces")
+    groups = {axis: subgroups.assign(faces.frame, axis) for axis in by}
+    rows = draw_evenly(groups[by[0]], attribution.faces_per_head, seed)
+    found = _attribute_each(checkpoint, faces, rows, attribution.steps, method, device, progress)
+    if rows.size and not found.rows:
+        raise DataError(
+            f"none of the {len(rows)} faces drawn for attribution below {faces.root} can be read "
+            f"({next(iter(found.unreadable.values()))}); check the images with `fairaudit data check`"
+        )
+    table, mean_maps, warnings = _by_subgroup(found, groups)
+    size = checkpoint.model.image_size
+    return Attribution(
+        shares=pd.DataFrame(table, columns=list(ATTRIBUTION_COLUMNS)),
+        maps=mean_maps,
+        meta={
+            **_describe(checkpoint, faces, found, groups[by[0]], by[0]),
+            "method": method,
+            "steps": attribution.steps,
+            "seed": seed,
+            "image_size": size,
+            "centre": face_maps.describe_centre(size, size),
+            "warnings": [*_unreadable(found), *warnings, *_inaccurate(found, attribution.steps)],
+        },
+    )
+
+
+def draw_evenly(groups: pd.Categorical, limit: int, seed: int) -> np.ndarray:
+    """Return at most `limit` row numbers, ascending, drawn evenly over the subgroups.
+
+    Where a subgroup has fewer faces than its part, the others give more. Rows of `unknown` are drawn only where no row
+    has a known subgroup.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(groups))
+    shuffled = pd.Series(np.asarray(groups, dtype=object)[order])
+    rank = shuffled.groupby(shuffled).cumcount().to_numpy()
+    known = (shuffled != UNKNOWN).to_numpy()
+    eligible = known if known.any() else ~known
+    first_come = np.argsort(rank[eligible], kind="stable")  # every subgroup's first face, then every second one, …
+    return np.sort(order[eligible][first_come][:limit])
+
+
+def _attribute_each(
+    checkpoint: Checkpoint,
+    faces: FaceTable,
+    rows: np.ndarray,
+    steps: int,
+    method: str,
+    device: str,
+    progress: Progress,
+) -> _Found:
+    """Attribute one face after the other: the path images of one face already fill a forward pass."""
+    explain = lookup(ATTRIBUTIONS, method, "attribution method")
+    model = _ready(checkpoint.model, pick_device(device))
+    size = model.image_size
+    at_once = rows_a_pass(steps, size, size, model.mean.device)
+    tasks = model.tasks
+    found = _Found(
+        maps={task: [] for task in tasks}, errors={task: [] for task in tasks}, unlabelled=dict.fromkeys(tasks, 0)
+    )
+    frame = faces.frame
+    for done, row in enumerate(rows.tolist(), 1):
+        image = str(frame["image"].iloc[row])
+        try:
+            pixels = load_rgb(faces.root / image, size)
+        except DataError as error:
+            found.unreadable[image] = str(error)
+        else:
+            x = model.prepare(torch.from_numpy(pixels)[None])
+            baseline = blurred(x)
+            targets = _targets(model, x, {t: frame[t].iloc[row] for t in tasks if t in frame.columns}, found.unlabelled)
+            attributions = explain(model, x, baseline, targets, steps=steps, rows=at_once)
+            errors = completeness_error(model, x, baseline, targets, attributions)
+            found.rows.append(row)
+            for task in tasks:
+                found.maps[task].append(face_maps.face_maps(attributions[task].cpu().numpy())[0])
+                found.errors[task].append(float(errors[task]))
+        progress("attribute", done, len(rows))
+    return found
+
+
+def _ready(model: FaceClassifier, device: torch.device) -> FaceClassifier:
+    """Return a copy that computes the same scores faster: no parameter gradients, batch norms folded, channels last."""
+    if device.type == "cpu":
+        keep_freed_memory()
+    ready = copy.deepcopy(model).eval().requires_grad_(False)
+    if not ready.folded and folds_exactly(ready.blocks, ready.image_size):
+        ready.fold_batch_norm().requires_grad_(False)
+    return ready.to(device).to(memory_format=torch.channels_last)
+
+
+def _targets(
+    model: FaceClassifier, x: Tensor, labels: Mapping[str, Any], unlabelled: dict[str, int]
+) -> dict[str, Tensor]:
+    """Return each head's class (1,): the labelled one where the head knows it, else the predicted one, counted."""
+    classes = {task: names.index(labels[task]) for task, names in model.classes.items() if labels.get(task) in names}
+    if len(classes) < len(model.tasks):
+        with torch.no_grad():
+            logits = model(x)
+        for task in model.tasks:
+            if task not in classes:
+                classes[task] = int(logits[task].argmax())
+                unlabelled[task] += 1
+    return {task: torch.tensor([classes[task]], device=x.device) for task in model.tasks}
+
+
+def _by_subgroup(
+    found: _Found, groups: Mapping[str, pd.Categorical]
+) -> tuple[list[dict[str, object]], dict[tuple[str, str, str], np.ndarray], list[str]]:
+    """Return the rows of the table, the mean maps, and what has to be said about them."""
+    axes = {OVERALL: pd.Categorical.from_codes(np.zeros(len(found.rows), dtype=int), categories=[OVERALL])}
+    axes |= {axis: _take(labels, found.rows) for axis, labels in groups.items()}
+    table: list[dict[str, object]] = []
+    mean_maps: dict[tuple[str, str, str], np.ndarray] = {}
+    warnings: list[str] = []
+    for task, stack in found.maps.items() if found.rows else ():
+        every = np.stack(stack)
+        mapped = np.isfinite(every).all(axis=(1, 2))
+        if not mapped.all():
+            warnings.append(
+                f"{int((~mapped).sum())} of {len(mapped)} faces have no attribution at all for {task} "
+                "(its score does not react to the image): they are in none of its maps"
+            )
+        for axis, labels in axes.items():
+            mapped_labels = _take(labels, np.flatnonzero(mapped))
+            table += face_maps.share_rows(every[mapped], task, axis, mapped_labels)
+            found_maps = face_maps.mean_maps(every[mapped], mapped_labels)
+            mean_maps |= {(task, axis, group): mean for group, mean in found_maps.items()}
+    for axis, labels in axes.items():
+        empty = [str(group) for group in labels.categories if not (np.asarray(labels, dtype=object) == group).any()]
+        if empty:
+            more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
+            warnings.append(f"no face was attributed for these subgroups of {axis}: {', '.join(empty[:NAMED])}{more}")
+    return table, mean_maps, warnings
+
+
+def _take(labels: pd.Categorical, rows: Sequence[int] | np.ndarray) -> pd.Categorical:
+    """Return the labels of some rows, every category kept."""
+    return pd.Categorical.from_codes(labels.codes[rows], dtype=labels.dtype)
+
+
+def _describe(
+    checkpoint: Checkpoint, faces: FaceTable, found: _Found, groups: pd.Categorical, by: str
+) -> dict[str, Any]:
+    """Return the sentences that say what was attributed to what."""
+    drawn = pd.Series(np.asarray(groups, dtype=object)[found.rows]).value_counts()
+    spread = f"{drawn.min()}" if len(set(drawn)) == 1 else f"{drawn.min()} to {drawn.max()}" if len(drawn) else "0"
+    parts = set(faces.frame["split"]) if "split" in faces.frame.columns else set()
+    kind = f"{next(iter(parts))} faces" if len(parts) == 1 else "faces"
+    instead = [f"{task} ({count})" for task, count in found.unlabelled.items() if count]
+    target = "the logit of a face's labelled class above the mean of the head's logits"
+    if instead:
+        target += f"; of its predicted class where the head has no such label: {', '.join(instead)}"
+    if checkpoint.flip_test:
+        target += "; of the upright face alone, while predictions are averaged with the mirrored face"
+    return {
+        "sampled": f"{len(found.rows)} of {len(faces):,} {kind}, {spread} a subgroup of {by}; every head sees the same",
+        "sampled_by": by,
+        "faces": {task: sum(bool(np.isfinite(one).all()) for one in stack) for task, stack in found.maps.items()},
+        "target": target,
+        "baseline": (
+            f"the same face under a Gaussian blur of {100 * BLUR:g} % of its width: skin tone and lighting stay, "
+            "features go (against black, dark skin would get little attribution by construction)"
+        ),
+        "completeness": {task: _median(errors) for task, errors in found.errors.items()},
+        "intervals": (
+            "95 %, Student t over the attributed faces of a subgroup and Welch against everyone else's; each for "
+            "itself, not adjusted for how many stand side by side; faces are taken as independent"
+        ),
+        "unreadable": list(found.unreadable),
+        "checkpoint": checkpoint.hash,
+    }
+
+
+def _median(errors: Sequence[float]) -> float | None:
+    known = [error for error in errors if np.isfinite(error)]
+    return float(np.median(known)) if known else None
+
+
+def _unreadable(found: _Found) -> list[str]:
+    if not found.unreadable:
+        return []
+    names = ", ".join(list(found.unreadable)[:NAMED])
+    more = " …" if len(found.unreadable) > NAMED else ""
+    return [f"{len(found.unreadable)} drawn faces cannot be read and are left out: {names}{more}"]
+
+
+def _inaccurate(found: _Found, steps: int) -> list[str]:
+    """Name the heads whose attributions do not add up to the change of the score."""
+    medians = {task: _median(errors) for task, errors in found.errors.items()}
+    return [
+        f"attributions of {task} miss the change of its score by {100 * error:.1f} % (median over faces; at most "
+        f"{100 * LARGEST_ERROR:g} % is wanted): raise attribution.steps above {steps}"
+        for task, error in medians.items()
+        if error is not None and error > LARGEST_ERROR
+    ]

@@ -1,0 +1,115 @@
+"""Attribution maps in face coordinates: mean maps per subgroup, and the shares of the centre and the border.
+
+Only numpy: the report reads these without torch.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fairaudit.subgroups import OVERALL, UNKNOWN
+
+CENTRE_AREA = 0.5
+CONFIDENCE = 0.95
+REGIONS = ("centre", "border")
+
+
+def face_maps(attributions: np.ndarray) -> np.ndarray:
+    """Turn attributions (n, C, H, W) into maps (n, H, W) of absolute attribution, each scaled to sum 1.
+
+    A face whose attribution is zero everywhere has no map: all NaN.
+    """
+    absolute = np.abs(attributions.astype(np.float64)).sum(axis=1)
+    total = absolute.sum(axis=(1, 2), keepdims=True)
+    return np.divide(absolute, total, out=np.full_like(absolute, np.nan), where=total > 0)
+
+
+def centre_mask(height: int, width: int) -> np.ndarray:
+    """Return (H, W) booleans: the pixels whose middle lies in the central ellipse that covers half of the image."""
+    y = (np.arange(height) + 0.5) / height - 0.5
+    x = (np.arange(width) + 0.5) / width - 0.5
+    return y[:, None] ** 2 + x[None, :] ** 2 <= CENTRE_AREA / np.pi
+
+
+def describe_centre(height: int, width: int) -> str:
+    """Return the sentence that defines the regions, with the share that evenly spread attribution would have."""
+    area = float(centre_mask(height, width).mean())
+    return (
+        f"The centre is the ellipse in the middle of the image that covers {100 * area:.1f} % of it, the border is the "
+        f"rest: attribution spread evenly over the image would have a share of {area:.3f} in the centre."
+    )
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean of shares and its Student t interval, clipped to 0…1; NaN for what n cannot give."""
+    n = len(values)
+    if n == 0:
+        return np.nan, np.nan, np.nan
+    mean = float(values.mean())
+    if n < 2:
+        return mean, np.nan, np.nan
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
+def difference_interval(values: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
+    """Return mean(values) − mean(others) and its Welch interval, clipped to −1…1; NaN for what n cannot give."""
+    if min(len(values), len(others)) == 0:
+        return np.nan, np.nan, np.nan
+    difference = float(values.mean() - others.mean())
+    if min(len(values), len(others)) < 2:
+        return difference, np.nan, np.nan
+    parts = np.array([values.var(ddof=1) / len(values), others.var(ddof=1) / len(others)])
+    if parts.sum() == 0:
+        return difference, difference, difference
+    freedom = parts.sum() ** 2 / (parts[0] ** 2 / (len(values) - 1) + parts[1] ** 2 / (len(others) - 1))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(parts.sum()))
+    return difference, max(-1.0, difference - half), min(1.0, difference + half)
+
+
+def mean_maps(maps: np.ndarray, groups: pd.Categorical) -> dict[str, np.ndarray]:
+    """Return {subgroup: mean map (H, W)} of maps (n, H, W); subgroups without a face are left out."""
+    labels = np.asarray(groups, dtype=object)
+    return {str(g): maps[labels == g].mean(axis=0) for g in groups.categories if (labels == g).any()}
+
+
+def share_rows(maps: np.ndarray, task: str, by: str, groups: pd.Categorical) -> list[dict[str, object]]:
+    """Return one row of results.ATTRIBUTION_COLUMNS for each subgroup and region."""
+    centre = maps[:, centre_mask(*maps.shape[1:])].sum(axis=1)
+    labels = np.asarray(groups, dtype=object)
+    rows: list[dict[str, object]] = []
+    for group in groups.categories:
+        inside, rest = labels == group, (labels != group) & (labels != UNKNOWN)
+        for region in REGIONS:
+            share = centre if region == "centre" else 1 - centre
+            mean, low, high = mean_interval(share[inside])
+            difference, difference_low, difference_high = difference_interval(share[inside], share[rest])
+            rows.append(
+                {
+                    "task": task,
+                    "by": by,
+                    "subgroup": str(group),
+                    "region": region,
+                    "share": mean,
+                    "low": low,
+                    "high": high,
+                    "n": int(inside.sum()),
+                    "rest": float(share[rest].mean()) if rest.any() else np.nan,
+                    "difference": difference,
+                    "difference_low": difference_low,
+                    "difference_high": difference_high,
+                    "reason": _reason(int(inside.sum()), int(rest.sum()), by),
+                }
+            )
+    return rows
+
+
+def _reason(n: int, rest: int, by: str) -> str:
+    """Return in words what a row lacks, or an empty string."""
+    if n == 0:
+        return "no face of this subgroup was attributed"
+    if n < 2:
+        return "one face gives no interval"
+    if by != OVERALL and rest < 2:
+        return f"{rest} other faces give no interval for the difference" if rest else "there is no one else to compare"
+    return ""
