@@ -150,8 +150,8 @@ class TrainingSpec(_Part):
     task_weights: dict[str, float] = Field(default_factory=dict, description="share of a task in the loss; default 1")
     batch_norm: Literal["train", "frozen", "fold"] = Field(
         "train",
-        description="batch norms of the upper blocks in fine-tuning: trained; frozen; or folded into their convolutions, "
-        "whose weights train on (fastest)",
+        description="batch norms of the upper blocks in fine-tuning: trained; frozen; or folded into their "
+        "convolutions, whose weights train on (fastest)",
     )
     augmentation: AugmentationSpec = AugmentationSpec()
     mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 for none")

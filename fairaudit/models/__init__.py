@@ -1,1 +1,1 @@
-"""Face classifiers: backbones, training, checkpoints and prediction. The only part besides attribution that needs torch."""
+"""Face classifiers: backbones, training, checkpoints and prediction. It needs torch."""

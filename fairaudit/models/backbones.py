@@ -1,5 +1,6 @@
 """Backbones: networks from images to feature maps, as a list of blocks that can be cut anywhere."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,13 @@ def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained:
     )
 
 
+def check_backbone(spec: ModelSpec, folders: Sequence[Path] = ()) -> None:
+    """Raise UsageError now where `build_backbone` would later: an unknown name, or weights that cannot be had."""
+    builder = BACKBONES.get(spec.backbone)
+    net = builder(spec) if builder else _torchvision(spec)
+    _weights_path(spec.backbone, spec.weights or net.usual_weights, folders, builder is None)
+
+
 def _weights_path(backbone: str, wanted: str, folders: Sequence[Path], is_torchvision: bool) -> Path | None:
     if wanted == "none":
         return None
@@ -140,7 +148,7 @@ def _small_cnn(spec: ModelSpec) -> _Net:
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         )
-        for inputs, outputs in zip(widths, widths[1:], strict=False)
+        for inputs, outputs in itertools.pairwise(widths)
     ]
     return _Net(
         whole=nn.Sequential(*blocks), cut=lambda whole: list(whole.children()), image_size=64, trainable=4,
@@ -153,8 +161,8 @@ def _torchvision(spec: ModelSpec) -> _Net:
     if spec.backbone not in names:
         near = suggestion(spec.backbone, [*BACKBONES, *names])
         raise UsageError(
-            f"unknown backbone {spec.backbone!r}{near} (allowed: {', '.join(BACKBONES)}, or any classification model of "
-            f"torchvision: {', '.join(names)})"
+            f"unknown backbone {spec.backbone!r}{near} (allowed: {', '.join(BACKBONES)}, or any classification model "
+            f"of torchvision: {', '.join(names)})"
         )
     kinds = list(get_model_weights(spec.backbone))
     usual = int(kinds[0].transforms().crop_size[0]) if kinds else 224

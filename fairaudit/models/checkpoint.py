@@ -117,7 +117,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise DataError(f"checkpoint {folder} is not a folder; give one that `fairaudit train` wrote")
     missing = [name for name in (DESCRIPTION, WEIGHTS) if not (folder / name).is_file()]
     if missing:
-        raise DataError(f"{folder} is no checkpoint: {' and '.join(missing)} missing; give one that `fairaudit train` wrote")
+        raise DataError(
+            f"{folder} is no checkpoint: {' and '.join(missing)} missing; give one that `fairaudit train` wrote"
+        )
     meta = _read_json(folder / DESCRIPTION)
     model = _build(meta, folder / DESCRIPTION)
     _fill(model, folder / WEIGHTS)
@@ -151,7 +153,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _build(meta: Mapping[str, Any], path: Path) -> FaceClassifier:
     """Build the network that model.json describes, without its weights."""
     if meta.get("format") != FORMAT:
-        raise DataError(f"{path}: format {meta.get('format')!r} is not {FORMAT}, the one this version of fairaudit reads")
+        raise DataError(
+            f"{path}: format {meta.get('format')!r} is not {FORMAT}, the one this version of fairaudit reads"
+        )
     try:
         made = Architecture.model_validate(meta.get("architecture"))
     except ValidationError as error:
@@ -164,9 +168,7 @@ def _build(meta: Mapping[str, Any], path: Path) -> FaceClassifier:
         backbone = build_backbone(spec, pretrained=False)
     except UsageError as error:
         raise DataError(f"{path}: {error}") from None
-    model = FaceClassifier(
-        backbone, classes, shared=made.shared, dropout=made.dropout, trainable=made.trainable_blocks
-    )
+    model = FaceClassifier(backbone, classes, shared=made.shared, dropout=made.dropout, trainable=made.trainable_blocks)
     if made.folded:
         fold(model.blocks.eval())
         model.folded = True

@@ -1,9 +1,10 @@
-"""What training reads: decoded faces, the maps of frozen blocks and embeddings, each cached on disk and fed in batches."""
+"""What training reads: decoded faces, maps of frozen blocks and embeddings, cached on disk, fed in batches."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def embeddings_of_maps(
                 return model.upper(as_maps(z.to(device)))
 
         name = f"embeddings ({part}, view {view + 1} of {len(maps)})"
-        made.append(cache.get(name, depends, len(stored), lambda rows, stored=stored: stored[rows].clone(), compute))
+        made.append(cache.get(name, depends, len(stored), partial(_rows, stored), compute))
     return made
 
 
@@ -151,6 +152,10 @@ def cached_batches(views: Sequence[Tensor], seed: int, device: torch.device) -> 
         return sample
 
     return inputs
+
+
+def _rows(stored: Tensor, rows: slice) -> Tensor:
+    return stored[rows].clone()
 
 
 def as_maps(stored: Tensor) -> Tensor:

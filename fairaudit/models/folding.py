@@ -19,7 +19,7 @@ class StridedDepthwise(nn.Conv2d):
         slow = x.device.type == "cpu" and torch.is_grad_enabled()
         if not slow or not (torch.is_autocast_enabled("cpu") or x.dtype == torch.bfloat16):
             return super().forward(x)
-        full = F.conv2d(x, self.weight, self.bias, 1, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        full = F.conv2d(x, self.weight, self.bias, 1, self.padding, self.dilation, self.groups)
         return full[:, :, :: self.stride[0], :: self.stride[1]].contiguous(memory_format=torch.channels_last)
 
 

@@ -94,8 +94,9 @@ def check_classes(checkpoint: Checkpoint, faces: FaceTable) -> None:
         own = faces.tasks.get(task)
         if own is not None and tuple(own) != tuple(classes):
             raise DataError(
-                f"the checkpoint's head {task!r} knows the classes {', '.join(classes)}, but the data's are "
-                f"{', '.join(own)}. Map the data's labels ([data.values], [data.target_schemes]) or use another checkpoint"
+                f"the checkpoint's head {task!r} knows the classes {', '.join(classes)}, but the "
+                f"data's are {', '.join(own)}. Map the data's labels ([data.values], [data.target_schemes]), or use another "
+                "checkpoint"
             )
 
 
@@ -220,7 +221,9 @@ def _record(
         if task in faces.tasks:
             columns[f"{task}_true"] = _words(frame[task], classes)
         answer = np.where(failed, -1, np.nan_to_num(probs[task], nan=-1.0).argmax(1))
-        columns[f"{task}_pred"] = _words(pd.Series(pd.Categorical.from_codes(answer, list(classes))), classes)
+        columns[f"{task}_pred"] = _words(
+            pd.Series(pd.Categorical.from_codes(answer.astype(np.int64), pd.Index(classes))), classes
+        )
         columns[f"{task}_status"] = pa.array(np.where(failed, "failed", "ok"), pa.string())
         for index, name in enumerate(classes):
             columns[f"{task}_prob_{name}"] = pa.array(probs[task][:, index], pa.float32(), from_pandas=True)

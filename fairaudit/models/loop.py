@@ -174,7 +174,7 @@ def _epoch(
                     f"{number + 1} of {len(batches)}. Lower training.learning_rate or give precision = 'fp32'"
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             losses.append(value)
             clock.images += len(rows)

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 LAYOUT = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
 
-def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1) -> nn.Sequential:
+def conv_bn(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1
+) -> nn.Sequential:
     """Return convolution, batch norm and ReLU6."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
@@ -62,7 +64,7 @@ class GlobalDepthwise(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """The whole recognition network, whose state dict has 307 keys; images of 112 px become embeddings of 128 values."""
+    """The whole recognition network, whose state dict has 307 keys; 112 px in, 128 values out."""
 
     def __init__(self) -> None:
         super().__init__()

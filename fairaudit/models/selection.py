@@ -54,8 +54,8 @@ class Judge:
 def make_judge(faces: FaceTable, tasks: Sequence[str], spec: TrainingSpec) -> tuple[Judge, list[str]]:
     """Return the judge for these validation faces, and notes on subgroups too small to choose by.
 
-    Raises UsageError where the worst subgroup is asked for without an axis or on one that the data lack, DataError where
-    no validation face has a label or no subgroup is large enough.
+    Raises UsageError where the worst subgroup is asked for without an axis or on one that the data lack,
+    DataError where no validation face has a label or no subgroup is large enough.
     """
     codes = {task: label_codes(faces, task) for task in tasks}
     if not any((values >= 0).any() for values in codes.values()):

@@ -84,9 +84,9 @@ def imagenet_weights(name: str) -> Path:
     except (URLError, OSError, RuntimeError) as error:
         names = " or ".join(dict.fromkeys(_file_name(kind) for kind in kinds))
         raise UsageError(
-            f"ImageNet weights for {name!r} are not in {folder} and could not be downloaded from {wanted.url} ({error}). "
-            f"Fetch {names} elsewhere and put it into {folder}, set TORCH_HOME to a folder whose hub/checkpoints "
-            "holds it, or give weights = 'none' to train from scratch"
+            f"ImageNet weights for {name!r} are not in {folder} and could not be downloaded from {wanted.url} "
+            f"({error}). Fetch {names} elsewhere and put it into {folder}, set TORCH_HOME to a folder "
+            "whose hub/checkpoints holds it, or give weights = 'none' to train from scratch"
         ) from None
     finally:
         socket.setdefaulttimeout(before)
