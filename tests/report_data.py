@@ -1,4 +1,4 @@
-"""Predictions, attributions and comparisons for the tests of the report: made up, small, and with a known gap or none."""
+"""Made-up predictions, attributions and hostile names for the tests of the report: small, with a known gap or none."""
 
 from collections.abc import Mapping, Sequence
 

@@ -41,7 +41,10 @@ def attribution_views(context: Context) -> list[AttributionView]:
     keys = [key for key in found.maps if key[0] in context.tasks]
     axes = [by for by in (OVERALL, *context.axes) if any(key[1] == by for key in keys)]
     return [
-        view for task in context.tasks for by in axes if (view := _view(context, found, task, by)).pictures or view.shares
+        view
+        for task in context.tasks
+        for by in axes
+        if (view := _view(context, found, task, by)).pictures or view.shares
     ]
 
 
@@ -74,12 +77,16 @@ def share_table(context: Context, task: str, by: str, subgroup: str | None, capt
     if chosen.empty:
         return None
     notes = Notes()
-    rows = [_share_row(context, by, record, notes) for record in chosen.to_dict("records")]
+    slugs = {} if subgroup is not None else {group: context.slugs.get((by, group)) for group in chosen["subgroup"]}
+    rows = [
+        _share_row(record, notes, f"groups/{slug}.html" if (slug := slugs.get(record["subgroup"])) else "")
+        for record in chosen.to_dict("records")
+    ]
     columns = ["region", "share of attribution", "n", "everyone else", "difference"]
     return Table(caption=caption, first=axis_label(by), columns=columns, rows=rows, notes=notes.texts)
 
 
-def _share_row(context: Context, by: str, record: dict[Hashable, Any], notes: Notes) -> Row:
+def _share_row(record: dict[Hashable, Any], notes: Notes, href: str) -> Row:
     note = 0 if is_number(record["low"]) else notes.number(record["reason"])
     apart = difference(record["difference"], record["difference_low"], record["difference_high"])
     entries = [
@@ -89,8 +96,7 @@ def _share_row(context: Context, by: str, record: dict[Hashable, Any], notes: No
         Entry(figure(record["rest"]), css="num"),
         Entry(apart, css="num"),
     ]
-    slug = context.slugs.get((by, record["subgroup"]))
-    return Row(record["subgroup"], entries, f"groups/{slug}.html" if slug else "")
+    return Row(record["subgroup"], entries, href)
 
 
 def _view(context: Context, found: Attribution, task: str, by: str) -> AttributionView:
@@ -114,6 +120,6 @@ def _picture(label: str, values: np.ndarray, largest: float, alt: str, href: str
 
 
 def _largest(found: Attribution, task: str) -> float:
-    """Return the top of the colour scale of a head: the 99.5th percentile over all its maps, so one spot cannot rule."""
+    """Return the top of the colour scale of a head: the 99.5th percentile over all its maps, so no spot rules."""
     stacked = [np.quantile(values, 0.995) for key, values in found.maps.items() if key[0] == task]
     return float(max(stacked, default=1.0))

@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,7 +17,7 @@ from fairaudit.report.words import is_number
 # A colour that nothing else uses stands for "the page's text colour" until the SVG is written.
 _INK = "#010203"
 _COLUMNS = 3
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fairaudit",
     "font.family": "sans-serif",
@@ -34,7 +35,7 @@ _NOT_DRAWN = ("seconds", "lr", "learning_rate", "images", "rate", "time")
 
 
 def training_curves(history: pd.DataFrame) -> Markup:
-    """Draw every measure of the training history over the epochs, one panel a measure, training and validation apart."""
+    """Draw every measure of the history over the epochs: one panel a measure, training and validation apart."""
     long = _long(history)
     measures = list(dict.fromkeys(long["measure"]))
     rows = -(-len(measures) // _COLUMNS)
@@ -86,8 +87,10 @@ def svg_of(drawing: Figure, label: str) -> Markup:
 
 
 def _long(history: pd.DataFrame) -> pd.DataFrame:
-    """Return columns epoch, measure, part (training, validation or ""), value of every numeric column but the clock's."""
-    epochs = pd.Series(range(1, len(history) + 1)) if "epoch" not in history else history["epoch"].reset_index(drop=True)
+    """Return epoch, measure, part (training, validation or ""), value of every numeric column but the clock's."""
+    epochs = (
+        pd.Series(range(1, len(history) + 1)) if "epoch" not in history else history["epoch"].reset_index(drop=True)
+    )
     if epochs.duplicated().any():
         epochs = pd.Series(range(1, len(history) + 1))
     parts = []
@@ -100,7 +103,9 @@ def _long(history: pd.DataFrame) -> pd.DataFrame:
             if name.startswith(prefix):
                 part, measure = word, name.removeprefix(prefix)
         values = history[column].reset_index(drop=True)
-        parts.append(pd.DataFrame({"epoch": epochs, "measure": measure.replace("_", " "), "part": part, "value": values}))
+        parts.append(
+            pd.DataFrame({"epoch": epochs, "measure": measure.replace("_", " "), "part": part, "value": values})
+        )
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["epoch", "measure", "part", "value"])
 
 

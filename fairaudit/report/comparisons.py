@@ -79,9 +79,7 @@ def answer_section(context: ComparisonContext) -> Section:
         }
         for model in context.models
     ]  # fmt: skip
-    return Section(
-        key="answer", title="Did the gap close?", template="sections/answer.html", data={"models": models}
-    )
+    return Section(key="answer", title="Did the gap close?", template="sections/answer.html", data={"models": models})
 
 
 def comparison_warnings(context: ComparisonContext) -> Section | None:
@@ -99,7 +97,10 @@ def gap_changes_section(context: ComparisonContext) -> Section:
         table for model in context.models for task in context.tasks if (table := _gap_table(context, model, task))
     ]
     return Section(
-        key="gaps", title="What happened to each gap", template="sections/tables.html", data={"tables": tables, "note": ""}
+        key="gaps",
+        title="What happened to each gap",
+        template="sections/tables.html",
+        data={"tables": tables, "note": ""},
     )
 
 
@@ -113,7 +114,10 @@ def subgroups_section(context: ComparisonContext) -> Section:
         if (table := _delta_table(context, model, task, by))
     ]
     return Section(
-        key="subgroups", title="Who was helped, who was harmed", template="sections/deltas.html", data={"tables": tables}
+        key="subgroups",
+        title="Who was helped, who was harmed",
+        template="sections/deltas.html",
+        data={"tables": tables},
     )
 
 
@@ -234,7 +238,7 @@ def _delta_table(context: ComparisonContext, model: str, task: str, by: str) -> 
     if not records:
         return None
     main = next((key for metric in HEADLINES for key in metrics if key[0] == metric), metrics[0])
-    whole = [r for r in records if (r["metric"], r["class"]) == main or by == OVERALL and not r["class"]]
+    whole = [r for r in records if (r["metric"], r["class"]) == main or (by == OVERALL and not r["class"])]
     kind = metric_words(main[0]).kind
     drawn = [r for r in whole if metric_words(r["metric"]).kind == kind]
     levels = Scale([e for r in drawn for e in (r["baseline"], r["mitigated"])], kind)
@@ -245,7 +249,11 @@ def _delta_table(context: ComparisonContext, model: str, task: str, by: str) -> 
     what = "all faces, every measure" if by == OVERALL else f"{metric_label(*main)} by {axis_label(by)}"
     caption = f"{sentence_case(task)}, {model}: {what}; before (ring), after (dot), and the change with interval"
     return Table(
-        caption=caption, first="measure" if by == OVERALL else axis_label(by), columns=columns, rows=rows, notes=notes.texts
+        caption=caption,
+        first="measure" if by == OVERALL else axis_label(by),
+        columns=columns,
+        rows=rows,
+        notes=notes.texts,
     )
 
 

@@ -1,4 +1,4 @@
-"""What every section of a report reads: the result's tables as look-ups, the names of pages, and how sure each gap is."""
+"""What every section of a report reads: the result's tables as look-ups, and the names of pages."""
 
 import hashlib
 import re
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from fairaudit.axes import with_axis_columns
 from fairaudit.report.pictures import FacePictures
 from fairaudit.report.words import DEGENERATE_ONLY, METRICS, OUTCOME, SHOWN
 from fairaudit.results import Attribution, AuditResult
@@ -90,7 +91,7 @@ class Context:
         """Return the whole-task metrics that pages print for this head and axis, in reading order.
 
         Metrics of faces without a prediction appear only where there are any; recall by labelled class only where the
-        subgroup determines the label, since it is the accuracy elsewhere. A metric this version does not know comes last.
+        subgroup determines the label, since it is the accuracy elsewhere. Unknown metrics come last.
         """
         have = self.figures.get((task, OVERALL, OVERALL), {})
         rate = self.cell(task, OVERALL, OVERALL, "prediction_rate").value
@@ -125,7 +126,7 @@ def make_context(
         confusion=_confusion(result.confusion, tasks),
         degenerate={(entry["task"], entry["by"]): entry["reason"] for entry in result.meta.get("degenerate", ())},
         slugs=make_slugs([(by, subgroup) for by, groups in axes.items() for subgroup in groups]),
-        members={by: np.asarray(assign(faces.predictions.frame, by), dtype=object) for by in axes} if faces else {},
+        members=_members(faces, list(axes)) if faces else {},
     )
 
 
@@ -185,8 +186,10 @@ def _against(table: pd.DataFrame) -> dict[Where, dict[tuple[str, str], Against]]
 
 def _gaps(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Gap, ...]]:
     gaps: dict[tuple[str, str], tuple[Gap, ...]] = {}
-    names = ("task", "by", "metric", "class", "difference", "difference_low", "difference_high")
-    names += ("ratio", "ratio_low", "ratio_high", "worst", "best", "reason")
+    names = (
+        *("task", "by", "metric", "class", "difference", "difference_low", "difference_high"),
+        *("ratio", "ratio_low", "ratio_high", "worst", "best", "reason"),
+    )
     for task, by, *rest in _rows(table, names):
         gaps[task, by] = (*gaps.get((task, by), ()), Gap(*rest))
     return gaps
@@ -198,11 +201,15 @@ def _confusion(table: pd.DataFrame, tasks: Mapping[str, Sequence[str]]) -> dict[
     names = ("task", "by", "subgroup", "true", "predicted", "count")
     for task, by, subgroup, true, predicted, n in _rows(table, names):
         k = len(tasks[task])
-        matrix = matrices.setdefault((task, by, subgroup), np.zeros((k, k)))
         i, j = position[task].get(true), position[task].get(predicted)
         if i is not None and j is not None:
-            matrix[i, j] += n
+            matrices.setdefault((task, by, subgroup), np.zeros((k, k)))[i, j] += n
     return matrices
+
+
+def _members(faces: FacePictures, axes: Sequence[str]) -> dict[str, np.ndarray]:
+    frame = with_axis_columns(faces.predictions, axes)
+    return {by: np.asarray(assign(frame, by), dtype=object) for by in axes}
 
 
 def _rows(table: pd.DataFrame, names: Sequence[str]) -> zip:

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from fairaudit.report.words import DASH, Kind, is_number, number, unit
 
-MOST_TICKS = 5
+MOST_TICKS = 4
 
 
 class Scale:
@@ -121,7 +121,7 @@ def _small_cell(value: float, y: int, x: int, side: int, largest: float) -> str:
 
 def _round_step(raw: float) -> float:
     power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 0.1
-    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
 
 
 def _tick(value: float, kind: Kind) -> str:

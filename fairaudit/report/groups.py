@@ -19,6 +19,7 @@ from fairaudit.report.words import (
     count,
     difference,
     figure,
+    interval,
     is_number,
     metric_words,
     number,
@@ -50,12 +51,12 @@ class HeadOfGroup:
 
 
 def group_heads(context: Context, by: str, subgroup: str, totals: Mapping[tuple[str, str], np.ndarray]) -> list[Any]:
-    """Return every head of one subgroup; `totals` holds the summed confusion of each (task, axis), see `axis_totals`."""
+    """Return every head of one subgroup; `totals` is what `axis_totals` gives."""
     return [_head(context, task, by, subgroup, totals.get((task, by))) for task in context.tasks]
 
 
 def axis_totals(context: Context) -> dict[tuple[str, str], np.ndarray]:
-    """Return for each task and axis the confusion summed over its known subgroups: a subgroup's rest is this minus it."""
+    """Return for each task and axis the confusion over its known subgroups; a subgroup's rest is this minus it."""
     totals: dict[tuple[str, str], np.ndarray] = {}
     for (task, by, subgroup), matrix in context.confusion.items():
         if subgroup != UNKNOWN:
@@ -110,7 +111,8 @@ def _sentence(context: Context, task: str, by: str, subgroup: str) -> str:
     if is_number(against.low) and against.low <= 0 <= against.high:
         return f"{first}; against everyone else {size}: no difference is shown by this comparison alone."
     side = "below" if against.difference < 0 else "above"
-    return f"{first}; {side} everyone else by {difference(abs(against.difference), signed=False)} ({size})."
+    apart, bounds = difference(abs(against.difference), signed=False), interval(against.low, against.high)
+    return f"{first}: {apart} {side} everyone else (difference {bounds})."
 
 
 def _against(context: Context, task: str, by: str, subgroup: str) -> Table:

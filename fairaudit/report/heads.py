@@ -167,7 +167,7 @@ def _recalls(context: Context, task: str, by: str) -> Table | None:
 def _recall(context: Context, task: str, by: str, group: str, class_: str, notes: Notes) -> Entry:
     cell = context.cell(task, by, group, "recall", class_)
     shown = entry(cell, "recall", notes)
-    n = f", n = {count(cell.n)}" if is_number(cell.value) else ""
+    n = f", n\u00a0=\u00a0{count(cell.n)}" if is_number(cell.value) else ""
     return Entry(shown.text.removesuffix(")") + n + ")" if shown.text.endswith(")") else shown.text, shown.note, "num")
 
 
@@ -221,9 +221,7 @@ def _gap_row(context: Context, by: str, gap: Gap, scale: Scale, notes: Notes) ->
     defined = is_number(gap.difference)
     note = 0 if defined else notes.number(gap.reason or "undefined; the audit gives no reason")
     picture: str = strip(scale, gap.difference, gap.low, gap.high) if defined and kind == "percent" else ""
-    bounds = (
-        f" ({number(gap.ratio_low, 'bins')}–{number(gap.ratio_high, 'bins')})" if is_number(gap.ratio_low) else ""
-    )
+    bounds = f" ({number(gap.ratio_low, 'bins')}–{number(gap.ratio_high, 'bins')})" if is_number(gap.ratio_low) else ""
     reading = "gap shown" if established(gap) else "none shown" if defined else "not assessed"
     entries = [
         Entry(metric_label(gap.metric, gap.class_)),

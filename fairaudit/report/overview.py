@@ -42,7 +42,7 @@ def _audits(results: Mapping[str, AuditResult]) -> Section:
             {
                 "name": name,
                 "href": f"audits/{name}/index.html",
-                "lines": summary(context, verdicts(context)),
+                "lines": summary(verdicts(context)),
                 "heads": [_overall(context.cell(task, OVERALL, OVERALL, "accuracy"), task) for task in context.tasks],
                 "planted": [entry.get("verdict") or entry.get("sentence", "") for entry in planted],
             }
@@ -71,9 +71,7 @@ def _data(findings: pd.DataFrame | None) -> Section:
     ]
     caption = "What was met in the data, and what was done about it"
     table = Table(caption=caption, first="kind", columns=["action", "faces", "for example"], rows=rows)
-    return Section(
-        key="data", title="Data", template="sections/run_data.html", data={"table": table if rows else None}
-    )
+    return Section(key="data", title="Data", template="sections/run_data.html", data={"table": table if rows else None})
 
 
 def _files(out: Path, names: list[str]) -> Section:

@@ -23,9 +23,7 @@ from fairaudit.resources import resource_dir
 from fairaudit.results import Attribution, AuditResult, Comparison
 
 
-def render_audit(
-    folder: Path, out: Path, *, attribution: Path | None = None, faces_root: Path | None = None
-) -> Path:
+def render_audit(folder: Path, out: Path, *, attribution: Path | None = None, faces_root: Path | None = None) -> Path:
     """Read the audit in `folder` (and the attribution in its own), write the report into `out`, return its index.
 
     `faces_root`, given only where a person asked to see faces, is the folder that image names are relative to.
@@ -49,7 +47,7 @@ def write_report(
     """Write index.html and groups/*.html, one page a subgroup of every axis, into `out`; return the index.
 
     Every file is whole or absent; pages of subgroups that an earlier report had and this one lacks are removed.
-    `links` gives names and relative addresses of pages to lead to (relative to `out`). No face is shown without `faces`.
+    `links` gives names and addresses, relative to `out`, of pages to lead to. No face is shown without `faces`.
     """
     context = make_context(result, attribution=attribution, history=history, faces=faces, links=links)
     sections = [section for make in SECTIONS.values() if (section := make(context)) is not None]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
 from fairaudit.report.attributions import attribution_views
 from fairaudit.report.context import Context
 from fairaudit.report.figures import share_bar
@@ -33,12 +32,13 @@ def verdict_section(context: Context) -> Section:
             "task": task,
             "title": sentence_case(task),
             "overall": context.cell(task, OVERALL, OVERALL, "accuracy"),
-            "verdicts": [v for v in judged if v.task == task],
+            "single": [v for v in judged if v.task == task and len(parse(v.by)) == 1],
+            "crossed": [v for v in judged if v.task == task and len(parse(v.by)) > 1],
         }
         for task in context.tasks
     ]
     chance = len([v for v in judged if v.state != "none"]) * (1 - _confidence(context))
-    data = {"lines": summary(context, judged), "heads": heads, "chance": chance, "axis_label": axis_label}
+    data = {"lines": summary(judged), "heads": heads, "chance": chance, "axis_label": axis_label}
     return Section(key="verdict", title="Verdict", template="sections/verdict.html", data=data)
 
 
@@ -62,8 +62,11 @@ def audited_section(context: Context) -> Section:
         ("Faces", count(meta.get("n"))),
         ("Heads", "; ".join(f"{task}: {', '.join(classes)}" for task, classes in context.tasks.items())),
         ("Subgroup axes", ", ".join(axis_label(by) for by in context.axes)),
-        ("Labels", meta.get("label_source") or "Where the labels come from is not known: every claim holds “on these "
-         "labels” only."),
+        (
+            "Labels",
+            meta.get("label_source")
+            or "Where the labels come from is not known: every claim holds “on these labels” only.",
+        ),
         *(("Model: " + name, text) for name, text in _plain_items(meta.get("model"))),
         *(("Data: " + name, text) for name, text in _plain_items(meta.get("data"))),
         *(("Mitigation: " + name, text) for name, text in _plain_items(meta.get("mitigation"))),

@@ -19,7 +19,7 @@ from fairaudit.report.words import (
     sentence_case,
     unit,
 )
-from fairaudit.subgroups import UNKNOWN
+from fairaudit.subgroups import UNKNOWN, parse
 
 State = Literal["found", "open", "none"]
 # The first of these that the audit has for a head and axis is what the first page speaks about.
@@ -30,8 +30,9 @@ HEADLINES = ("accuracy", "recall_by_labelled_class", "recall")
 class Verdict:
     """What can be said of one head on one axis.
 
-    state: "found" (the interval of the gap excludes zero), "open" (it does not: no difference is shown, nor is equality)
-    or "none" (not assessed). `detail` says which groups differ from everyone else; `missing` names who is not assessed.
+    state: "found" (the interval of the gap excludes zero), "open" (it does not: neither difference nor equality is
+    shown) or "none" (not assessed). `detail` says which groups differ from everyone else; `missing` names who is not
+    assessed.
     """
 
     task: str
@@ -58,9 +59,14 @@ def verdict(context: Context, task: str, by: str) -> Verdict:
     gap = headline_gap(context.gaps.get((task, by), ()))
     missing = _missing(context, task, by, gap)
     if gap is None or not is_number(gap.difference):
-        reason = (gap.reason if gap else "") or context.degenerate.get((task, by), "") or "no gap was computed"
+        reason = (gap.reason if gap else "") or _why_none(context, task, by)
         return Verdict(
-            task=task, by=by, state="none", headline="not assessed", sentence=sentence_case(reason) + ".", missing=missing
+            task=task,
+            by=by,
+            state="none",
+            headline="not assessed",
+            sentence=sentence_case(reason) + ".",
+            missing=missing,
         )
     if not established(gap):
         headline, sentence = _open(gap)
@@ -82,7 +88,7 @@ def headline_gap(gaps: Sequence[Gap]) -> Gap | None:
 
 
 def further(context: Context, task: str, by: str) -> list[Gap]:
-    """Return the established gaps beside the headline, largest lower bound first, each measure and its complement once."""
+    """Return the established gaps beside the headline, largest lower bound first, complements left out."""
     gaps = context.gaps.get((task, by), ())
     headline = headline_gap(gaps)
     complements = ("fnr", "tnr", "fdr")
@@ -90,26 +96,25 @@ def further(context: Context, task: str, by: str) -> list[Gap]:
     return sorted(rest, key=lambda gap: -gap.low)
 
 
-def summary(context: Context, judged: Sequence[Verdict]) -> list[str]:
+def summary(judged: Sequence[Verdict]) -> list[str]:
     """Return the sentences that stand first on the page: how many gaps are shown, and what cannot be concluded."""
-    found = [v for v in judged if v.state == "found"]
-    opened = [v for v in judged if v.state == "open"]
-    none = [v for v in judged if v.state == "none"]
+    found, opened, none = ([v for v in judged if v.state == state] for state in ("found", "open", "none"))
     compared = len(found) + len(opened)
+    single = [v for v in found if len(parse(v.by)) == 1]
+    named = [f"{v.task} by {axis_label(v.by)}" for v in single or found]
+    more = f", and on {plural(len(found) - len(named), 'intersection')}" if len(found) > len(named) else ""
     if found:
-        heads = listing([f"{v.task} by {axis_label(v.by)}" for v in found], 4)
-        first = f"The model does not treat all groups equally well: a gap that noise does not explain is shown for {heads}."
+        first = f"The model is not equally accurate for all groups: a gap beyond noise in {listing(named)}{more}."
     elif compared:
-        first = "No gap larger than noise explains is shown. That is not proof of equal treatment."
+        first = "No gap beyond noise is shown. That is not proof that the model treats all groups equally."
     else:
         first = "Nothing could be assessed: no head has a gap with an interval on any axis."
-    lines = [first]
-    if compared:
-        lines.append(
-            f"{plural(compared, 'comparison')} of head and axis: {len(found)} with a gap shown, {len(opened)} without."
-            + (f" {len(none)} not assessed." if none else "")
-        )
-    return lines
+    if not compared:
+        return [first]
+    counts = (
+        f"{plural(compared, 'comparison')} of a head on an axis: {len(found)} with a gap shown, {len(opened)} without"
+    )
+    return [first, counts + (f"; {len(none)} not assessed." if none else ".")]
 
 
 def _found(context: Context, task: str, by: str, gap: Gap) -> tuple[str, str]:
@@ -125,8 +130,14 @@ def _group_figure(context: Context, task: str, by: str, group: str, gap: Gap) ->
     cell = context.cell(task, by, group, gap.metric, gap.class_)
     kind = metric_words(gap.metric).kind
     bounds = interval(cell.low, cell.high, kind)
-    inside = ", ".join(part for part in (bounds, f"n = {count(cell.n)}") if part)
+    inside = ", ".join(part for part in (bounds, f"n\u00a0=\u00a0{count(cell.n)}") if part)
     return f"faces labelled {group} {figure(cell.value, kind=kind)} ({inside})"
+
+
+def _why_none(context: Context, task: str, by: str) -> str:
+    if not any(metric in HEADLINES for metric in context.shown(task, by)):
+        return f"the predictions have no labels of {task}: only how often each class is predicted can be compared"
+    return context.degenerate.get((task, by), "") or "no gap was computed"
 
 
 def _open(gap: Gap) -> tuple[str, str]:
@@ -168,7 +179,7 @@ def _missing(context: Context, task: str, by: str, gap: Gap | None) -> str:
     for group in context.axes[by]:
         cell = context.cell(task, by, group, metric, class_)
         if cell.small or group == UNKNOWN:
-            groups.append(f"{group} (n = {count(cell.n)})")
+            groups.append(f"{group} (n\u00a0=\u00a0{count(cell.n)})")
     if not groups:
         return ""
     least = context.result.meta.get("min_group_size")

@@ -34,7 +34,9 @@ METRICS: dict[str, MetricWords] = {
     ),
     "balanced_accuracy": MetricWords(label="balanced accuracy", meaning="mean of the recalls of the classes"),
     "recall": MetricWords(label="recall", meaning="of the faces labelled as the class, the share predicted as it"),
-    "precision": MetricWords(label="precision", meaning="of the faces predicted as the class, the share labelled as it"),
+    "precision": MetricWords(
+        label="precision", meaning="of the faces predicted as the class, the share labelled as it"
+    ),
     "fnr": MetricWords(label="false negative rate", better="low", meaning="1 − recall"),
     "fpr": MetricWords(
         label="false positive rate",
@@ -57,7 +59,9 @@ METRICS: dict[str, MetricWords] = {
     "weighted_recall": MetricWords(label="weighted recall"),
     "weighted_precision": MetricWords(label="weighted precision"),
     "weighted_f1": MetricWords(label="weighted F1"),
-    "kappa": MetricWords(label="Cohen’s kappa", kind="plain", meaning="agreement beyond chance; 1 is perfect, 0 chance"),
+    "kappa": MetricWords(
+        label="Cohen’s kappa", kind="plain", meaning="agreement beyond chance; 1 is perfect, 0 chance"
+    ),
     "mcc": MetricWords(label="Matthews correlation", kind="plain", meaning="between labels and predictions"),
     "quadratic_weighted_kappa": MetricWords(
         label="quadratic-weighted kappa", kind="plain", meaning="agreement beyond chance, far misses count more"
@@ -66,7 +70,10 @@ METRICS: dict[str, MetricWords] = {
         label="mean absolute error", kind="bins", better="low", meaning="distance between predicted and labelled bin"
     ),
     "signed_error_bins": MetricWords(
-        label="mean signed error", kind="bins", better="none", meaning="above 0: predicted too high (too old) on average"
+        label="mean signed error",
+        kind="bins",
+        better="none",
+        meaning="above 0: predicted too high (too old) on average",
     ),
     "off_by_one_accuracy": MetricWords(
         label="off-by-one accuracy", meaning="share predicted in the labelled bin or beside it"
@@ -136,9 +143,7 @@ def number(value: Any, kind: Kind = "percent", *, signed: bool = False) -> str:
     if kind == "count":
         return count(value)
     text = f"{value * 100:+.1f}" if kind == "percent" else f"{value:+.2f}" if kind == "bins" else f"{value:+.3f}"
-    if not float(text):
-        text = text[1:]
-    elif not signed and text[0] == "+":
+    if not float(text) or (not signed and text[0] == "+"):
         text = text[1:]
     return text.replace("-", MINUS)
 
