@@ -213,7 +213,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig") as stream:
         header = stream.readline()
     separator = max(",;\t", key=header.count)
-    return pd.read_csv(path, dtype=str, sep=separator, keep_default_na=False, encoding="utf-8-sig")
+    # The header is read as a row: it sets the number of fields, so that a longer row is an error and never an index.
+    rows = pd.read_csv(path, dtype=str, sep=separator, header=None, keep_default_na=False, encoding="utf-8-sig")
+    frame = rows.iloc[1:].reset_index(drop=True)
+    frame.columns = pd.Index(rows.iloc[0].fillna("").astype(str))
+    return frame.drop(columns="", errors="ignore")  # the row numbers that table writers leave behind
 
 
 def _as_text(column: pd.Series) -> pd.Series:

@@ -50,10 +50,13 @@ MAPPINGS: dict[tuple[str, str], dict[str, str | None]] = {
 }
 
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
 _TIME = re.compile(r"[ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$")
 # The two bins that a spreadsheet reads as dates: both numbers can be a day, a month or a year.
-_DATE_LIKE = {(3, 9): "3-9", (10, 19): "10-19"}
+_DATE_LIKE = {frozenset({3, 9}): "3-9", frozenset({10, 19}): "10-19"}
 
 
 def scheme_of(attribute: str, values: Iterable[str]) -> Scheme | None:
@@ -101,21 +104,24 @@ def age_label(text: str) -> tuple[str | None, bool]:
 
 def _number(token: str) -> int | None:
     """Return a token's number, a month's name counting as its number; None for anything else."""
-    if token.isdigit():
+    if token.isascii() and token.isdigit():
         return int(token)
     lower = token.lower()
-    known = len(lower) >= 3 and lower[:3] in _MONTHS and lower.isalpha()
-    return _MONTHS.index(lower[:3]) + 1 if known else None
+    starting = [number for number, month in enumerate(_MONTHS, 1) if len(lower) >= 3 and month.startswith(lower)]
+    return starting[0] if starting else None
 
 
 def _undated(numbers: list[int]) -> str | None:
     """Return the bin that became the date with these parts, or None where that is not certain."""
-    if len(numbers) == 3:
-        year = next((number for number in numbers if number >= 1900), None)
-        rest = [number for number in numbers if number != year] if year is not None else numbers[:2]
-        if len(rest) != 2:
-            return None
+    if len(numbers) == 2:
+        return _DATE_LIKE.get(frozenset(numbers))
+    if len(numbers) != 3:
+        return None
+    year = next((number for number in numbers if number >= 1900), numbers[2])
+    day_and_month = list(numbers)
+    day_and_month.remove(year)
+    found = _DATE_LIKE.get(frozenset(day_and_month))
+    if found is None and year >= 1900 and 1 in day_and_month:
         # "Oct-19" kept as the first of October 2019: the bin's numbers are the month and the year.
-        with_year = _DATE_LIKE.get(tuple(sorted((max(rest), year % 100)))) if year and min(rest) == 1 else None  # type: ignore[arg-type]
-        return _DATE_LIKE.get(tuple(sorted(rest))) or with_year  # type: ignore[arg-type]
-    return _DATE_LIKE.get(tuple(sorted(numbers))) if len(numbers) == 2 else None  # type: ignore[arg-type]
+        found = _DATE_LIKE.get(frozenset({max(day_and_month), year % 100}))
+    return found

@@ -1,0 +1,135 @@
+"""Pixels: orientation, colour modes, bombs, and which names stay inside the data root."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fairaudit.data.images import Inside, list_images, load_rgb
+from fairaudit.errors import DataError
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG whose header states a size that its data do not have."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def corner_image() -> Image.Image:
+    """24 × 16 pixels, white with a black upper left quarter."""
+    pixels = np.full((16, 24, 3), 255, dtype=np.uint8)
+    pixels[:8, :12] = 0
+    return Image.fromarray(pixels)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    """Orientation 6 means: turn clockwise, so the dark upper left corner goes to the upper right."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    corner_image().save(tmp_path / "a.png", exif=exif)
+    rgb = load_rgb(tmp_path / "a.png")
+    assert rgb.shape == (24, 16, 3)
+    assert rgb[2, 13].max() < 50 and rgb[2, 2].min() > 200
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "CMYK", "P", "LA", "RGBA", "I;16"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    """A picture that is grey 128 (white for one bit) is that in RGB, whatever mode it is stored in."""
+    grey = np.full((8, 8), 128, dtype=np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    else:
+        rgb_image = Image.fromarray(grey).convert("RGB")
+        image = rgb_image.quantize(4) if mode == "P" else rgb_image.convert(mode, dither=Image.Dither.NONE)
+    image.save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
+    rgb = load_rgb(next(tmp_path.iterdir()))
+    assert rgb.shape == (8, 8, 3) and rgb.dtype == np.uint8
+    expected = 255 if mode == "1" else 128
+    assert np.abs(rgb.astype(int) - expected).max() <= 2
+
+
+def test_transparency_lies_on_white(tmp_path: Path) -> None:
+    """A fully transparent picture is white, not the colour hidden in it."""
+    Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(tmp_path / "a.png")
+    assert (load_rgb(tmp_path / "a.png") == 255).all()
+
+
+def test_resize_is_square_and_antialiased(tmp_path: Path) -> None:
+    """A fine chessboard shrinks to grey, as averaging says, not to one of its colours."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / "a.png")
+    rgb = load_rgb(tmp_path / "a.png", 16)
+    assert rgb.shape == (16, 16, 3)
+    assert np.abs(rgb.astype(int) - 127).max() < 12
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", png_claiming(30_000, 30_000), png_claiming(9_000, 9_000)])
+def test_unusable_files_are_refused(tmp_path: Path, data: bytes) -> None:
+    """Empty files, text and decompression bombs raise DataError that names the file."""
+    (tmp_path / "bad.png").write_bytes(data)
+    with pytest.raises(DataError, match=r"bad\.png"):
+        load_rgb(tmp_path / "bad.png")
+
+
+def test_missing_file_is_a_data_error(tmp_path: Path) -> None:
+    """A file that is not there is a DataError, too."""
+    with pytest.raises(DataError, match="nowhere"):
+        load_rgb(tmp_path / "nowhere.png")
+
+
+def test_listing_ignores_and_counts_what_is_no_image(tmp_path: Path) -> None:
+    """Hidden files and other endings are not images; they are counted by kind."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".cache").mkdir()
+    for name in ("b.JPG", "a.png", "sub/c.jpeg", ".hidden.jpg", "notes.txt", "sub/more.txt", ".cache/x.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    names, findings = list_images(tmp_path)
+    assert names == ["a.png", "b.JPG", "sub/c.jpeg"]
+    ((kind, image, action, detail),) = findings
+    assert (kind, image, action) == ("ignored_file", "", "listed")
+    assert "3 files" in detail and ".txt: 2" in detail and "hidden: 1" in detail
+
+
+def test_linked_folders_are_not_entered(tmp_path: Path) -> None:
+    """A link to a folder elsewhere is listed, and nothing behind it is read."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "outside")
+    names, findings = list_images(tmp_path / "data")
+    assert names == []
+    assert [row[:3] for row in findings] == [("path_outside", "link", "excluded")]
+
+
+def test_names_that_are_no_text_are_listed(tmp_path: Path) -> None:
+    """A file name that is no UTF-8 is left out with a readable form of it."""
+    try:
+        (tmp_path / "caf\udce9.jpg").write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    names, findings = list_images(tmp_path)
+    assert names == [] and findings[0][0] == "unreadable_name" and findings[0][1] == "caf\\xe9.jpg"
+
+
+def test_inside_sees_through_links(tmp_path: Path) -> None:
+    """Links that stay inside are fine; links that lead out, '..' and absolute paths are not."""
+    root, outside = tmp_path / "data", tmp_path / "other"
+    root.mkdir()
+    outside.mkdir()
+    (root / "a.jpg").write_bytes(b"x")
+    (outside / "b.jpg").write_bytes(b"x")
+    (root / "in.jpg").symlink_to(root / "a.jpg")
+    (root / "out.jpg").symlink_to(outside / "b.jpg")
+    (root / "folder").symlink_to(outside)
+    inside = Inside(root)
+    assert inside.why_not("a.jpg") is None and inside.why_not("in.jpg") is None
+    for name in ("out.jpg", "folder/b.jpg", "../other/b.jpg", "x/../../other/b.jpg", "/etc/passwd", "C:/x.jpg"):
+        assert inside.why_not(name), name
