@@ -79,9 +79,8 @@ def _default_attributes(faces: FaceTable | pd.DataFrame) -> list[str]:
 
 def _order(column: pd.Series, more: Sequence[str]) -> list[str]:
     """Return every value in the order in which it is shown: the categorical's own, else sorted; `unknown` last."""
+    others = {str(value) for value in more} - {UNKNOWN}
     if isinstance(column.dtype, pd.CategoricalDtype):
-        own = [str(value) for value in column.cat.categories]
-    else:
-        own = sorted({str(value) for value in column.dropna()})
-    rest = sorted({str(value) for value in more} - set(own) - {UNKNOWN})
-    return [*(value for value in own if value != UNKNOWN), *rest, UNKNOWN]
+        own = [str(value) for value in column.cat.categories if value != UNKNOWN]
+        return [*own, *sorted(others - set(own)), UNKNOWN]
+    return [*sorted(({str(value) for value in column.dropna()} | others) - {UNKNOWN}), UNKNOWN]
