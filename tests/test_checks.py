@@ -86,6 +86,7 @@ def test_truncation_is_found_wherever_it_is(tmp_path: Path, progressive: bool, s
     assert problem is not None and problem[0] == "truncated"
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @settings(max_examples=60, deadline=None)
 @given(
     st.binary(max_size=300),

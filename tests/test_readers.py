@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fairaudit.data.readers import READERS, load_faces, utkface_labels
+from fairaudit.data.named import utkface_labels
+from fairaudit.data.readers import READERS, load_faces
 from fairaudit.data.summary import composition, findings_summary
 from fairaudit.data.tables import FaceTable
 from fairaudit.data.taxonomy import AGE_BINS, RACE5, RACE7
@@ -450,6 +451,28 @@ def test_limit_counts_over_all_sets(tmp_path: Path, draw: Draw) -> None:
     (tmp_path / "ff").mkdir()
     faces = load_faces(merged(tmp_path, draw, target_schemes={"race": "race7"}, limit=4), tmp_path)
     assert len(faces) == 4
+
+
+def test_merged_table_reads_back_as_a_manifest(tmp_path: Path, draw: Draw) -> None:
+    """A joined table written as CSV beside the sets is a manifest: same labels, years, official parts."""
+    (tmp_path / "ff").mkdir()
+    faces = load_faces(merged(tmp_path, draw, target_schemes={"race": "race7"}), tmp_path)
+    faces.frame.to_csv(tmp_path / "manifest.csv", index=False)
+    schemes = {"race": "race7", "age": "age9"}
+    again = load_faces(DataSpec(dataset="manifest", schemes=schemes), tmp_path)
+    columns = ["image", "gender", "race", "age", "age_years", "official_split", "sha256"]
+    pd.testing.assert_frame_equal(again.frame[columns], faces.frame[columns])
+    assert again.attributes == ("dataset",) and again.tasks == faces.tasks
+
+
+def test_a_set_with_its_own_dataset_column_cannot_hide_the_sets(tmp_path: Path, draw: Draw) -> None:
+    """Merging needs the name `dataset` for itself, and says so."""
+    draw(["a/1.jpg", "b/1.jpg"])
+    for folder in "ab":
+        write_csv(tmp_path / folder / "manifest.csv", [["image", "gender", "dataset"], ["1.jpg", "Male", "x"]])
+    sources = tuple(SourceSpec(dataset="manifest", folder=folder) for folder in "ab")
+    with pytest.raises(UsageError, match="rename"):
+        load_faces(DataSpec(dataset="merged", sources=sources), tmp_path)
 
 
 # Errors, and the table itself

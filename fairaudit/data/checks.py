@@ -11,7 +11,15 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from fairaudit.data.images import BOMB_ERRORS, DECODE_ERRORS, BombError, has_alpha, open_checked, orientation
+from fairaudit.data.images import (
+    BOMB_ERRORS,
+    DECODE_ERRORS,
+    BombError,
+    has_alpha,
+    open_checked,
+    orientation,
+    read_bytes,
+)
 from fairaudit.progress import Progress, silent
 
 CHUNK = 512
@@ -40,7 +48,9 @@ class ImageCheck(NamedTuple):
 def check_image(path: Path) -> ImageCheck:
     """Read one file once: hash its bytes, refuse bombs by their header, decode it to find truncation. Never raises."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
+    except BombError as error:
+        return ImageCheck("", 0, 0, ("decompression_bomb", str(error)))
     except OSError as error:
         return ImageCheck("", 0, 0, ("unreadable", str(error.strerror or error)))
     if not data:

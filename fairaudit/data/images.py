@@ -16,6 +16,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif",
 # Only decoders that run no other program (EPS would); the bytes decide, not the name's ending.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MAX_PIXELS = 64 * 1024 * 1024
+MAX_BYTES = 512 * 1024 * 1024
 BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 DECODE_ERRORS = (
     OSError,
@@ -34,6 +35,15 @@ ORIENTATION = 0x0112
 
 class BombError(DataError):
     """The picture says of itself that it is larger than `MAX_PIXELS`; it was not decoded."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes; raises BombError where it is larger than `MAX_BYTES`, OSError where it cannot be read."""
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > MAX_BYTES:
+            raise BombError(f"a file of {size:,} bytes, more than {MAX_BYTES:,}")
+        return stream.read()
 
 
 def open_checked(data: bytes) -> Image.Image:
@@ -58,7 +68,7 @@ def load_rgb(path: Path, size: int | None = None) -> np.ndarray:
     Raises DataError where the file cannot be read, is no image, is truncated or states more than `MAX_PIXELS` pixels.
     """
     try:
-        image = _upright_rgb(open_checked(path.read_bytes()))
+        image = _upright_rgb(open_checked(read_bytes(path)))
     except BombError as error:
         raise DataError(f"image {path} is refused as a decompression bomb: {error}") from None
     except DECODE_ERRORS as error:

@@ -29,6 +29,10 @@ def join_sources(sources: Sequence[tuple[SourceSpec, RawFaces]], data: DataSpec)
     if len(sources) == 1:
         raw = mapped[0][0]
         return _with(raw, attributes, targets, [*raw.findings, *findings], raw.frame, raw.excluded, raw.label_source)
+    if "dataset" in attributes:
+        raise UsageError(
+            "a merged set has an attribute 'dataset' of its own, which would hide the sets' column: rename it"
+        )
     names = _dataset_names([source for source, _ in sources])
     folders = [source.folder for source, _ in sources]
     raws = [_prefixed(raw, *where) for (raw, _), *where in zip(mapped, folders, names, strict=True)]

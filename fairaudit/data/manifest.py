@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from fairaudit.data.raw import EXTRA, Finding, RawFaces, existing, tidy_age
-from fairaudit.data.taxonomy import SCHEMES, scheme_of
+from fairaudit.data.raw import EXTRA, Finding, RawFaces, existing, mask_unknown, tidy_age
+from fairaudit.data.taxonomy import scheme_of
 from fairaudit.errors import DataError, UsageError
-from fairaudit.registry import lookup, suggestion
+from fairaudit.registry import suggestion
 from fairaudit.spec import SourceSpec
 from fairaudit.subgroups import UNKNOWN
 
@@ -163,18 +163,13 @@ def _known_labels(
     """Bring ages into the nine bins and mask labels that a declared scheme does not know."""
     findings: list[Finding] = []
     for name in attributes:
-        declared = source.schemes.get(name)
-        scheme = lookup(SCHEMES, declared, "label scheme") if declared else None
-        if name == "age" and (scheme is None or scheme.name == "age9"):
+        scheme = source.schemes.get(name)
+        if name == "age" and scheme in (None, "age9"):
             frame, _, found = tidy_age(frame, declared=scheme is not None)
             findings += found
         elif scheme is not None:
-            wrong = frame[name].notna() & ~frame[name].isin(scheme.classes)
-            findings += [
-                ("impossible_label", image, "masked", f"{name} {value!r} is none of {', '.join(scheme.classes)}")
-                for image, value in zip(frame.loc[wrong, "image"], frame.loc[wrong, name], strict=True)
-            ]
-            frame[name] = frame[name].where(~wrong, None)
+            frame, found = mask_unknown(frame, name, scheme)
+            findings += found
     return frame, findings
 
 
@@ -216,7 +211,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     # The header is read as a row: it sets the number of fields, so that a longer row is an error and never an index.
     rows = pd.read_csv(path, dtype=str, sep=separator, header=None, keep_default_na=False, encoding="utf-8-sig")
     frame = rows.iloc[1:].reset_index(drop=True)
-    frame.columns = pd.Index(rows.iloc[0].fillna("").astype(str))
+    frame.columns = pd.Index(rows.iloc[0].fillna("").astype(str).tolist())
     return frame.drop(columns="", errors="ignore")  # the row numbers that table writers leave behind
 
 

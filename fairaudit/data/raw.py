@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from fairaudit.data.images import Inside
-from fairaudit.data.taxonomy import AGE_BINS, MAX_AGE, age_bins, age_label
+from fairaudit.data.taxonomy import AGE_BINS, MAX_AGE, SCHEMES, age_bins, age_label
+from fairaudit.registry import lookup
 
 Finding = tuple[str, str, str, str]
 EXTRA = ("age_years", "subject_id", "weight", "official_split")
@@ -111,3 +112,18 @@ def _age(text: str) -> tuple[str | None, float | None, str]:
     if not 0 <= years <= MAX_AGE:
         return None, None, f"outside 0…{MAX_AGE} years"
     return str(age_bins(pd.Series([years]))[0]), years, ""
+
+
+def mask_unknown(frame: pd.DataFrame, name: str, scheme: str) -> tuple[pd.DataFrame, list[Finding]]:
+    """Mask the labels of `name` that are no class of `scheme`; return the frame and a finding for each.
+
+    Raises UsageError for an unknown scheme.
+    """
+    classes = lookup(SCHEMES, scheme, "label scheme").classes
+    wrong = frame[name].notna() & ~frame[name].isin(classes)
+    rows = frame[wrong]
+    found = [
+        ("impossible_label", image, "masked", f"{name} {value!r} is none of {', '.join(classes)}")
+        for image, value in zip(rows["image"], rows[name], strict=True)
+    ]
+    return frame.assign(**{name: frame[name].where(~wrong, None)}), found

@@ -1,8 +1,8 @@
 """Every way in for labelled faces: labels are read and brought into the schemes asked for, every file is checked."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.data.checks import check_images, duplicate_findings
-from fairaudit.data.images import list_images
 from fairaudit.data.labels import as_category, join_sources, task_classes
 from fairaudit.data.manifest import read_fairface, read_manifest
-from fairaudit.data.raw import EXTRA, Finding, RawFaces, existing, tidy_age
+from fairaudit.data.named import read_folders, read_utkface
+from fairaudit.data.raw import EXTRA, Finding, RawFaces
 from fairaudit.data.tables import FaceTable, findings_table
-from fairaudit.data.taxonomy import MAX_AGE, RACE5, SCHEMES, age_bins
+from fairaudit.data.taxonomy import SCHEMES
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import value_hash
 from fairaudit.progress import Progress, silent
@@ -24,13 +24,7 @@ from fairaudit.spec import DataSpec, SourceSpec
 
 Reader = Callable[[SourceSpec, Path], RawFaces]
 
-GENDERS = ("Male", "Female")
-UTKFACE_SOURCE = (
-    "UTKFace's labels of age, gender and race were, by its own page, estimated by an algorithm (DEX) and checked by "
-    "one annotator: a gap found here is a gap in agreement with those labels."
-)
 SYNTHETIC_SOURCE = "Made-up faces drawn by fairaudit: labels are known exactly, except where noise was planted."
-_UTKFACE_ENDING = re.compile(r"\.jpg(\.chip\.jpg)?$", re.IGNORECASE)
 
 
 def load_faces(
@@ -58,25 +52,11 @@ def load_faces(
     checks, traps = check_images(folder, list(raw.frame["image"]), progress)
     if any(source.dataset == "fairface" for source, _ in sources):
         traps += _padding(checks)
-    usable = checks["usable"].to_numpy(dtype=bool)
-    frame = raw.frame.assign(sha256=checks["sha256"].to_numpy(dtype=object))
-    for name in raw.attributes:
-        frame[name] = as_category(raw, name, classes.get(name))
-    excluded = pd.concat([raw.excluded, raw.frame[~usable]], ignore_index=True)
-    frame = frame[usable].sort_values("image", kind="stable").reset_index(drop=True)
-    labels = [*(name for name in raw.attributes if name != "dataset"), *(n for n in ("age_years",) if n in frame)]
+    frame = _usable(raw, checks, classes)
+    labels = [name for name in (*raw.attributes, "age_years") if name != "dataset"]
     findings = findings_table([*limited, *raw.findings, *traps, *duplicate_findings(frame, labels)])
     if not any(frame[task].notna().any() for task in classes or raw.attributes):
         raise DataError(_nothing(folder, findings))
-    extra = [name for name in EXTRA if name in frame]
-    frame = frame[["image", *raw.attributes, *extra, "sha256"]]
-    meta = {
-        **raw.meta,
-        "dataset": data.dataset,
-        "data_hash": value_hash([frame.columns.tolist(), frame.astype(str).to_numpy().tolist()]),
-        "excluded": _counted(excluded, raw.attributes),
-        "image_sizes": _sizes(checks[usable]),
-    }
     return FaceTable(
         frame=frame,
         root=folder,
@@ -84,89 +64,24 @@ def load_faces(
         attributes=tuple(name for name in raw.attributes if name not in classes),
         findings=findings,
         label_source=data.label_source or raw.label_source,
-        ordered=frozenset(task for task in classes if _is_ordered(raw, task)),
-        meta=meta,
+        ordered=frozenset(task for task in classes if task in raw.schemes and SCHEMES[raw.schemes[task]].ordered),
+        meta={
+            **raw.meta,
+            "dataset": data.dataset,
+            "data_hash": value_hash([frame.columns.tolist(), frame.astype(str).to_numpy().tolist()]),
+            "excluded": _counted(pd.concat([raw.excluded, raw.frame[~checks["usable"]]]), raw.attributes),
+            "image_sizes": _sizes(checks[checks["usable"]]),
+        },
     )
 
 
-def read_utkface(source: SourceSpec, root: Path) -> RawFaces:
-    """Read UTKFace: `[age]_[gender]_[race]_[date].jpg`, with or without `.chip.jpg`; malformed names are left out."""
-    names, findings = list_images(root)
-    rows: list[tuple[str, int, str, str]] = []
-    for name in names:
-        parsed = utkface_labels(name.rsplit("/", 1)[-1])
-        if isinstance(parsed, str):
-            findings.append(("malformed_name", name, "excluded", parsed))
-        else:
-            rows.append((name, *parsed))
-    frame = pd.DataFrame(rows, columns=["image", "age_years", "gender", "race"])
-    frame["age"] = age_bins(frame["age_years"])
-    frame["age_years"] = frame["age_years"].astype(float)
-    frame, excluded, outside = existing(frame, root)
-    unlabelled = pd.DataFrame({"image": [row[1] for row in findings if row[0] == "malformed_name"]})
-    raw = RawFaces(
-        frame=frame,
-        attributes=("gender", "race", "age"),
-        schemes={"gender": "gender2", "race": "race5", "age": "age9"},
-        default_tasks=("gender", "race", "age"),
-        findings=[*findings, *outside],
-        excluded=pd.concat([excluded, unlabelled], ignore_index=True),
-        label_source=source.label_source or UTKFACE_SOURCE,
-    )
-    return _with_values(raw, source)
-
-
-def utkface_labels(name: str) -> tuple[int, str, str] | str:
-    """Return (age in years, gender, race) as a UTKFace name spells them, or what is wrong with the name."""
-    ending = _UTKFACE_ENDING.search(name)
-    if ending is None:
-        return "it does not end in .jpg or .jpg.chip.jpg"
-    stem = name[: ending.start()]
-    if stem.lower().endswith(("jpg", "jpg.chip")):
-        return "the dot before 'jpg' is missing"
-    fields = stem.split("_")
-    if len(fields) == 3:
-        which = "the gender is" if fields[1].isdigit() and int(fields[1]) > 1 else "the race (or the gender) is"
-        return f"{which} missing: only {', '.join(fields)}"
-    if len(fields) != 4:
-        return f"{len(fields)} fields instead of age, gender, race, date"
-    for label, value in zip(("age", "gender", "race", "date"), fields, strict=True):
-        if not value:
-            return f"the {label} is empty"
-        if not (value.isascii() and value.isdigit()):
-            return f"the {label} {value!r} is no number"
-    age, gender, race = (int(value) for value in fields[:3])
-    for label, number, highest in (("age", age, MAX_AGE), ("gender", gender, 1), ("race", race, 4)):
-        if number > highest:
-            return f"the {label} is {number}, outside 0…{highest}"
-    return age, GENDERS[gender], RACE5[race]
-
-
-def read_folders(source: SourceSpec, root: Path) -> RawFaces:
-    """Read class folders, `root/<class>/…/*.jpg`: the folder's name is the label of the task `class_task`."""
-    names, findings = list_images(root)
-    loose = [name for name in names if "/" not in name]
-    findings += [("no_class", name, "excluded", "it lies in no class folder") for name in loose]
-    frame = pd.DataFrame({"image": [name for name in names if "/" in name]}, dtype=object)
-    task = source.class_task
-    if task in ("image", *EXTRA, "sha256", "split", "trainable", "dataset"):
-        raise UsageError(f"data.class_task = {task!r} is a name that fairaudit uses itself; choose another")
-    frame[task] = frame["image"].map(lambda name: name.split("/", 1)[0]).replace(source.values.get(task, {}))
-    frame, excluded, outside = existing(frame, root)
-    scheme = source.schemes.get(task) or _recognised(task, list(frame[task].unique()))
-    if scheme == "age9":
-        tidy, _, more = tidy_age(frame.rename(columns={task: "age"}), declared=True)
-        frame, findings = frame.assign(**{task: tidy["age"]}), [*findings, *more]
-    raw = RawFaces(
-        frame=frame,
-        attributes=(task,),
-        schemes={task: scheme} if scheme else {},
-        default_tasks=(task,),
-        findings=[*findings, *outside],
-        excluded=pd.concat([excluded, pd.DataFrame({"image": loose})], ignore_index=True),
-        label_source=source.label_source or "",
-    )
-    return _known_only(raw, task)
+def _usable(raw: RawFaces, checks: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return the faces whose files can be used, by name, labels as categories, with each file's hash."""
+    frame = raw.frame.assign(sha256=checks["sha256"].to_numpy(dtype=object))
+    for name in raw.attributes:
+        frame[name] = as_category(raw, name, classes.get(name))
+    frame = frame[checks["usable"].to_numpy(dtype=bool)].sort_values("image", kind="stable", ignore_index=True)
+    return frame[["image", *raw.attributes, *(name for name in EXTRA if name in frame), "sha256"]]
 
 
 def read_synthetic(source: SourceSpec, root: Path) -> RawFaces:
@@ -180,7 +95,7 @@ def read_synthetic(source: SourceSpec, root: Path) -> RawFaces:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     said = source.label_source or SYNTHETIC_SOURCE
-    return _replaced(raw, label_source=said, meta={"planted": planted})
+    return replace(raw, label_source=said, meta={"planted": planted})
 
 
 def _read(source: SourceSpec, root: Path) -> RawFaces:
@@ -217,54 +132,9 @@ def _drawn(sources: Sequence[tuple[SourceSpec, RawFaces]], limit: int, seed: int
         frame = raw.frame.iloc[rows].reset_index(drop=True)
         gone = set(raw.frame["image"]) - set(frame["image"])
         findings = [row for row in raw.findings if row[1] not in gone]
-        drawn.append((source, _replaced(raw, frame=frame, findings=findings)))
+        drawn.append((source, replace(raw, frame=frame, findings=findings)))
         start += size
     return drawn
-
-
-def _replaced(raw: RawFaces, **changes: Any) -> RawFaces:
-    return RawFaces(**{**{name: getattr(raw, name) for name in raw.__dataclass_fields__}, **changes})
-
-
-def _with_values(raw: RawFaces, source: SourceSpec) -> RawFaces:
-    """Apply the spec's value mapping, and keep only the attributes that it asks for."""
-    keep = source.attributes or raw.attributes
-    for name in (*keep, *source.values):
-        lookup(dict.fromkeys(raw.attributes), name, "attribute")
-    frame = raw.frame.drop(columns=[name for name in raw.attributes if name not in keep])
-    for name, words in source.values.items():
-        frame[name] = frame[name].replace(dict(words))
-    schemes = {name: source.schemes.get(name, scheme) for name, scheme in raw.schemes.items() if name in keep}
-    changed = _replaced(raw, frame=frame, attributes=tuple(keep), schemes=schemes, default_tasks=tuple(keep))
-    for name in keep:
-        changed = _known_only(changed, name)
-    return changed
-
-
-def _known_only(raw: RawFaces, name: str) -> RawFaces:
-    """Mask labels that the attribute's scheme does not know, with a finding each."""
-    if name not in raw.schemes:
-        return raw
-    classes = lookup(SCHEMES, raw.schemes[name], "label scheme").classes
-    wrong = raw.frame[name].notna() & ~raw.frame[name].isin(classes)
-    rows = raw.frame[wrong]
-    found = [
-        ("impossible_label", image, "masked", f"{name} {value!r} is none of {', '.join(classes)}")
-        for image, value in zip(rows["image"], rows[name], strict=True)
-    ]
-    frame = raw.frame.assign(**{name: raw.frame[name].where(~wrong, None)})
-    return _replaced(raw, frame=frame, findings=[*raw.findings, *found])
-
-
-def _recognised(task: str, values: Sequence[str]) -> str | None:
-    """Return the scheme that has every one of at least two folder names, the task's own attribute preferred."""
-    fitting = [s for s in SCHEMES.values() if len(values) > 1 and set(values) <= {*s.classes, "more than 70"}]
-    fitting = [s for s in fitting if s.attribute == task] or fitting
-    return min(fitting, key=lambda scheme: len(scheme.classes)).name if fitting else None
-
-
-def _is_ordered(raw: RawFaces, task: str) -> bool:
-    return task in raw.schemes and SCHEMES[raw.schemes[task]].ordered
 
 
 def _counted(excluded: pd.DataFrame, attributes: Sequence[str]) -> list[dict[str, Any]]:

@@ -240,7 +240,10 @@ def _official(
 def _balanced(
     faces: FaceTable, frame: pd.DataFrame, balance: BalanceSpec, rng: np.random.Generator
 ) -> tuple[np.ndarray, Finding]:
-    """Draw at most `per_class` training faces of each class; return which faces are trained on, and the finding."""
+    """Draw at most `per_class` training faces of each class; return which faces are trained on, and the finding.
+
+    Training faces without a label of the task belong to no class and are not trained on.
+    """
     classes = lookup(faces.tasks, balance.task, "task")
     train = (frame["split"] == "train").to_numpy() & frame["trainable"].to_numpy()
     labels = frame[balance.task].to_numpy(dtype=object)
@@ -252,5 +255,8 @@ def _balanced(
         chosen[drawn] = True
         counts.append(f"{label}: {len(drawn):,} of {len(rows):,}")
     trainable = np.where(frame["split"] == "train", chosen, frame["trainable"])
+    unlabelled = int((train & frame[balance.task].isna().to_numpy()).sum())
+    if unlabelled:
+        counts.append(f"without a label: 0 of {unlabelled:,}")
     detail = f"training uses at most {balance.per_class:,} faces of each class of {balance.task} ({', '.join(counts)})"
     return trainable, ("balanced", "", "listed", detail)
