@@ -114,6 +114,11 @@ class ModelSpec(_Part):
         None, description="'imagenet', 'none', or the name of a weights file; default: the backbone's usual ones"
     )
     image_size: int | None = Field(None, ge=32, le=1024, description="pixels; default: the backbone's own")
+    pooling: Literal["average", "average+learned"] = Field(
+        "average",
+        description="how maps become one vector: their average, or that and the learned pooling of a network that has "
+        "one (mobilefacenet), side by side",
+    )
     shared: int = Field(256, ge=0, le=8192, description="width of the shared layer, 0 for none")
     dropout: float = Field(0.3, ge=0, lt=1)
     trainable_blocks: int | None = Field(
@@ -157,7 +162,7 @@ class TrainingSpec(_Part):
     mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 for none")
     augmented_views: int = Field(4, ge=1, description="versions of each face that fine-tuning draws from (1: as it is)")
     class_weights: bool = False
-    patience: int = Field(5, ge=1, description="epochs without improvement before training stops early")
+    patience: int = Field(5, ge=1, description="epochs of a stage without improvement before it stops early")
     select: Literal["overall", "worst-subgroup"] = "overall"
     select_by: str | None = Field(None, description="the axis whose worst subgroup is meant")
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -27,13 +27,16 @@ class Backbone:
 
     `blocks` run one after the other: RGB images (N, 3, S, S) → maps (N, C, H, W), or embeddings (N, C) where the
     network cannot be cut. `trainable` is how many of the last blocks fine-tuning trains unless the spec says otherwise.
-    `weights` names what was loaded ("none": random), `weights_hash` is the file's SHA-256.
+    `pool`, where the spec asks for it, is the network's learned pooling of the maps, used beside their average;
+    `channels` is the width of what comes out. `weights` names what was loaded ("none": random), `weights_hash` is the
+    file's SHA-256.
     """
 
     blocks: nn.Sequential
     channels: int
     image_size: int
     trainable: int
+    pool: nn.Module | None = None
     weights: str = "none"
     weights_hash: str = ""
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -49,6 +52,7 @@ class _Net:
     image_size: int
     trainable: int
     usual_weights: str
+    pool: nn.Module | None = None
     head: str = ""  # prefixes of the last layer, whose weights are not needed
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -67,12 +71,16 @@ def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained:
     if path is not None:
         _load(net, path)
     size = spec.image_size or net.image_size
+    if spec.pooling == "average+learned" and net.pool is None:
+        raise UsageError(f"backbone {spec.backbone!r} has no learned pooling; give model.pooling = 'average'")
     blocks = nn.Sequential(*net.cut(net.whole)).eval()
+    pool = net.pool.eval() if net.pool is not None and spec.pooling == "average+learned" else None
     return Backbone(
         blocks=blocks,
-        channels=_channels(blocks, size, spec.backbone),
+        channels=_channels(blocks, pool, size, spec.backbone),
         image_size=size,
         trainable=net.trainable,
+        pool=pool,
         weights=path.name if path else "none",
         weights_hash=file_hash(path) if path else "",
         mean=net.mean,
@@ -117,18 +125,21 @@ def _load(net: _Net, path: Path) -> None:
     net.whole.load_state_dict(state, strict=not net.head)
 
 
-def _channels(blocks: nn.Sequential, size: int, name: str) -> int:
+def _channels(blocks: nn.Sequential, pool: nn.Module | None, size: int, name: str) -> int:
     with torch.no_grad():
         try:
             out: Tensor = blocks(torch.zeros(1, 3, size, size))
+            learned = pool(out).shape[1] if pool else 0
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UsageError(f"backbone {name!r} cannot take images of {size} px: {error}") from None
-    return int(out.shape[1])
+    return int(out.shape[1] + learned)
 
 
 def _mobilefacenet(spec: ModelSpec) -> _Net:
+    whole = MobileFaceNet()
     return _Net(
-        whole=MobileFaceNet(),
+        whole=whole,
+        pool=whole.gdconv,
         cut=lambda whole: whole.blocks(),  # type: ignore[operator]
         image_size=112,
         trainable=4,

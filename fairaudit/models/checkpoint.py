@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,6 +29,7 @@ class Architecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     backbone: str
     image_size: int = Field(ge=32, le=1024)
+    pooling: Literal["average", "average+learned"]
     shared: int = Field(ge=0, le=8192)
     dropout: float = Field(ge=0, lt=1)
     trainable_blocks: int = Field(ge=0, le=10_000)
@@ -73,6 +74,7 @@ def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:
     return Architecture(
         backbone=spec.backbone,
         image_size=model.image_size,
+        pooling=spec.pooling,
         shared=spec.shared,
         dropout=spec.dropout,
         trainable_blocks=len(model.blocks) - model.cut,
@@ -163,7 +165,7 @@ def _build(meta: Mapping[str, Any], path: Path) -> FaceClassifier:
         where = ".".join(["architecture", *map(str, first["loc"])])
         raise DataError(f"{path}: {where}: {first['msg']}") from None
     classes = _classes(meta, path)
-    spec = ModelSpec(backbone=made.backbone, image_size=made.image_size)
+    spec = ModelSpec(backbone=made.backbone, image_size=made.image_size, pooling=made.pooling)
     try:
         backbone = build_backbone(spec, pretrained=False)
     except UsageError as error:

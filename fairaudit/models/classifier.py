@@ -33,6 +33,7 @@ class FaceClassifier(nn.Module):
         self.tasks = tuple(self.classes)
         self.image_size = backbone.image_size
         self.blocks = backbone.blocks
+        self.pool = backbone.pool
         self.folded = False
         speed_up_depthwise(self.blocks)
         wanted = backbone.trainable if trainable is None else trainable
@@ -59,8 +60,18 @@ class FaceClassifier(nn.Module):
 
     def upper(self, z: Tensor) -> Tensor:
         """Return the pooled embeddings (N, C) of the lower blocks' maps."""
-        out: Tensor = self.blocks[self.cut :](z)
-        return out.float().mean((2, 3)) if out.dim() == 4 else out.float()
+        return self.pooled(self.blocks[self.cut :](z))
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Return the last maps (N, C, H, W) as embeddings, float32; embeddings (N, C) stay what they are."""
+        if maps.dim() != 4:
+            return maps.float()
+        average = maps.float().mean((2, 3))
+        return average if self.pool is None else torch.cat([average, self.pool(maps).float().mean((2, 3))], 1)
+
+    def upper_modules(self) -> list[nn.Module]:
+        """Return the parts of the backbone that fine-tuning trains."""
+        return [self.blocks[self.cut :], *([self.pool] if self.pool is not None else [])]
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the pooled embeddings (N, C) of prepared images."""

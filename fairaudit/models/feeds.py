@@ -119,7 +119,7 @@ def embeddings_of_faces(
         def compute(images: Tensor) -> Tensor:
             with torch.inference_mode():
                 out: Tensor = frozen(model.prepare(images).to(dtype))
-            return out.float().mean((2, 3)) if out.dim() == 4 else out.float()
+                return model.pooled(out.float())
 
         name = f"embeddings ({part}, view {view + 1} of {count})"
         made.append(cache.get(name, depends, len(views.pixels), views.load(view), compute))

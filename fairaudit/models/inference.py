@@ -94,9 +94,8 @@ def check_classes(checkpoint: Checkpoint, faces: FaceTable) -> None:
         own = faces.tasks.get(task)
         if own is not None and tuple(own) != tuple(classes):
             raise DataError(
-                f"the checkpoint's head {task!r} knows the classes {', '.join(classes)}, but the "
-                f"data's are {', '.join(own)}. Map the data's labels ([data.values], [data.target_schemes]), or use another "
-                "checkpoint"
+                f"the checkpoint's head {task!r} knows the classes {', '.join(classes)}, but the data's are "
+                f"{', '.join(own)}. Map the data's labels (data.values, data.target_schemes) or use another checkpoint"
             )
 
 
@@ -127,8 +126,7 @@ def _forward(model: FaceClassifier, device: torch.device, dtype: torch.dtype, *,
 def _one(model: FaceClassifier, blocks: torch.nn.Module, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
     with autocast(x.device, dtype):
         maps = blocks(x.to(dtype))
-    pooled = maps.float().mean((2, 3)) if maps.dim() == 4 else maps.float()
-    return probabilities(model.classify(pooled))
+    return probabilities(model.classify(model.pooled(maps.float())))
 
 
 def _answers(

@@ -58,6 +58,7 @@ class Run:
     best: dict[str, Tensor] = field(default_factory=dict)
     current: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    stage_best: float = -math.inf
     waited: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -106,7 +107,7 @@ def run_stage(
         if run.optimizer:
             optimizer.load_state_dict(run.optimizer)
     else:
-        run.stage, run.epoch, run.waited = stage.name, 0, 0
+        run.stage, run.epoch, run.waited, run.stage_best = stage.name, 0, 0, -math.inf
         run.best = {**snapshot(model, stage.prefixes), **run.best}
     while run.epoch < stage.epochs and run.waited <= spec.patience:
         began = time.perf_counter()
@@ -117,7 +118,9 @@ def run_stage(
         verdict = judge.judge(stage.validate())
         run.epoch += 1
         better = verdict.score > run.best_score
-        run.waited = 0 if better else run.waited + 1
+        # patience looks at this stage only: a new stage's high learning rate first undoes some of the one before
+        run.waited = 0 if verdict.score > run.stage_best else run.waited + 1
+        run.stage_best = max(run.stage_best, verdict.score)
         if better:
             run.best_score, run.best_stage, run.best_epoch = verdict.score, stage.name, run.epoch
             run.best = snapshot(model, stage.prefixes)

@@ -131,7 +131,7 @@ def _from_faces(setup: Setup, part: Part, count: int) -> list[Tensor]:
 def _upper(setup: Setup, maps: tuple[list[Tensor], list[Tensor]]) -> Stage:
     """Upper blocks and heads on cached maps of the lower blocks."""
     model, device, training = setup.model, setup.device, setup.spec.training
-    upper = model.blocks[model.cut :]
+    upper = model.upper_modules()
     heads: list[nn.Module] = [model.shared, model.heads]
     loads = [lambda rows, view=view: feeds.as_maps(view[rows].to(device)) for view in maps[1]]
     return Stage(
@@ -140,9 +140,9 @@ def _upper(setup: Setup, maps: tuple[list[Tensor], list[Tensor]]) -> Stage:
         inputs=feeds.cached_batches(maps[0], setup.spec.seed, device),
         forward=model.from_maps,
         validate=lambda: feeds.validate_on(model.from_maps, loads, len(setup.val), device, setup.dtype),
-        learns=[*heads, upper] if training.batch_norm == "train" else heads,
-        groups=[_group(heads, training.head_learning_rate), _group([upper], training.learning_rate)],
-        prefixes=("shared.", "heads.", *(f"blocks.{i}." for i in range(model.cut, len(model.blocks)))),
+        learns=[*heads, *upper] if training.batch_norm == "train" else heads,
+        groups=[_group(heads, training.head_learning_rate), _group(upper, training.learning_rate)],
+        prefixes=("shared.", "heads.", "pool.", *(f"blocks.{i}." for i in range(model.cut, len(model.blocks)))),
         dtype=setup.dtype,
     )
 
@@ -162,9 +162,9 @@ def _everything(setup: Setup) -> Stage:
         validate=lambda: feeds.validate_on(
             model.forward, loads[: setup.val_views], len(setup.val), device, setup.dtype
         ),
-        learns=heads if fixed else [*heads, model.blocks],
-        groups=[_group(heads, training.head_learning_rate), _group([model.blocks], training.learning_rate)],
-        prefixes=("shared.", "heads.", "blocks."),
+        learns=heads if fixed else [*heads, *model.upper_modules()],
+        groups=[_group(heads, training.head_learning_rate), _group(model.upper_modules(), training.learning_rate)],
+        prefixes=("shared.", "heads.", "pool.", "blocks."),
         dtype=setup.dtype,
     )
 

@@ -70,7 +70,13 @@ def train(
         val=val_part,
         spec=spec,
         store=store,
-        key={"backbone": spec.model.backbone, "weights": backbone.weights_hash, "folded": model.folded},
+        key={
+            "backbone": spec.model.backbone,
+            "weights": backbone.weights_hash,
+            "folded": model.folded,
+            "size": model.image_size,
+            "pooling": spec.model.pooling,
+        },
         dtype=dtype,
         pretrained=bool(backbone.weights_hash),
     )

@@ -1,0 +1,148 @@
+"""Checkpoints: whole or absent, read without running anything, refused in plain words."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fairaudit.errors import DataError
+from fairaudit.models.backbones import build_backbone
+from fairaudit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fairaudit.models.classifier import FaceClassifier
+from fairaudit.spec import ModelSpec
+
+torch.set_num_threads(1)
+SPEC = ModelSpec(backbone="small_cnn", image_size=32, shared=8)
+CLASSES = {"race": ("B", "A"), "gender": ("Male", "Female")}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Checkpoint:
+    """A checkpoint of a random network."""
+    torch.manual_seed(0)
+    model = FaceClassifier(build_backbone(SPEC), CLASSES, shared=8).eval()
+    history = pd.DataFrame({"stage": ["all"], "epoch": [1], "selected": [True]})
+    meta = {"ordered": [], "flip_test": True, "name": "x"}
+    return save_checkpoint(model, SPEC, meta, history, {"train": ["b" * 16, "a" * 16], "val": []}, tmp_path / "c")
+
+
+def edit(checkpoint: Checkpoint, **changes: object) -> None:
+    """Change keys of model.json."""
+    path = checkpoint.folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_round_trip(saved: Checkpoint) -> None:
+    """What is read back is the same network, with its tasks in their order and what it was trained on."""
+    again = load_checkpoint(saved.folder)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(saved.model(x).values(), again.model(x).values(), strict=True))
+    assert list(again.classes.items()) == list(CLASSES.items())
+    assert again.trained_on == {"train": {"a" * 16, "b" * 16}, "val": frozenset()}
+    assert again.flip_test
+    assert again.hash == saved.hash
+    assert not again.model.training
+    assert again.history["selected"].tolist() == [True]
+
+
+def test_a_folded_network_comes_back_folded(tmp_path: Path) -> None:
+    """Folded batch norms change parameter names; the description says so and loading follows."""
+    torch.manual_seed(0)
+    model = FaceClassifier(build_backbone(SPEC), CLASSES, shared=8).eval().fold_batch_norm()
+    again = save_checkpoint(model, SPEC, {}, pd.DataFrame({"epoch": [1]}), {}, tmp_path / "c")
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(x)["race"], again.model(x)["race"])
+    assert again.model.folded
+
+
+def test_saving_is_all_or_nothing(saved: Checkpoint, tmp_path: Path) -> None:
+    """A failure while writing leaves no folder and no temporary file."""
+    with pytest.raises(ValueError, match="JSON"):
+        save_checkpoint(saved.model, SPEC, {"x": float("nan")}, pd.DataFrame(), {}, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_missing_parts_are_named(saved: Checkpoint, tmp_path: Path) -> None:
+    """A folder that is absent, empty or lacks its weights is refused with what is missing."""
+    with pytest.raises(DataError, match="not a folder"):
+        load_checkpoint(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"model\.json and model\.safetensors missing"):
+        load_checkpoint(tmp_path / "empty")
+    (saved.folder / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors missing"):
+        load_checkpoint(saved.folder)
+
+
+def test_a_pickle_dressed_as_weights_is_refused(saved: Checkpoint) -> None:
+    """Neither a pickle nor a torch file under the name of a safetensors file is ever opened."""
+    path = saved.folder / "model.safetensors"
+    path.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(DataError, match="no safetensors file"):
+        load_checkpoint(saved.folder)
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(DataError, match="a pickle is never opened"):
+        load_checkpoint(saved.folder)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="no safetensors file"):
+        load_checkpoint(saved.folder)
+
+
+def test_cut_off_weights_are_refused(saved: Checkpoint) -> None:
+    """A file that ends too early is found before it is used."""
+    path = saved.folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="no safetensors file"):
+        load_checkpoint(saved.folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff", "[" * 100_000], ids=["cut", "list", "bytes", "deep"])
+def test_damaged_json_is_refused(saved: Checkpoint, text: str) -> None:
+    """A model.json that is no JSON table is a data error."""
+    (saved.folder / "model.json").write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match="damaged"):
+        load_checkpoint(saved.folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"architecture": None}, "architecture"),
+        ({"classes": {"race": ["A", "B"]}}, "tasks` and `classes"),
+        ({"classes": {"race": ["A", "A"], "gender": ["m", "f"]}}, "different classes"),
+        ({"classes": {"race": ["A", "B", "C"], "gender": ["m", "f"]}}, r"heads\.0\.bias: \[2\], expected \[3\]"),
+        ({"tasks": ["race"]}, "tensors differ"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(saved: Checkpoint, changes: dict, words: str) -> None:
+    """Wrong formats, missing keys, and classes that are not the weights' are named."""
+    edit(saved, **changes)
+    with pytest.raises(DataError, match=words):
+        load_checkpoint(saved.folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"shared": 10**9}, {"image_size": 10**6}, {"trainable_blocks": -1}, {"backbone": "os.system"}, {"x": 1}]
+)
+def test_absurd_architectures_are_refused_before_memory_is_taken(saved: Checkpoint, change: dict) -> None:
+    """Sizes beyond any face classifier, unknown keys and unknown backbones stop at the description."""
+    edit(saved, architecture={**saved.meta["architecture"], **change})
+    with pytest.raises(DataError, match=r"model\.json"):
+        load_checkpoint(saved.folder)
+
+
+def test_a_tensor_of_another_shape_is_refused(saved: Checkpoint) -> None:
+    """Weights of another network are refused by their header, with name and shapes."""
+    path = saved.folder / "model.safetensors"
+    state = load_file(path)
+    state["heads.1.weight"] = torch.zeros(7, 7)
+    save_file(state, path)
+    with pytest.raises(DataError, match=r"heads\.1\.weight: \[7, 7\], expected \[2, 8\]"):
+        load_checkpoint(saved.folder)

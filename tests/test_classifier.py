@@ -1,0 +1,131 @@
+"""FaceClassifier, augmentation and the loss."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fairaudit.models.augment import augment, augment_batch, draw
+from fairaudit.models.backbones import build_backbone
+from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.losses import Target, loss_of, soft_labels
+from fairaudit.models.runtime import Clock, ahead
+from fairaudit.spec import AugmentationSpec, ModelSpec, TrainingSpec
+
+torch.set_num_threads(1)
+CLASSES = {"gender": ("Male", "Female"), "age.bin": ("0-2", "3-9", "10+")}
+
+
+def build(trainable: int = 2, shared: int = 8) -> FaceClassifier:
+    """Return a small classifier for 32 px, in eval mode."""
+    torch.manual_seed(0)
+    backbone = build_backbone(ModelSpec(backbone="small_cnn", image_size=32))
+    return FaceClassifier(backbone, CLASSES, shared=shared, trainable=trainable).eval()
+
+
+@pytest.mark.parametrize("trainable", [0, 1, 4])
+def test_lower_and_upper_make_the_whole(trainable: int) -> None:
+    """Wherever it is cut, maps of the lower blocks give the same logits as the images."""
+    model = build(trainable)
+    x = model.prepare(torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8))
+    with torch.no_grad():
+        whole, cut = model(x), model.from_maps(model.lower(x))
+    assert {task: tuple(values.shape) for task, values in whole.items()} == {"gender": (3, 2), "age.bin": (3, 3)}
+    for task in CLASSES:
+        torch.testing.assert_close(whole[task], cut[task])
+
+
+def test_prepare_normalizes_rgb() -> None:
+    """uint8 pixels become (value / 255 − mean) / std, channel by channel in the order R, G, B."""
+    model = build()
+    image = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    image[..., 0], image[..., 2] = 255, 51
+    x = model.prepare(image)
+    wanted = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
+    assert x[0, :, 5, 7].tolist() == pytest.approx(wanted, abs=1e-5)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_without_a_shared_layer_heads_read_the_embeddings() -> None:
+    """`shared = 0` puts the heads on the pooled maps."""
+    assert build(shared=0).heads[0].in_features == 128
+
+
+def test_folding_the_classifier_keeps_its_logits() -> None:
+    """`fold_batch_norm` works in place, once, and changes no logit."""
+    model = build()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model(x)
+        after = model.fold_batch_norm().fold_batch_norm()(x)
+    for task in CLASSES:
+        torch.testing.assert_close(before[task], after[task], rtol=1e-4, atol=1e-5)
+
+
+def target(codes: list[int], weights: list[float] | None = None, classes: int = 2, share: float = 1.0) -> Target:
+    """Return a target with plain labels."""
+    return Target(
+        codes=torch.tensor(codes),
+        weights=torch.tensor(weights or [1.0] * len(codes)),
+        soft=torch.eye(classes),
+        share=share,
+    )
+
+
+def test_masked_labels_count_nowhere() -> None:
+    """The loss with masked labels is torch's cross-entropy of the others; all masked is zero, with zero gradients."""
+    torch.manual_seed(0)
+    logits = torch.randn(4, 2, requires_grad=True)
+    loss = loss_of({"t": logits}, {"t": target([1, -1, 0, -1])}, torch.arange(4))
+    torch.testing.assert_close(loss, F.cross_entropy(logits[[0, 2]], torch.tensor([1, 0])))
+    none = loss_of({"t": logits}, {"t": target([-1] * 4)}, torch.arange(4))
+    none.backward()
+    assert none.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_weights_and_shares_scale_the_loss() -> None:
+    """Each face counts by its weight, each task by its share, and rows pick the right faces."""
+    torch.manual_seed(1)
+    logits = torch.randn(2, 3)
+    made = loss_of({"t": logits}, {"t": target([9, 2, 9, 0], [9.0, 3.0, 9.0, 0.5], 3, 2.0)}, torch.tensor([1, 3]))
+    each = F.cross_entropy(logits, torch.tensor([2, 0]), reduction="none")
+    torch.testing.assert_close(made, 2 * (3.0 * each[0] + 0.5 * each[1]) / 2)
+
+
+def test_soft_labels_are_distributions_around_the_label() -> None:
+    """Rows sum to 1; ordinal smoothing falls with distance; label smoothing equals torch's own."""
+    ordinal = soft_labels(5, TrainingSpec(ordinal_smoothing=0.7), ordered=True)
+    assert torch.allclose(ordinal.sum(1), torch.ones(5))
+    assert ordinal[2].argmax() == 2
+    assert ordinal[2, 1] == ordinal[2, 3] > ordinal[2, 0]
+    logits, smooth = torch.randn(3, 4), soft_labels(4, TrainingSpec(label_smoothing=0.1), ordered=False)
+    ours = -(smooth[[0, 3, 1]] * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(ours, F.cross_entropy(logits, torch.tensor([0, 3, 1]), label_smoothing=0.1))
+
+
+def test_each_image_is_changed_by_its_own_draw() -> None:
+    """A batch equals its images one by one, the same seed gives the same change, and no change is the image itself."""
+    images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
+    changes = draw(AugmentationSpec(grayscale=0.3), 5, (1, 2))
+    with ThreadPoolExecutor(2) as pool:
+        batch = augment_batch(images, changes, pool)
+    single = [augment(images[i].permute(2, 0, 1), changes[i]).permute(1, 2, 0) for i in range(5)]
+    assert torch.equal(batch, torch.stack(single))
+    assert batch.dtype == torch.uint8
+    assert not torch.equal(batch, images)
+    assert np.array_equal(changes, draw(AugmentationSpec(grayscale=0.3), 5, (1, 2)))
+    still = AugmentationSpec(mirror=False, rotate=0, scale=0, shift=0, brightness=0, contrast=0)
+    assert torch.equal(augment(images[0], draw(still, 1, (0,))[0]), images[0])
+
+
+def test_work_ahead_keeps_order_and_loses_nothing() -> None:
+    """Every item comes once and in order, few or many; an error reaches the caller."""
+    for count in (0, 1, 2, 3, 20):
+        clock = Clock()
+        assert list(ahead(lambda item: item * item, range(count), clock)) == [item * item for item in range(count)]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda item: 1 // item, [1, 0, 2]))
