@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fairaudit.results import ATTRIBUTION_COLUMNS, Attribution
+from fairaudit.results import (
+    ATTRIBUTION_COLUMNS,
+    COMPARISON_COLUMNS,
+    GAP_CHANGE_COLUMNS,
+    Attribution,
+    AuditResult,
+    Comparison,
+)
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc/passwd", "Ünï × cödé “ﬁ” 🙂", "x" * 300, "a/b\\c?d=e&f#g", "CON")
 RACES = ("White", "Black", "Asian", "Indian", "Others")
@@ -60,4 +67,41 @@ def make_attribution(
         shares=pd.DataFrame(rows, columns=list(ATTRIBUTION_COLUMNS)),
         maps=maps,
         meta={"method": "integrated-gradients", "steps": 16, "centre": "the middle half", "warnings": ["few faces"]},
+    )
+
+
+def make_comparison(result: AuditResult, *, model: str = "reweighing", seed: int = 0) -> Comparison:
+    """Return a comparison over the groups of `result`: the worst-off gain, the best-off lose a little."""
+    rng = np.random.default_rng(seed)
+    deltas, gaps = [], []
+    chosen = result.metrics[result.metrics["metric"].isin(["accuracy", "balanced_accuracy"])]
+    for row in chosen.to_dict("records"):
+        delta = float(rng.normal(0.02 if row["value"] < 0.85 else -0.01, 0.005))
+        key = (model, row["task"], row["by"], row["subgroup"], row["metric"], "")
+        values = (row["value"], row["value"] + delta, delta, delta - 0.02, delta + 0.02)
+        deltas.append((*key, *values, 0.01, 0.04, row["denominator"], 12, 5, bool(row["small"]), row["reason"]))
+    for row in result.gaps[result.gaps["metric"] == "accuracy"].to_dict("records"):
+        before = row["difference"]
+        figures = (before, before - 0.03, -0.03, -0.05, -0.01)
+        pair = (row["worst"], row["best"], before, before - 0.03, -0.03, -0.05, -0.01)
+        gaps.append(
+            (model, row["task"], row["by"], "accuracy", "", *figures, row["by"] == "race", row["reason"], *pair)
+        )
+    meta = {
+        **{key: result.meta[key] for key in ("created", "fairaudit", "format", "tasks", "subgroups", "min_group_size")},
+        "confidence": 0.95,
+        "baseline": "baseline",
+        "models": [model],
+        "n_paired": result.meta["n"],
+        "n_unpaired": {model: 3},
+        "summary": {
+            model: [f"{model}: the gap in accuracy of gender by race fell.", "Levelling down is not excluded."]
+        },
+        "hashes": {"baseline": "ab" * 32},
+        "warnings": ["One seed only."],
+    }
+    return Comparison(
+        deltas=pd.DataFrame(deltas, columns=list(COMPARISON_COLUMNS)),
+        gap_changes=pd.DataFrame(gaps, columns=list(GAP_CHANGE_COLUMNS)),
+        meta=meta,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fairaudit.report.context import Context
+from fairaudit.report.context import FOLD, Context
 from fairaudit.report.pictures import map_png
 from fairaudit.report.tables import Entry, Notes, Row, Table
 from fairaudit.report.words import axis_label, count, difference, figure, is_number, sentence_case
@@ -26,25 +26,27 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionView:
-    """One head's maps on one axis, on one colour scale, and the shares of centre and border."""
+    """One head's maps on one axis, on one colour scale, and the shares of centre and border; `first` of its head."""
 
     title: str
+    first: bool
     pictures: list[Picture]
     shares: Table | None
 
 
 def attribution_views(context: Context) -> list[AttributionView]:
-    """Return one view a head and axis that the attribution holds."""
+    """Return one view a head and axis that the attribution holds; large axes stand on the pages of their subgroups."""
     found = context.attribution
     if found is None:
         return []
     keys = [key for key in found.maps if key[0] in context.tasks]
-    axes = [by for by in (OVERALL, *context.axes) if any(key[1] == by for key in keys)]
+    shown = [by for by, groups in context.axes.items() if len(groups) <= FOLD]
+    axes = [by for by in shown if any(key[1] == by for key in keys)] or [OVERALL]
     return [
         view
         for task in context.tasks
         for by in axes
-        if (view := _view(context, found, task, by)).pictures or view.shares
+        if (view := _view(context, found, task, by, first=by == axes[0])).pictures or view.shares
     ]
 
 
@@ -99,20 +101,22 @@ def _share_row(record: dict[Hashable, Any], notes: Notes, href: str) -> Row:
     return Row(record["subgroup"], entries, href)
 
 
-def _view(context: Context, found: Attribution, task: str, by: str) -> AttributionView:
+def _view(context: Context, found: Attribution, task: str, by: str, *, first: bool) -> AttributionView:
     largest = _largest(found, task)
     pictures = []
-    for group in (OVERALL,) if by == OVERALL else context.axes[by]:
-        values = found.maps.get((task, by, group))
+    for axis, group in [(OVERALL, OVERALL), *((by, group) for group in context.axes.get(by, ()))]:
+        values = found.maps.get((task, axis, group))
         if values is None:
             continue
-        slug = context.slugs.get((by, group))
-        label = "all faces" if by == OVERALL else group
+        slug = context.slugs.get((axis, group))
+        label = "all faces" if axis == OVERALL else group
         alt = f"where the {task} head looks, faces labelled {label}" if slug else f"where the {task} head looks"
         pictures.append(_picture(label, values, largest, alt, f"groups/{slug}.html" if slug else ""))
     title = f"{sentence_case(task)} by {axis_label(by)}" if by != OVERALL else f"{sentence_case(task)}, all faces"
     caption = f"{title}: share of absolute attribution in the centre and at the border, with interval"
-    return AttributionView(title=title, pictures=pictures, shares=share_table(context, task, by, None, caption))
+    return AttributionView(
+        title=title, first=first, pictures=pictures, shares=share_table(context, task, by, None, caption)
+    )
 
 
 def _picture(label: str, values: np.ndarray, largest: float, alt: str, href: str = "") -> Picture:

@@ -27,6 +27,8 @@ _SETTINGS: dict[Any, Any] = {
     "axes.labelcolor": _INK,
     "xtick.color": _INK,
     "ytick.color": _INK,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
@@ -45,7 +47,7 @@ def training_curves(history: pd.DataFrame) -> Markup:
         panels = drawing.subplots(rows, columns, squeeze=False).ravel()
         for panel, measure in zip(panels, measures, strict=False):
             part = long[long["measure"] == measure]
-            parts = list(dict.fromkeys(part["part"]))
+            parts = sorted(set(part["part"]))  # training before validation in every panel
             sns.lineplot(
                 part, x="epoch", y="value", hue="part", style="part", hue_order=parts, style_order=parts, ax=panel,
                 palette=["#0072b2", "#d55e00", "#009e73", "#cc79a7"][: len(parts)], markers=True, legend=len(parts) > 1,

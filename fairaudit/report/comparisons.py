@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from fairaudit.report.context import in_order
+from fairaudit.report.context import FOLD, in_order
 from fairaudit.report.figures import Scale, dumbbell, strip
-from fairaudit.report.heads import FOLD
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
 from fairaudit.report.verdict import HEADLINES
@@ -87,7 +86,7 @@ def comparison_warnings(context: ComparisonContext) -> Section | None:
     warnings = list(context.comparison.meta.get("warnings", ()))
     if not warnings:
         return None
-    data = {"warnings": warnings, "legal": []}
+    data = {"warnings": warnings, "folded": [], "legal": []}
     return Section(key="warnings", title="Read this first", template="sections/warnings.html", data=data)
 
 

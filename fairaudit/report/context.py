@@ -17,6 +17,8 @@ from fairaudit.subgroups import OVERALL, assign
 
 Where = tuple[str, str, str]
 SLUG_LENGTH = 60
+# An axis with more subgroups than this is folded away on the index; each subgroup has its own page anyway.
+FOLD = 20
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Context:
         have = self.figures.get((task, OVERALL, OVERALL), {})
         rate = self.cell(task, OVERALL, OVERALL, "prediction_rate").value
         hidden = set() if rate < 1 else set(OUTCOME)
+        hidden |= {metric for metric in OUTCOME if self.cell(task, OVERALL, OVERALL, metric).value == 0}
         hidden |= set() if (task, by) in self.degenerate else set(DEGENERATE_ONLY)
         foreign = [metric for metric, class_ in have if not class_ and metric not in METRICS]
         return [metric for metric in (*SHOWN, *foreign) if (metric, "") in have and metric not in hidden]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fairaudit.report.context import Context, Gap
+from fairaudit.report.context import FOLD, Context, Gap
 from fairaudit.report.figures import Scale, small_matrix, strip
 from fairaudit.report.tables import Entry, Notes, Row, Table, confusion_matrix, entry, row_shares
 from fairaudit.report.verdict import established, further, headline_gap
@@ -24,8 +24,6 @@ from fairaudit.report.words import (
 )
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
-# An axis with more subgroups than this is folded away on the index; each subgroup has its own page anyway.
-FOLD = 20
 BESIDE = ("balanced_accuracy", "mae_bins", "signed_error_bins", "off_by_one_accuracy")
 CLASSWISE = ("recall", "precision", "fpr", "f1", "selection_rate")
 
@@ -228,8 +226,8 @@ def _gap_row(context: Context, by: str, gap: Gap, scale: Scale, notes: Notes) ->
         Entry(size, note, "num"),
         Entry(picture, css="chart"),
         Entry(number(gap.ratio, "bins") + bounds, css="num"),
-        Entry(gap.worst),
-        Entry(gap.best),
+        Entry(gap.worst, css="name"),
+        Entry(gap.best, css="name"),
         Entry(reading, css="found" if established(gap) else "soft"),
     ]
     return Row(axis_label(by), entries)

@@ -16,6 +16,7 @@ from fairaudit.data.tables import Predictions
 _SEQUENTIAL = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107), (3, 19, 43))
 _DIVERGING = ((5, 78, 130), (103, 169, 207), (247, 247, 247), (241, 163, 64), (150, 70, 0))
 _LARGEST_FACE = 50_000_000
+_LARGEST_MAP = 56
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +36,14 @@ class FacePictures:
 def map_png(values: np.ndarray, largest: float, *, diverging: bool = False) -> str:
     """Return a map (H, W) as a PNG data URI; 0…largest, or −largest…largest when diverging, span the colour scale."""
     scale = largest if largest > 0 else 1.0
-    unit = np.clip((values / scale + 1) / 2 if diverging else values / scale, 0, 1)
+    coarse = _coarse(values)
+    unit = np.clip((coarse / scale + 1) / 2 if diverging else coarse / scale, 0, 1)
     anchors = np.array(_DIVERGING if diverging else _SEQUENTIAL, dtype=float)
-    stops = np.linspace(0, 1, len(anchors))
-    pixels = np.stack([np.interp(unit, stops, anchors[:, channel]) for channel in range(3)], axis=-1)
-    return _data_uri(Image.fromarray(pixels.round().astype(np.uint8)), "PNG")
+    steps, stops = np.linspace(0, 1, 256), np.linspace(0, 1, len(anchors))
+    palette = np.stack([np.interp(steps, stops, anchors[:, channel]) for channel in range(3)], axis=-1)
+    picture = Image.fromarray((unit * 255).round().astype(np.uint8))
+    picture.putpalette(palette.round().astype(np.uint8).tobytes())
+    return _data_uri(picture, "PNG")
 
 
 def thumbnail(path: Path, size: int) -> str | None:
@@ -53,6 +57,16 @@ def thumbnail(path: Path, size: int) -> str | None:
         return None
     upright.thumbnail((size, size))
     return _data_uri(Image.fromarray(np.asarray(upright)), "JPEG")
+
+
+def _coarse(values: np.ndarray) -> np.ndarray:
+    """Average a map down to at most 56 pixels a side, so that hundreds of them stay small."""
+    height, width = values.shape
+    if max(height, width) <= _LARGEST_MAP:
+        return values
+    ratio = _LARGEST_MAP / max(height, width)
+    size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+    return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BOX))
 
 
 def _data_uri(image: Image.Image, form: str) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairaudit.report.attributions import attribution_views
-from fairaudit.report.context import Context
+from fairaudit.report.context import FOLD, Context
 from fairaudit.report.figures import share_bar
-from fairaudit.report.heads import FOLD, head_view
+from fairaudit.report.heads import head_view
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import summary, verdicts
 from fairaudit.report.words import axis_label, count, number, sentence_case
@@ -48,7 +48,9 @@ def warnings_section(context: Context) -> Section | None:
     legal = [task for task in context.tasks if parse(task)[0] in ("race", "ethnicity")]
     if not warnings and not legal:
         return None
-    data = {"warnings": warnings, "legal": legal}
+    # What is said of one axis stands with that axis, too; here it must not bury what holds for everything.
+    folded = [text for text in warnings if text.split(":")[0] in {by.split(":")[0] for by in context.axes}]
+    data = {"warnings": [text for text in warnings if text not in folded], "folded": folded, "legal": legal}
     return Section(key="warnings", title="Read this first", template="sections/warnings.html", data=data)
 
 

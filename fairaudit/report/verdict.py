@@ -101,7 +101,7 @@ def summary(judged: Sequence[Verdict]) -> list[str]:
     found, opened, none = ([v for v in judged if v.state == state] for state in ("found", "open", "none"))
     compared = len(found) + len(opened)
     single = [v for v in found if len(parse(v.by)) == 1]
-    named = [f"{v.task} by {axis_label(v.by)}" for v in single or found]
+    named = [_name(v) for v in single or found]
     more = f", and on {plural(len(found) - len(named), 'intersection')}" if len(found) > len(named) else ""
     if found:
         first = f"The model is not equally accurate for all groups: a gap beyond noise in {listing(named)}{more}."
@@ -117,12 +117,20 @@ def summary(judged: Sequence[Verdict]) -> list[str]:
     return [first, counts + (f"; {len(none)} not assessed." if none else ".")]
 
 
+def _name(judged: Verdict) -> str:
+    if judged.task == judged.by:
+        return f"recall of the {judged.task} labels"
+    return f"{judged.task} by {axis_label(judged.by)}"
+
+
 def _found(context: Context, task: str, by: str, gap: Gap) -> tuple[str, str]:
     kind = metric_words(gap.metric).kind
     name = sentence_case(metric_label(gap.metric, gap.class_))
     size = difference(gap.difference, gap.low, gap.high, kind, signed=False)
     worst, best = (_group_figure(context, task, by, group, gap) for group in (gap.worst, gap.best))
     sentence = f"{name} differs between groups. Worst: {worst}; best: {best}. Gap {size}."
+    if (task, by) in context.degenerate:
+        sentence += " Groups are the head’s own classes here: this says which labels it recognises less well."
     return f"gap of {difference(gap.difference, kind=kind, signed=False)}", sentence
 
 
@@ -175,13 +183,14 @@ def _differing(context: Context, task: str, by: str, gap: Gap) -> str:
 
 def _missing(context: Context, task: str, by: str, gap: Gap | None) -> str:
     metric, class_ = (gap.metric, gap.class_) if gap else ("accuracy", "")
-    groups = []
+    small, unknown = [], ""
     for group in context.axes[by]:
         cell = context.cell(task, by, group, metric, class_)
-        if cell.small or group == UNKNOWN:
-            groups.append(f"{group} (n\u00a0=\u00a0{count(cell.n)})")
-    if not groups:
-        return ""
+        if group == UNKNOWN:
+            unknown = f"{count(cell.n)} faces without a label on this axis"
+        elif cell.small:
+            small.append(f"{group} (n\u00a0=\u00a0{count(cell.n)})")
     least = context.result.meta.get("min_group_size")
-    why = f"fewer than {least} faces or label unknown" if UNKNOWN in context.axes[by] else f"fewer than {least} faces"
-    return f"Not assessed ({why}): {listing(groups, 5)}."
+    parts = [f"{listing(small, 5)}, fewer than {least} faces"] if small else []
+    parts += [unknown] if unknown else []
+    return f"Not assessed: {'; '.join(parts)}." if parts else ""
