@@ -1,8 +1,10 @@
 """attribute(): where in the face a checkpoint's heads look, by subgroup."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,15 +32,27 @@ LARGEST_ERROR = 0.05
 NAMED = 10  # subgroups or images named in one warning
 
 
-@dataclass
-class _Found:
-    """What the attributed faces gave, face by face."""
+@dataclass(frozen=True, kw_only=True)
+class _Face:
+    """What one face gave: each head's map and completeness error, the heads without its label; or why it gave none."""
 
-    rows: list[int] = field(default_factory=list)
-    maps: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    errors: dict[str, list[float]] = field(default_factory=dict)
-    unlabelled: dict[str, int] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)  # image: why
+    row: int
+    image: str
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+    unlabelled: frozenset[str] = frozenset()
+    unreadable: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What the attributed faces gave, head by head; `unreadable` says of each face that could not be read why."""
+
+    rows: list[int]
+    maps: dict[str, list[np.ndarray]]
+    errors: dict[str, list[float]]
+    unlabelled: dict[str, int]
+    unreadable: dict[str, str]
 
 
 def attribute(
@@ -112,34 +126,54 @@ def _attribute_each(
     device: str,
     progress: Progress,
 ) -> _Found:
-    """Attribute one face after the other: the path images of one face already fill a forward pass."""
+    """Attribute every drawn face. On a CPU each core works on a face of its own, so that no core waits for another."""
     explain = lookup(ATTRIBUTIONS, method, "attribution method")
     model = _ready(checkpoint.model, pick_device(device))
-    size = model.image_size
-    at_once = rows_a_pass(steps, size, size, model.mean.device)
-    tasks = model.tasks
-    found = _Found(
-        maps={task: [] for task in tasks}, errors={task: [] for task in tasks}, unlabelled=dict.fromkeys(tasks, 0)
+    size, where = model.image_size, model.mean.device
+    at_once = rows_a_pass(steps, size, size, where)
+    one = partial(_attribute_one, model, faces, partial(explain, steps=steps, rows=at_once))
+    threads = torch.get_num_threads()
+    results: list[_Face] = []
+    try:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(threads if where.type == "cpu" else 1) as pool:
+            for result in pool.map(one, rows.tolist()):
+                results.append(result)
+                progress("attribute", len(results), len(rows))
+    finally:
+        torch.set_num_threads(threads)
+    good = [face for face in results if not face.unreadable]
+    return _Found(
+        rows=[face.row for face in good],
+        maps={task: [face.maps[task] for face in good] for task in model.tasks},
+        errors={task: [face.errors[task] for face in good] for task in model.tasks},
+        unlabelled={task: sum(task in face.unlabelled for face in good) for task in model.tasks},
+        unreadable={face.image: face.unreadable for face in results if face.unreadable},
     )
-    frame = faces.frame
-    for done, row in enumerate(rows.tolist(), 1):
-        image = str(frame["image"].iloc[row])
-        try:
-            pixels = load_rgb(faces.root / image, size)
-        except DataError as error:
-            found.unreadable[image] = str(error)
-        else:
-            x = model.prepare(torch.from_numpy(pixels)[None])
-            baseline = blurred(x)
-            targets = _targets(model, x, {t: frame[t].iloc[row] for t in tasks if t in frame.columns}, found.unlabelled)
-            attributions = explain(model, x, baseline, targets, steps=steps, rows=at_once)
-            errors = completeness_error(model, x, baseline, targets, attributions)
-            found.rows.append(row)
-            for task in tasks:
-                found.maps[task].append(face_maps.face_maps(attributions[task].cpu().numpy())[0])
-                found.errors[task].append(float(errors[task]))
-        progress("attribute", done, len(rows))
-    return found
+
+
+def _attribute_one(
+    model: FaceClassifier, faces: FaceTable, explain: Callable[..., dict[str, Tensor]], row: int
+) -> _Face:
+    """Attribute every head's score of one face; its path images alone fill a forward pass."""
+    record = faces.frame.iloc[row]
+    image = str(record["image"])
+    try:
+        pixels = load_rgb(faces.root / image, model.image_size)
+    except DataError as error:
+        return _Face(row=row, image=image, unreadable=str(error))
+    x = model.prepare(torch.from_numpy(pixels)[None])
+    baseline = blurred(x)
+    targets, unlabelled = _targets(model, x, record)
+    attributions = explain(model, x, baseline, targets)
+    errors = completeness_error(model, x, baseline, targets, attributions)
+    return _Face(
+        row=row,
+        image=image,
+        maps={task: face_maps.face_maps(values.cpu().numpy())[0] for task, values in attributions.items()},
+        errors={task: float(error) for task, error in errors.items()},
+        unlabelled=unlabelled,
+    )
 
 
 def _ready(model: FaceClassifier, device: torch.device) -> FaceClassifier:
@@ -152,26 +186,25 @@ def _ready(model: FaceClassifier, device: torch.device) -> FaceClassifier:
     return ready.to(device).to(memory_format=torch.channels_last)
 
 
-def _targets(
-    model: FaceClassifier, x: Tensor, labels: Mapping[str, Any], unlabelled: dict[str, int]
-) -> dict[str, Tensor]:
-    """Return each head's class (1,): the labelled one where the head knows it, else the predicted one, counted."""
-    classes = {task: names.index(labels[task]) for task, names in model.classes.items() if labels.get(task) in names}
-    if len(classes) < len(model.tasks):
-        with torch.no_grad():
-            logits = model(x)
-        for task in model.tasks:
-            if task not in classes:
-                classes[task] = int(logits[task].argmax())
-                unlabelled[task] += 1
-    return {task: torch.tensor([classes[task]], device=x.device) for task in model.tasks}
+def _targets(model: FaceClassifier, x: Tensor, record: pd.Series) -> tuple[dict[str, Tensor], frozenset[str]]:
+    """Return each head's class (1,): the labelled one, or the predicted one for the heads also returned, which do not
+    know the label."""
+    labels = {task: record.get(task) for task in model.tasks}
+    unlabelled = frozenset(task for task, names in model.classes.items() if labels[task] not in names)
+    with torch.no_grad():
+        logits = model(x) if unlabelled else {}
+    classes = {
+        task: logits[task].argmax(1) if task in unlabelled else torch.tensor([names.index(labels[task])])
+        for task, names in model.classes.items()
+    }
+    return {task: index.to(x.device) for task, index in classes.items()}, unlabelled
 
 
 def _by_subgroup(
     found: _Found, groups: Mapping[str, pd.Categorical]
 ) -> tuple[list[dict[str, object]], dict[tuple[str, str, str], np.ndarray], list[str]]:
     """Return the rows of the table, the mean maps, and what has to be said about them."""
-    axes = {OVERALL: pd.Categorical.from_codes(np.zeros(len(found.rows), dtype=int), categories=[OVERALL])}
+    axes: dict[str, Any] = {OVERALL: pd.Categorical([OVERALL] * len(found.rows), categories=[OVERALL])}
     axes |= {axis: _take(labels, found.rows) for axis, labels in groups.items()}
     table: list[dict[str, object]] = []
     mean_maps: dict[tuple[str, str, str], np.ndarray] = {}
