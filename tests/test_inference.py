@@ -80,8 +80,8 @@ def test_the_public_format(
     assert (read.frame["weight"] == 2.0).all()
     assert read.label_source == "drawn"
     assert read.meta["checkpoint_hash"] == checkpoint.hash
-    assert read.meta["seen_in_training"] == len(checkpoint.trained_on["train"])
-    assert read.meta["seen_in_validation"] == len(checkpoint.trained_on["val"])
+    assert read.meta["seen"] == {part: len(names) for part, names in checkpoint.trained_on.items()}
+    assert read.meta["seen_in_training"] == sum(read.meta["seen"].values())
     assert read.meta["images_per_second"] > 0
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups > 1
 

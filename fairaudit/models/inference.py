@@ -1,5 +1,6 @@
 """Predict: faces stream through a checkpoint into predictions.parquet, the public table that audits start from."""
 
+import copy
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -100,7 +101,9 @@ def check_classes(checkpoint: Checkpoint, faces: FaceTable) -> None:
 
 
 def count_seen(checkpoint: Checkpoint, faces: FaceTable) -> dict[str, int]:
-    """Return how many of these faces (by their files' SHA-256) the checkpoint was trained and validated on."""
+    """Return how many of these faces (by their files' SHA-256) the checkpoint was trained ("train") and chosen ("val") on;
+    empty where the faces have no hashes.
+    """
     if "sha256" not in faces.frame:
         return {}
     short = faces.frame["sha256"].astype(str).str[:16]
@@ -110,7 +113,7 @@ def count_seen(checkpoint: Checkpoint, faces: FaceTable) -> dict[str, int]:
 def _forward(model: FaceClassifier, device: torch.device, dtype: torch.dtype, *, flip: bool) -> Any:
     """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""
     blocks = frozen_blocks(model.blocks, model, dtype).to(device)
-    model = model.to(device).eval()
+    model = copy.deepcopy(model).to(device).eval()
 
     def forward(pixels: Tensor) -> dict[str, np.ndarray]:
         with torch.inference_mode():
@@ -259,15 +262,16 @@ def _describe(
     findings = pd.concat([faces.findings, findings_table(troubles)], ignore_index=True)
     seen = count_seen(checkpoint, faces)
     meta = {
-        **dict(faces.meta),
+        "data": dict(faces.meta),
         "checkpoint_hash": checkpoint.hash,
         "model": {
             key: checkpoint.meta[key]
-            for key in ("name", "architecture", "backbone_weights", "preprocessing", "mitigation", "seed", "selected")
+            for key in ("name", "architecture", "backbone_weights", "preprocessing", "seed", "selected", "validation")
             if key in checkpoint.meta
         },
-        "seen_in_training": seen.get("train"),
-        "seen_in_validation": seen.get("val"),
+        "mitigation": checkpoint.meta.get("mitigation"),
+        "seen_in_training": sum(seen.values()) if seen else None,
+        "seen": seen,
         "failed": len(troubles),
         "flip_test": flip,
         "precision": precision,

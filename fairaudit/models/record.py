@@ -46,11 +46,12 @@ def describe(
         "ordered": sorted(faces.ordered & set(tasks)),
         "flip_test": spec.training.flip_test,
         "label_source": faces.label_source,
+        "split_hash": faces.meta.get("split_hash", ""),
+        "data_hash": faces.meta.get("data_hash", ""),
         "backbone_weights": {"file": backbone.weights, "sha256": backbone.weights_hash},
         "preprocessing": _preprocessing(backbone),
         "data": {
             "dataset": spec.data.dataset,
-            "split_hash": faces.meta.get("split_hash", ""),
             **{f"{part.name}_hash": value_hash(sorted(part.hashes)) for part in (setup.train, setup.val)},
             "counts": {part.name: _counts(part, tasks) for part in (setup.train, setup.val)},
         },
