@@ -159,7 +159,13 @@ def _estimates(axis: _Axis, chosen: Sequence[Metric], seed: Sequence[int]) -> di
     if pending:
         keys = {f"{name}/{use}": item for (name, use), item in pending.items()}
         drawn = composites(
-            axis.sample, axis.pools, keys, confidence=axis.audit.confidence, draws=axis.audit.draws, seed=seed
+            axis.sample,
+            keys,
+            known=axis.known,
+            rest=axis.by != OVERALL,
+            confidence=axis.audit.confidence,
+            draws=axis.audit.draws,
+            seed=seed,
         )
         for name, use in pending:
             found[name, use] = drawn[f"{name}/{use}"]
@@ -284,8 +290,8 @@ def _gap_rows(axis: _Axis, metric: Metric, estimate: Estimate | None) -> list[di
                 "ratio": result.ratio,
                 "ratio_low": result.ratio_low,
                 "ratio_high": result.ratio_high,
-                "worst": names[result.worst],
-                "best": names[result.best],
+                "worst": names[result.worst] if result.difference > 0 else "",
+                "best": names[result.best] if result.difference > 0 else "",
                 "reason": "; ".join(note),
             }
         )

@@ -10,44 +10,63 @@ from fairaudit.metrics.intervals import z_value
 Statistic = Callable[[np.ndarray], np.ndarray]
 MOST_UNDEFINED = 0.01
 _BLOCK = 4_000_000
+_MOST_JACKKNIFED = 2000
 
 
 def draw_sums(units: np.ndarray, times: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Draw Σ times units with replacement, `draws` times: the cell sums of each draw, shape (draws, cells).
 
-    Memory is bounded by drawing in blocks.
+    Few distinct units are drawn as one multinomial, many one by one: the law is the same. Memory is bounded by blocks.
     """
-    size, shares = int(times.sum()), times / times.sum()
-    block = max(1, _BLOCK // max(len(times), 1))
-    parts = [rng.multinomial(size, shares, size=min(block, draws - start)) @ units for start in range(0, draws, block)]
+    size = int(times.sum())
+    many = 2 * len(times) > size
+    block = max(1, _BLOCK // max(size if many else len(times), 1))
+    parts = []
+    for start in range(0, draws, block):
+        count = min(block, draws - start)
+        if many:
+            owner = np.repeat(np.arange(len(times)), times)[rng.integers(size, size=(count, size))]
+            owner += np.arange(count)[:, None] * len(times)
+            multiplicity = np.bincount(owner.ravel(), minlength=count * len(times)).reshape(count, len(times))
+        else:
+            multiplicity = rng.multinomial(size, times / size, size=count)
+        parts.append(multiplicity.astype(float) @ units)
     return np.concatenate(parts)
 
 
-def intervals(
-    units: np.ndarray,
-    times: np.ndarray,
-    statistic: Statistic,
-    *,
-    confidence: float,
-    draws: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return BCa limits of every value of `statistic` and, where there are none, why.
+def bca(
+    units: np.ndarray, times: np.ndarray, statistic: Statistic, drawn: np.ndarray, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Return value, BCa limits and, where there are no limits, why, for each of the M values of `statistic`.
 
-    statistic: cell sums (…, cells) → values (…, M), NaN where undefined. units (U, cells), each occurring `times`.
-    Efron, JASA 1987: bias from the share of draws below the estimate (ties half), acceleration from the jackknife over
-    distinct units with their multiplicities; percentile limits where either is not finite. More than 1 % undefined
+    statistic: cell sums (…, cells) → values (…, M), NaN where undefined. units (U, cells), each occurring `times`;
+    drawn: cell sums of the bootstrap draws (draws, cells). Efron, JASA 1987: bias from the share of draws below the
+    estimate (ties half), acceleration from the jackknife over distinct units with their multiplicities (0 above 2,000
+    distinct units, where it no longer matters); percentile limits where either is not finite. More than 1 % undefined
     draws, or draws without any spread: no interval.
     """
     whole = times @ units
-    estimate = statistic(whole)
-    none = np.full(len(estimate), np.nan)
+    value = statistic(whole)
     if times.sum() < 2:
-        return none, none.copy(), ["fewer than 2 independent units to draw from"] * len(estimate)
-    drawn = statistic(draw_sums(units, times, draws, rng))
-    jackknife = statistic(whole - units)
-    limits = [_bca(estimate[i], drawn[:, i], jackknife[:, i], times, confidence) for i in range(len(estimate))]
-    return np.array([low for low, _, _ in limits]), np.array([high for _, high, _ in limits]), [w for *_, w in limits]
+        none = np.full(len(value), np.nan)
+        return value, none, none.copy(), ["no interval: fewer than 2 independent units to draw from"] * len(value)
+    values = statistic(drawn)
+    if len(times) <= _MOST_JACKKNIFED:
+        jackknife = statistic(_clean(whole - units))
+    else:
+        jackknife = np.broadcast_to(value, (len(times), len(value)))
+    limits = [_bca(value[i], values[:, i], jackknife[:, i], times, confidence) for i in range(len(value))]
+    low, high = (np.array([limit[side] for limit in limits]) for side in (0, 1))
+    return value, low, high, [why for *_, why in limits]
+
+
+def without(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return whole − part of cell sums, without the rounding dust that would make an empty cell look occupied."""
+    return _clean(whole - part)
+
+
+def _clean(sums: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(sums) < 1e-9, 0.0, sums)
 
 
 def _bca(

@@ -65,6 +65,8 @@ def gap(estimate: Estimate, column: int, chosen: np.ndarray, confidence: float) 
     if estimate.metric.kind != "composite" and estimate.metric.kind != "count":
         upper = min(upper, 1.0)
     reasons = ["no upper limit: a subgroup's interval is not estimable"] if np.isnan(upper) else []
+    if difference.max() <= 0:
+        reasons.append("every subgroup has the same value")
     ratios, why = _ratio(estimate, column, chosen, value, (low, high), z)
     return Gap(
         difference=float(value.max() - value.min()),

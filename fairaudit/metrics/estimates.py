@@ -100,34 +100,52 @@ Item = tuple[str, np.ndarray]
 
 def composites(
     sample: Sample,
-    pools: np.ndarray,
     items: Mapping[str, Item],
     *,
+    known: np.ndarray,
+    rest: bool,
     confidence: float,
     draws: int,
     seed: Sequence[int],
 ) -> dict[str, Estimate]:
     """Estimate composite metrics with bootstrap limits; `items` maps a key to (metric name, classes (Q, K)).
 
-    Each pool is drawn on its own, with a generator seeded by `seed` and the pool's number. Limits at another level than
-    `confidence` are the BCa limits' distances from the value scaled by the ratio of normal quantiles (2,000 draws
-    cannot show tails of 1 in 1,000), kept within the metric's range.
+    Pools: the G subgroups, then with `rest` everyone else of each `known` one. Every subgroup is drawn with its size
+    fixed and a generator seeded by `seed` and its number; a rest's draws are the sum of the other subgroups' draws.
+    Limits at another level than `confidence` are the BCa limits' distances from the value scaled by the ratio of normal
+    quantiles (2,000 draws cannot show tails of 1 in 1,000), kept within the metric's range.
     """
-    accuracy = share(sample, pools, METRICS["accuracy"])
+    groups = len(sample.groups)
+    own = np.eye(groups)
+    others = (known.astype(float) - own)[known] if rest else own[:0]
+    pools = np.concatenate([own, others])
     found = {key: np.full((3, len(pools)), np.nan) for key in items}
     notes = {key: np.full((len(pools), 1), "", dtype=object) for key in items}
-    for q, members in enumerate(pools):
-        units, times = sample.units(members)
+
+    def record(q: int, drawn: np.ndarray) -> None:
+        units, times = sample.units(pools[q])
+        if len(times):
+            statistic = _statistic(sample, [(name, classes[q]) for name, classes in items.values()])
+            value, low, high, why = bootstrap.bca(units, times, statistic, drawn, confidence)
+            for i, key in enumerate(items):
+                found[key][:, q] = value[i], low[i], high[i]
+                notes[key][q, 0] = why[i]
+
+    def draw(g: int) -> np.ndarray:
+        units, times = sample.units(own[g])
         if not len(times):
-            continue
-        statistic = _statistic(sample, [(name, classes[q]) for name, classes in items.values()])
-        rng = np.random.default_rng([*seed, q])
-        low, high, why = bootstrap.intervals(units, times, statistic, confidence=confidence, draws=draws, rng=rng)
-        values = statistic(times @ units)
-        for i, key in enumerate(items):
-            found[key][:, q] = values[i], low[i], high[i]
-            notes[key][q, 0] = why[i]
-    z = z_value(confidence)
+            return np.zeros((draws, units.shape[1]))
+        return bootstrap.draw_sums(units, times, draws, np.random.default_rng([*seed, g]))
+
+    everyone = np.zeros((draws, sample.table.shape[0] * sample.table.shape[1]))
+    for g in range(groups):
+        drawn = draw(g)
+        record(g, drawn)
+        everyone += drawn * float(known[g])
+    # drawing again with the same seed costs less than keeping every subgroup's draws in memory
+    for q, g in enumerate(np.flatnonzero(known)[: len(others)], start=groups):
+        record(q, bootstrap.without(everyone, draw(int(g))))
+    accuracy, z = share(sample, pools, METRICS["accuracy"]), z_value(confidence)
     return {
         key: Estimate(
             metric=METRICS[name],

@@ -4,14 +4,14 @@
 """
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 Limits = tuple[np.ndarray, np.ndarray]
 
 
 def z_value(confidence: float, comparisons: int = 1) -> float:
     """Return z of a two-sided interval at `confidence`, Bonferroni-adjusted for that many simultaneous intervals."""
-    return float(stats.norm.isf((1 - confidence) / (2 * max(comparisons, 1))))
+    return float(-special.ndtri((1 - confidence) / (2 * max(comparisons, 1))))
 
 
 def wilson(p: np.ndarray, n: np.ndarray, z: float) -> Limits:

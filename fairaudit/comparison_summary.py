@@ -1,0 +1,96 @@
+"""A comparison in plain sentences: did the gap close, by how much, how sure is that, at whose cost."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairaudit.audit_tables import BY_CLASS
+from fairaudit.subgroups import OVERALL, UNKNOWN
+
+HEADLINES = ("accuracy", BY_CLASS)
+
+
+def summarize(model: str, deltas: pd.DataFrame, gaps: pd.DataFrame, confidence: float) -> list[str]:
+    """Return the sentences for one model: accuracy overall per task, then the accuracy gap of every axis."""
+    said = []
+    mine = deltas[(deltas["model"] == model) & deltas["metric"].isin(HEADLINES)]
+    level = f"{100 * confidence:g} %"
+    for _, row in mine[mine["by"] == OVERALL].iterrows():
+        said.append(
+            f"{row['task']}: accuracy over all faces went from {_percent(row['baseline'])} to "
+            f"{_percent(row['mitigated'])} ({_points(row['delta'])}, {level} interval {_points(row['low'])} to "
+            f"{_points(row['high'])}; {_sure(row)})."
+        )
+    if len(gaps):
+        chosen = gaps[(gaps["model"] == model) & gaps["metric"].isin(HEADLINES) & gaps["delta"].notna()]
+        for _, row in chosen.iterrows():
+            groups = mine[(mine["task"] == row["task"]) & (mine["by"] == row["by"]) & (mine["subgroup"] != UNKNOWN)]
+            said += [_gap_sentence(row, level), _cost_sentence(row, groups)]
+    return said
+
+
+def _gap_sentence(row: "pd.Series[Any]", level: str) -> str:
+    what = "accuracy" if row["metric"] == "accuracy" else "recall by labelled class"
+    if np.isnan(row["low"]):
+        sure = "no interval can be given"
+    elif row["high"] < 0:
+        sure = f"{level} interval {_points(row['low'])} to {_points(row['high'])}: the gap closed by more than noise explains"
+    elif row["low"] > 0:
+        sure = f"{level} interval {_points(row['low'])} to {_points(row['high'])}: the gap widened by more than noise explains"
+    else:
+        sure = f"{level} interval {_points(row['low'])} to {_points(row['high'])}: not shown to have changed"
+    sentence = (
+        f"{row['task']} by {row['by']}: the gap in {what} between the best and the worst subgroup went from "
+        f"{_points(row['baseline'], sign=False)} to {_points(row['mitigated'], sign=False)} ({_points(row['delta'])}; {sure})."
+    )
+    if row["worst"]:
+        sentence += (
+            f" Between {row['best']} and {row['worst']}, the pair named beforehand, it went from "
+            f"{_points(row['pair_baseline'])} to {_points(row['pair_mitigated'])} ({_points(row['pair_low'])} to "
+            f"{_points(row['pair_high'])})."
+        )
+    return sentence
+
+
+def _cost_sentence(row: "pd.Series[Any]", groups: pd.DataFrame) -> str:
+    """Say who gained and who lost beyond chance (Holm-adjusted), and whether levelling down explains a smaller gap."""
+    certain = groups[groups["p_adjusted"] < 0.05]
+    gained = [f"{r['subgroup']} ({_points(r['delta'])})" for _, r in certain[certain["delta"] > 0].iterrows()]
+    lost = [f"{r['subgroup']} ({_points(r['delta'])})" for _, r in certain[certain["delta"] < 0].iterrows()]
+    parts = [f"{row['task']} by {row['by']}:"]
+    parts.append(f"better beyond chance: {', '.join(gained)};" if gained else "no subgroup is better beyond chance;")
+    parts.append(f"worse beyond chance: {', '.join(lost)}." if lost else _not_excluded(groups))
+    if row["levelling_down"]:
+        parts.append(
+            f"Levelling down: the gap fell because {row['best']} got worse, while {row['worst']} is not shown to have gained."
+        )
+    return " ".join(parts)
+
+
+def _not_excluded(groups: pd.DataFrame) -> str:
+    lows = groups[groups["low"].notna() & ~groups["small"]]
+    if lows.empty:
+        return "none is shown to be worse, but no subgroup is large enough to exclude harm."
+    worst = lows.loc[lows["low"].idxmin()]
+    return (
+        f"none is shown to be worse, but harm is not excluded: {worst['subgroup']} may have lost up to "
+        f"{_points(max(-worst['low'], 0.0), sign=False)}."
+    )
+
+
+def _sure(row: "pd.Series[Any]") -> str:
+    if row["low"] > 0:
+        return "better beyond chance"
+    return "worse beyond chance" if row["high"] < 0 else "not shown to have changed"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _points(value: float, *, sign: bool = True) -> str:
+    """Return a difference of shares in percentage points."""
+    if np.isnan(value):
+        return "undefined"
+    return f"{100 * value:+.1f} points".replace("-", "−") if sign else f"{100 * value:.1f} points"
