@@ -354,6 +354,23 @@ def test_manifest_own_splits_and_weights(tmp_path: Path, draw: Draw) -> None:
         load_faces(data, tmp_path)
 
 
+def test_gender_of_three_values_is_a_task_of_three_classes(tmp_path: Path, draw: Draw) -> None:
+    """Values beyond a known scheme are classes of their own; a value mapped to `unknown` is a missing label."""
+    draw(["a.jpg", "b.jpg", "c.jpg"])
+    rows = [["image", "gender"], ["a.jpg", "Nonbinary"], ["b.jpg", "Male"], ["c.jpg", "Female"]]
+    write_csv(tmp_path / "manifest.csv", rows)
+    faces = load_faces(DataSpec(dataset="manifest"), tmp_path)
+    assert faces.tasks == {"gender": ("Female", "Male", "Nonbinary")}
+    masked = DataSpec(dataset="manifest", values={"gender": {"Nonbinary": "unknown"}})
+    faces = load_faces(masked, tmp_path)
+    assert faces.tasks == {"gender": ("Male", "Female")}
+    assert faces.frame["gender"].isna().tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
 def test_declared_schemes_mask_what_they_do_not_know(tmp_path: Path, draw: Draw) -> None:
     """With a declared scheme the head has all of its classes, and other labels are masked and listed."""
     draw(["a.jpg", "b.jpg"])
@@ -461,7 +478,7 @@ def test_merged_table_reads_back_as_a_manifest(tmp_path: Path, draw: Draw) -> No
     schemes = {"race": "race7", "age": "age9"}
     again = load_faces(DataSpec(dataset="manifest", schemes=schemes), tmp_path)
     columns = ["image", "gender", "race", "age", "age_years", "official_split", "sha256"]
-    pd.testing.assert_frame_equal(again.frame[columns], faces.frame[columns], check_dtype=False)
+    pd.testing.assert_frame_equal(again.frame[columns], faces.frame[columns])
     assert again.attributes == ("dataset",) and again.tasks == faces.tasks
 
 

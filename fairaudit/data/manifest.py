@@ -1,6 +1,6 @@
 """Labels from a table beside the images: a CSV or Parquet manifest with any column names, and FairFace's own CSVs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -114,7 +114,8 @@ def from_table(
     if "age_years" in frame and "age" not in frame:
         frame["age"] = frame["age_years"]
     for attribute, words in source.values.items():
-        frame[attribute] = frame[attribute].replace(dict(words))
+        mapped = frame[attribute].replace(dict(words))
+        frame[attribute] = mapped.where(~mapped.isin(MISSING), None)
     attributes, findings = _attributes(frame, source)
     frame, more = _known_labels(frame, attributes, source)
     extra = [name for name in EXTRA if name in frame]
@@ -174,15 +175,15 @@ def _known_labels(
 
 
 def _schemes(
-    frame: pd.DataFrame, attributes: Iterable[str], source: SourceSpec
+    frame: pd.DataFrame, attributes: Sequence[str], source: SourceSpec
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return each attribute's scheme, declared or recognised, and the attributes whose scheme makes them tasks."""
+    """Return each attribute's scheme, declared or recognised, and the attributes that are tasks by their name."""
     schemes = dict(source.schemes)
     for name in attributes:
         found = scheme_of(name, frame[name].dropna().unique()) if name not in schemes else None
         if found and frame[name].notna().any():
             schemes[name] = found.name
-    return schemes, tuple(name for name in ("gender", "race", "age") if name in schemes)
+    return schemes, tuple(name for name in ("gender", "race", "age") if name in attributes)
 
 
 def _table_path(source: SourceSpec, root: Path) -> Path:

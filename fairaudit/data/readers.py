@@ -56,7 +56,7 @@ def load_faces(
     labels = [name for name in (*raw.attributes, "age_years") if name != "dataset"]
     findings = findings_table([*limited, *raw.findings, *traps, *duplicate_findings(frame, labels)])
     if not any(frame[task].notna().any() for task in classes or raw.attributes):
-        raise DataError(_nothing(folder, findings))
+        raise DataError(_nothing(folder, len(frame), findings))
     return FaceTable(
         frame=frame,
         root=folder,
@@ -80,6 +80,9 @@ def _usable(raw: RawFaces, checks: pd.DataFrame, classes: Mapping[str, Sequence[
     frame = raw.frame.assign(sha256=checks["sha256"].to_numpy(dtype=object))
     for name in raw.attributes:
         frame[name] = as_category(raw, name, classes.get(name))
+    for name in ("subject_id", "official_split"):
+        if name in frame:
+            frame[name] = frame[name].tolist()  # one text type, however the set was read
     frame = frame[checks["usable"].to_numpy(dtype=bool)].sort_values("image", kind="stable", ignore_index=True)
     return frame[["image", *raw.attributes, *(name for name in EXTRA if name in frame), "sha256"]]
 
@@ -163,9 +166,9 @@ def _sizes(checks: pd.DataFrame) -> Mapping[str, int]:
     return {str(size): int(count) for size, count in sizes.head(10).items()}
 
 
-def _nothing(folder: Path, findings: pd.DataFrame) -> str:
-    kinds = findings.loc[findings["action"] != "listed", "kind"].value_counts()
-    met = ", ".join(f"{kind}: {count:,}" for kind, count in kinds.items()) or "no image file at all"
+def _nothing(folder: Path, images: int, findings: pd.DataFrame) -> str:
+    kinds = [f"{kind}: {count:,}" for kind, count in findings["kind"].value_counts().items()]
+    met = ", ".join([f"{images:,} images without a label" if images else "no usable image", *kinds])
     return f"{folder} holds no image with a usable label ({met}); is this the right folder for this dataset?"
 
 
