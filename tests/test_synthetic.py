@@ -12,8 +12,9 @@ from fairaudit.data.avatars import MONK_TONES
 from fairaudit.data.planted import expectations, planted_report, read_planted
 from fairaudit.data.synthetic import ATTRIBUTES, GROUP_TONES, synthesize
 from fairaudit.errors import DataError, UsageError
+from fairaudit.resources import resource_dir
 from fairaudit.results import METRIC_COLUMNS
-from fairaudit.spec import PlantedBias, SyntheticSpec
+from fairaudit.spec import PlantedBias, SyntheticSpec, load_spec
 
 UNDER = PlantedBias(kind="under_representation", where={"group": "Aspen", "gender": "Female"}, strength=0.8)
 NOISE = PlantedBias(kind="label_noise", where={"group": "Birch"}, strength=0.3, task="age")
@@ -206,7 +207,7 @@ def test_a_missing_axis_is_not_judged() -> None:
     """No axis, no verdict: None and the reason, never False."""
     (entry,) = planted_report(planted(CUE), metric_table([("gender", "age", "0-2", "accuracy", "", 5, 9, 9)]))
     assert entry["found"] is None
-    assert "axis group has no accuracy of gender for Dune" in entry["verdict"]
+    assert "no accuracy of gender for Dune on the axis group" in entry["verdict"]
 
 
 def test_under_representation_is_found_from_the_composition_whatever_the_axis_order() -> None:
@@ -233,3 +234,12 @@ def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "planted.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="damaged"):
         read_planted(tmp_path)
+
+
+def test_the_demo_plants_one_bias_of_each_kind_in_a_group_of_its_own() -> None:
+    """The demo's spec is valid, leaves one group alone, and audits every axis on which a bias is expected to show."""
+    spec = load_spec(resource_dir("audits") / "demo.toml")
+    assert spec.data.synthetic is not None
+    biases = spec.data.synthetic.biases
+    assert len({bias.kind for bias in biases}) == len({bias.where["group"] for bias in biases}) == 4
+    assert {entry["by"] for entry in expectations(biases)} <= set(spec.audit.subgroups or ())

@@ -21,13 +21,15 @@ import pandas as pd
 from PIL import Image
 
 from fairaudit.data.avatars import HAIR, MARKS, MONK_TONES, SHIRTS, Looks, colours, draw
-from fairaudit.data.planted import MARKER, expectations
+from fairaudit.data.planted import MARKER, expectations, planted_report
 from fairaudit.data.taxonomy import SCHEMES
 from fairaudit.errors import UsageError
 from fairaudit.files import atomic_folder, claim, write_json
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.spec import PlantedBias, SyntheticSpec
+
+__all__ = ["ATTRIBUTES", "CONVENTIONS", "GROUP_TONES", "LABEL_SOURCE", "column_name", "planted_report", "synthesize"]
 
 # The first of each group's six neighbouring Monk tones, counted from 1; the order of names is not the order of tones.
 GROUP_TONES = {"Aspen": 5, "Birch": 1, "Cedar": 4, "Dune": 3, "Elm": 2}
