@@ -24,7 +24,6 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.predictions_check import NO_PREDICTION
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError
-from fairaudit.metrics.cube import OUTCOMES
 from fairaudit.progress import Progress, silent
 from fairaudit.results import (
     CONFUSION_COLUMNS,
@@ -64,7 +63,7 @@ def run_audit(
     axes, left_out = choose_axes(table, by if by is not None else audit.subgroups)
     frame = with_axis_columns(table, axes)
     groups = {by: subgroups.assign(frame, by) for by in axes}
-    whole = pd.Categorical.from_codes(np.zeros(len(frame), dtype=int), categories=[OVERALL])
+    whole = everyone(len(frame))
     found: list[AxisTables] = []
     excluded: list[dict[str, Any]] = []
     unlabelled = []
@@ -91,6 +90,11 @@ def run_audit(
     )
 
 
+def everyone(n: int) -> Any:
+    """Return the labels of `n` faces that all belong to the one subgroup `overall`."""
+    return pd.Categorical([OVERALL] * n, categories=[OVERALL])
+
+
 def independence(table: Predictions) -> str:
     """Return what the intervals take as independent, in a sentence for the report."""
     if "subject_id" in table.frame:
@@ -101,8 +105,8 @@ def independence(table: Predictions) -> str:
         )
     wider = {m: (1 + (m - 1) * 0.3) ** 0.5 for m in (2, 5)}
     return (
-        "Intervals assume that the faces are independent, because the table names no subjects. With several pictures of "
-        f"a person they would be wider: at an intraclass correlation of 0.3, for example, by a factor of {wider[2]:.2f} "
+        "Intervals assume that the faces are independent, because the table names no subjects. With several pictures "
+        f"of a person they would be wider: at an intraclass correlation of 0.3, say, by a factor of {wider[2]:.2f} "
         f"with 2 pictures a person and {wider[5]:.2f} with 5 (square root of the design effect 1 + (m − 1) · ICC)."
     )
 
@@ -220,6 +224,3 @@ def _merged(own: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     merged["warnings"] = [*own["warnings"], *(w for w in given.get("warnings", []) if w not in own["warnings"])]
     merged["label_source"] = given.get("label_source") or own["label_source"]
     return merged
-
-
-__all__ = ["OUTCOMES", "independence", "run_audit"]

@@ -69,7 +69,7 @@ def with_axis_columns(predictions: Predictions, axes: Sequence[str]) -> pd.DataF
 def choose_axes(predictions: Predictions, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Return the axes to audit, and a sentence for each that was left out.
 
-    Default: each attribute, then all pairs, then race:gender:age where all three exist. An axis of more than 1,000
+    Default: each attribute, then all pairs, then race:gender:age where all three exist. An axis of over 1,000
     subgroups, or of an attribute with more than 50 values, is refused: with a word here, as a UsageError when asked for.
     """
     if wanted is not None:
@@ -79,7 +79,8 @@ def choose_axes(predictions: Predictions, wanted: Sequence[str] | None) -> tuple
             if why := _too_many(frame, by):
                 raise UsageError(why)
         return axes, []
-    attributes, left_out = [], []
+    attributes: list[str] = []
+    left_out: list[str] = []
     for attribute in predictions.attributes:
         known = predictions.frame[attribute].nunique()
         why = _too_many(predictions.frame, attribute)

@@ -10,7 +10,7 @@ import pandas as pd
 
 import fairaudit
 from fairaudit import subgroups
-from fairaudit.audit import independence
+from fairaudit.audit import everyone, independence
 from fairaudit.audit_tables import axis_tables
 from fairaudit.axes import TaskRows, choose_axes, choose_tasks, sample_of, task_rows, with_axis_columns
 from fairaudit.comparison_summary import summarize
@@ -27,16 +27,16 @@ from fairaudit.subgroups import OVERALL
 
 FAMILY = "Holm within each model, task, axis and metric, over its subgroups (without unknown) and classes"
 METHOD = (
-    "Shares with a common denominator: Newcombe's paired interval (1998, method 10); averages of recalls: MOVER over it; "
-    "other metrics: BCa bootstrap of the joint cells of both models' predictions. Tests: exact McNemar, by flipping whole "
-    "subjects where subjects are known. The change of a gap (largest minus smallest value under each model) has a "
-    "simultaneous interval from all pairwise contrasts; the change of the named pair's contrast is paired, without "
-    "allowance for how the pair was chosen."
+    "Shares with a common denominator: Newcombe's paired interval (1998, method 10); averages of recalls: MOVER over "
+    "it; other metrics: BCa bootstrap of the joint cells of both models' predictions. Tests: exact McNemar, by flipping "
+    "whole subjects where subjects are known. The change of a gap (largest minus smallest value under each model) has a "
+    "conservative interval from paired contrasts (intersection–union; Bonferroni where the pair is taken from the same "
+    "faces); the change of the named pair's contrast is paired, without allowance for how the pair was chosen."
 )
 ON_TEST = (
     "The pairs of worst- and best-off subgroups were named on the baseline's own audited faces, because no validation "
-    "predictions were given: such a pair's gap tends to shrink by itself (regression to the mean), so the change of its "
-    "contrast flatters every other model. The intervals of the gaps themselves allow for this."
+    "predictions were given: such a pair's gap tends to shrink by itself (regression to the mean), so the change of "
+    "its contrast flatters every other model. The intervals of the gaps themselves allow for this."
 )
 ON_VALIDATION = "The pairs of worst- and best-off subgroups were named on the baseline's validation predictions."
 
@@ -67,8 +67,9 @@ def compare(
     axes, left_out = choose_axes(baseline, by if by is not None else audit.subgroups)
     shared_tasks = [t for t in baseline.tasks if all(t in m.tasks for m in models.values())]
     names = choose_tasks(baseline, tasks) if tasks else shared_tasks
-    deltas, gaps, unpaired, warnings = [], [], {}, list(left_out)
-    paired = {}
+    deltas: list[pd.DataFrame] = []
+    gaps: list[pd.DataFrame] = []
+    unpaired, paired, warnings = {}, {}, list(left_out)
     steps = len(models) * max(len(names), 1)
     for number, (model, other) in enumerate(models.items()):
         first, second, lost = pair_by_image(baseline, other, baseline_name, model)
@@ -126,7 +127,9 @@ def pair_by_image(
             f"{baseline_name} and {model} have no image in common (such as {examples(baseline.frame['image'], 1)} and "
             f"{examples(other.frame['image'], 1)}): compare models on the same faces, named the same"
         )
-    parts = [table.frame.set_index("image", drop=False).loc[common].reset_index(drop=True) for table in (baseline, other)]
+    parts = [
+        table.frame.set_index("image", drop=False).loc[common].reset_index(drop=True) for table in (baseline, other)
+    ]
     lost = len(baseline) + len(other) - 2 * len(common)
     return replace(baseline, frame=parts[0]), replace(other, frame=parts[1]), lost
 
@@ -159,7 +162,9 @@ def _paired_axes(
     if not len(common):
         raise DataError(f"{task}: no face is labelled and predicted in both tables")
     if lost := len(first) - len(common):
-        warnings.append(f"{model}, {task}: {lost} paired faces lack a label or one model's prediction and were left out.")
+        warnings.append(
+            f"{model}, {task}: {lost} paired faces lack a label or one model's prediction and were left out."
+        )
     sides = [_at(rows, common) for rows in (before, after)]
     both = (sides[0].column < len(before.classes)) & (sides[1].column < len(before.classes))
     if not both.all():
@@ -167,7 +172,7 @@ def _paired_axes(
             f"{model}, {task}: {int((~both).sum())} faces got no prediction from one of the models: they count in "
             "prediction rates and end-to-end accuracy only."
         )
-    whole = pd.Categorical.from_codes(np.zeros(len(frame), dtype=int), categories=[OVERALL])
+    whole = everyone(len(frame))
     found: list[tuple[PairedAxis, Named | None]] = []
     for by in (OVERALL, *axes):
         groups = whole if by == OVERALL else subgroups.assign(frame, by)
@@ -175,9 +180,7 @@ def _paired_axes(
         why = None
         if before.labelled and by != OVERALL:
             why = subgroups.degenerate(groups, frame[f"{task}_true"], by, task)
-        axis = PairedAxis(
-            rows=before, by=by, degenerate=why, predicted=pairs[0], everyone=pairs[1], audit=audit
-        )
+        axis = PairedAxis(rows=before, by=by, degenerate=why, predicted=pairs[0], everyone=pairs[1], audit=audit)
         named = _named(validation, task, by, why, audit, seed) if validation is not None and by != OVERALL else None
         found.append((axis, named))
     return found
@@ -220,14 +223,14 @@ def _pair(sides: Sequence[TaskRows], frame: pd.DataFrame, groups: pd.Categorical
     return PairedSample(samples[0], samples[1])
 
 
-def _named(
-    validation: Predictions, task: str, by: str, degenerate: str | None, audit: AuditSpec, seed: int
-) -> Named:
+def _named(validation: Predictions, task: str, by: str, degenerate: str | None, audit: AuditSpec, seed: int) -> Named:
     """Return the worst and the best subgroup of every metric and class, named on the validation predictions."""
     if task not in validation.tasks:
         raise DataError(f"the validation predictions have no task {task!r} (they have: {', '.join(validation.tasks)})")
     frame = with_axis_columns(validation, [by])
     rows = task_rows(validation, task)
+    if not len(rows.position):
+        return {}
     # only the estimates matter here, so the fewest draws do
     quick = audit.model_copy(update={"draws": 100})
     sample = sample_of(rows, frame, subgroups.assign(frame, by))

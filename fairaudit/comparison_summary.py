@@ -32,21 +32,23 @@ def summarize(model: str, deltas: pd.DataFrame, gaps: pd.DataFrame, confidence: 
 
 def _gap_sentence(row: "pd.Series[Any]", level: str) -> str:
     what = "accuracy" if row["metric"] == "accuracy" else "recall by labelled class"
+    between = f"{level} interval {_points(row['low'])} to {_points(row['high'])}"
     if np.isnan(row["low"]):
         sure = "no interval can be given"
     elif row["high"] < 0:
-        sure = f"{level} interval {_points(row['low'])} to {_points(row['high'])}: the gap closed by more than noise explains"
+        sure = f"{between}: the gap closed by more than noise explains"
     elif row["low"] > 0:
-        sure = f"{level} interval {_points(row['low'])} to {_points(row['high'])}: the gap widened by more than noise explains"
+        sure = f"{between}: the gap widened by more than noise explains"
     else:
-        sure = f"{level} interval {_points(row['low'])} to {_points(row['high'])}: not shown to have changed"
+        sure = f"{between}: not shown to have changed"
     sentence = (
         f"{row['task']} by {row['by']}: the gap in {what} between the best and the worst subgroup went from "
-        f"{_points(row['baseline'], sign=False)} to {_points(row['mitigated'], sign=False)} ({_points(row['delta'])}; {sure})."
+        f"{_points(row['baseline'], sign=False)} to {_points(row['mitigated'], sign=False)} "
+        f"({_points(row['delta'])}; {sure})."
     )
     if row["worst"]:
         sentence += (
-            f" Between {row['best']} and {row['worst']}, the pair named beforehand, it went from "
+            f" Between {row['best']} and {row['worst']}, the named pair, it went from "
             f"{_points(row['pair_baseline'])} to {_points(row['pair_mitigated'])} ({_points(row['pair_low'])} to "
             f"{_points(row['pair_high'])})."
         )
@@ -63,7 +65,8 @@ def _cost_sentence(row: "pd.Series[Any]", groups: pd.DataFrame) -> str:
     parts.append(f"worse beyond chance: {', '.join(lost)}." if lost else _not_excluded(groups))
     if row["levelling_down"]:
         parts.append(
-            f"Levelling down: the gap fell because {row['best']} got worse, while {row['worst']} is not shown to have gained."
+            f"Levelling down: the gap fell because {row['best']} got worse, while {row['worst']} is not shown to have "
+            "gained."
         )
     return " ".join(parts)
 
@@ -72,7 +75,7 @@ def _not_excluded(groups: pd.DataFrame) -> str:
     lows = groups[groups["low"].notna() & ~groups["small"]]
     if lows.empty:
         return "none is shown to be worse, but no subgroup is large enough to exclude harm."
-    worst = lows.loc[lows["low"].idxmin()]
+    worst = lows.sort_values("low").iloc[0]
     return (
         f"none is shown to be worse, but harm is not excluded: {worst['subgroup']} may have lost up to "
         f"{_points(max(-worst['low'], 0.0), sign=False)}."

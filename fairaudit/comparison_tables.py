@@ -119,7 +119,7 @@ def _changes(
 
 
 def _delta_rows(axis: PairedAxis, metric: Metric, change: Change) -> pd.DataFrame:
-    """Return one row a subgroup and class: both values, the change with its paired interval, McNemar, helped, harmed."""
+    """Return one row a subgroup and class: both values, their paired change, McNemar, helped, harmed."""
     delta = change.delta
     shape = delta.value.shape
     low, high = delta.limits(z_value(axis.audit.confidence))
@@ -164,19 +164,32 @@ def _gap_rows(axis: PairedAxis, metric: Metric, change: Change, named: Named | N
         numbers = ("baseline", "mitigated", "delta", "low", "high")
         row |= dict.fromkeys((*numbers, *(f"pair_{part}" for part in numbers)), np.nan)
         sides = (change.before, change.after)
-        chosen = np.intersect1d(*(assessed(side, p, axis.known, least) for side in sides))
+        ready = [assessed(side, p, axis.known, least) for side in sides]
+        chosen = np.intersect1d(ready[0], ready[1])
         chosen = chosen[~np.isnan(change.delta.value[chosen, p])]
         if len(chosen) < 2:
             why = f"fewer than two subgroups have a defined {metric.name} from at least {least} faces under both models"
             found.append({**row, "reason": why})
             continue
         gaps = [float(np.ptp(side.value[chosen, p])) for side in sides]
-        low, high = gap_change(*sides, change.delta, p, chosen, axis.audit.confidence)
-        row |= {"baseline": gaps[0], "mitigated": gaps[1], "delta": gaps[1] - gaps[0], "low": float(low)}
-        row |= {"high": float(high), "reason": "" if not np.isnan(low) else "no interval: a subgroup's is not estimable"}
+        pair = _named_pair(axis, metric, chosen, (named or {}).get((metric.name, name)))
+        low, high = gap_change(change, p, chosen, axis.audit.confidence, pair)
+        row |= {"baseline": gaps[0], "mitigated": gaps[1], "delta": gaps[1] - gaps[0], "low": low}
+        row |= {"high": high, "reason": "" if not np.isnan(low) else "no interval: a subgroup's is not estimable"}
         row |= _pair(axis, metric, change, p, chosen, (named or {}).get((metric.name, name)))
         found.append({**row, "levelling_down": _levelled_down(axis, metric, change, p, row)})
     return found
+
+
+def _named_pair(
+    axis: PairedAxis, metric: Metric, chosen: np.ndarray, named: tuple[str, str] | None
+) -> tuple[int, int] | None:
+    """Return the positions in `chosen` of the subgroups named higher and lower on other faces, if both are there."""
+    places = {axis.groups[g]: i for i, g in enumerate(chosen)}
+    if named is None or not set(named) <= set(places) or metric.name == "signed_error_bins":
+        return None
+    worst, best = (places[name] for name in named)
+    return (worst, best) if metric.worst == "high" else (best, worst)
 
 
 def _pair(

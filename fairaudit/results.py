@@ -76,7 +76,7 @@ class AuditResult:
     meta keys: name, created (ISO date), fairaudit (version), format, n (rows), tasks {task: {"classes": […],
     "ordered": bool}}, subgroups {axis: {subgroup: n}}, degenerate [{task, by, reason}], min_group_size, confidence,
     draws, seed, label_source, independence (a sentence: subjects or the assumption), excluded [{"kind", "count",
-    "action", "images": first 20, "task": of labels and predictions that are missing, "subgroups": {axis: {subgroup: n}}}],
+    "action", "images": first 20; for missing labels and predictions also "task", "subgroups": {axis: {subgroup: n}}}],
     outcomes [{task, by, subgroup, status, count}], warnings [sentence],
     hashes {name: sha256}, model {…}, data {…}, mitigation {…} or None, training {…} or None.
     """
@@ -92,7 +92,7 @@ class AuditResult:
         return self.metrics.copy()
 
     def save(self, folder: Path, predictions: Any = None) -> None:
-        """Write audit.json, metrics.csv, gaps.csv, confusion.csv, rest.csv (and predictions.parquet), whole or not at all."""
+        """Write audit.json, metrics.csv, gaps.csv, confusion.csv, rest.csv (and predictions.parquet), or nothing."""
         tables = {"metrics": self.metrics, "gaps": self.gaps, "confusion": self.confusion, "rest": self.rest}
         _save(folder, "audit.json", tables, self.meta, predictions)
 

@@ -41,8 +41,8 @@ def read_predictions(
     """Return what a model said of each face, checked, with everything unusual listed in `findings`.
 
     rename: our column name → the table's. values: per attribute, task or column, the table's value → ours. tasks: which
-    to keep (default: every `X_pred`). classes: per task in order (default: those the table's own description gives; else
-    the values of both columns, a known scheme in its order, an ordered scheme whole). attributes: columns to keep as
+    to keep (default: every `X_pred`). classes: per task in order (default: those the table's own description gives,
+    else the values of both columns, a known scheme in its order, an ordered scheme whole). attributes: columns to keep as
     attributes (default: every other column of at most 50 values; without any, the `X_true` of race, gender and age).
 
     A numeric `age` (also `age_true`, `age_pred`) in years becomes the nine bins. An empty prediction with a status is
@@ -154,8 +154,8 @@ def _tasks(frame: pd.DataFrame, wanted: Sequence[str] | None, where: str) -> lis
     found = [c.removesuffix("_pred") for c in frame.columns if c.endswith("_pred") and c != "_pred"]
     if not found:
         raise DataError(
-            f"{where} has no column of predictions: name one <task>_pred (such as gender_pred), or map it with a rename "
-            f"(it has: {', '.join(frame.columns)})"
+            f"{where} has no column of predictions: name one <task>_pred (such as gender_pred), or map it with a "
+            f"rename (it has: {', '.join(frame.columns)})"
         )
     for task in wanted or ():
         if task not in found:

@@ -70,7 +70,7 @@ def check_numbers(
         if bad.any():
             raise DataError(
                 f"{where}: {int(bad.sum())} weights are missing, not finite or not above 0 (images "
-                f"{examples(frame['image'][bad])}); every face needs a positive weight: leave faces out by leaving out rows"
+                f"{examples(frame['image'][bad])}); every weight must be positive; leave faces out by leaving out rows"
             )
         frame["weight"] = weights
 

@@ -152,7 +152,7 @@ def composites(
             value=found[key][0][:, None],
             denominator=accuracy.denominator,
             effective=accuracy.effective,
-            limits=_scaled(METRICS[name], *found[key], z),
+            limits=_scaled(METRICS[name], found[key], z),
             notes=notes[key],
         )
         for key, (name, _) in items.items()
@@ -179,6 +179,7 @@ def _scaled(
     metric: Metric, value: np.ndarray, low: np.ndarray, high: np.ndarray, z0: float
 ) -> Callable[[float], Limits]:
     least, most = bounds(metric)
+    value, low, high = found
 
     def limits(z: float) -> Limits:
         below, above = value - (value - low) * z / z0, value + (high - value) * z / z0

@@ -25,7 +25,7 @@ def mean_signed_error(cube: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def quadratic_weighted_kappa(cube: np.ndarray, rows: np.ndarray, columns: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Cohen's kappa with squared distances as weights (Cohen 1968), shape (…); NaN where no disagreement is possible."""
+    """Cohen's kappa with squared distances as weights (Cohen 1968), shape (…); NaN where none is possible."""
     weights = distances(cube.shape[-1]).astype(float) ** 2
     observed = np.tensordot(cube, weights, axes=2) * total
     expected = np.einsum("...i,ij,...j->...", rows, weights, columns, optimize=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fairaudit.metrics import bootstrap
 from fairaudit.metrics.estimates import Estimate, Item, bounds, mean_recall, share
-from fairaudit.metrics.intervals import Limits, mover_sum, newcombe_paired, sign_flip_p, z_value
+from fairaudit.metrics.intervals import Limits, mover_difference, mover_sum, newcombe_paired, sign_flip_p, z_value
 from fairaudit.metrics.rates import METRICS, Margins, Metric, Table, average, average_weights, ratio
 from fairaudit.metrics.sample import Sample
 
@@ -47,7 +47,7 @@ class PairedSample:
         return np.bincount(self.before.group, weights=values, minlength=len(self.before.groups))
 
     def by_subject(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sum a value a face over each independent unit (subject within subgroup, else face); and the units' subgroups."""
+        """Sum a value a face over each independent unit (subject within subgroup, else face) and give its group."""
         if self.before.subject is None:
             return values, self.before.group
         number, owner = self.before.clusters
@@ -66,9 +66,9 @@ class PairedSample:
             return units, times
         people, number = np.unique(self.before.subject[keep], return_inverse=True)
         size = len(people) * 2 * width
-        units = np.bincount(number * 2 * width + first, weights=weight, minlength=size)
-        units += np.bincount(number * 2 * width + width + second, weights=weight, minlength=size)
-        return np.unique(units.reshape(len(people), 2 * width), axis=0, return_counts=True)
+        sums = np.bincount(number * 2 * width + first, weights=weight, minlength=size)
+        sums += np.bincount(number * 2 * width + width + second, weights=weight, minlength=size)
+        return np.unique(sums.reshape(len(people), 2 * width), axis=0, return_counts=True)
 
 
 def share_change(pair: PairedSample, metric: Metric) -> Change:
@@ -93,7 +93,7 @@ def share_change(pair: PairedSample, metric: Metric) -> Change:
     def limits(z: float) -> Limits:
         undefined = np.isnan(both) | (effective <= 0)
         safe = [np.where(undefined, 0.0, part) for part in (both, first, second)]
-        low, high = newcombe_paired(*safe, np.where(undefined, 1.0, effective), z)
+        low, high = newcombe_paired(safe[0], safe[1], safe[2], np.where(undefined, 1.0, effective), z)
         return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
 
     return _change(metric, before, after, after.value - before.value, effective, limits)
@@ -201,20 +201,31 @@ def _drawn(pair: PairedSample, metric: Metric, found: np.ndarray, notes: np.ndar
                 value=found[0, side],
                 denominator=size.denominator,
                 effective=size.effective,
-                limits=_scaled(*found[:, side], z0, least, most),
+                limits=_scaled(found[:, side], z0, least, most),
                 notes=notes[side],
             )
             for side in (0, 1)
         )
     least, most = bounds(metric)
-    delta = _scaled(*found[:, 2], z0, least - most, most - least)
-    change = _change(metric, before, after, found[0, 2], np.minimum(before.effective, after.effective), delta)
-    return Change(before=before, after=after, delta=replace(change.delta, notes=notes[2]))
+    scaled = _scaled(found[:, 2], z0, least - most, most - least)
+    same = np.array([["the same value" in note for note in row] for row in notes[2]], dtype=bool)
+
+    def limits(z: float) -> Limits:
+        # no draw shows a change: the limits of two unpaired values, which are too wide rather than too narrow
+        low, high = scaled(z)
+        first, second = ((e.value, *e.limits(z)) for e in (after, before))
+        down, up = mover_difference(first, second)
+        return np.where(same, down, low), np.where(same, up, high)
+
+    effective = np.minimum(before.effective, after.effective)
+    change = _change(metric, before, after, found[0, 2], effective, limits)
+    told = np.where(same, "no draw shows a change: limits as if unpaired", notes[2])
+    return Change(before=before, after=after, delta=replace(change.delta, notes=told))
 
 
-def _scaled(
-    value: np.ndarray, low: np.ndarray, high: np.ndarray, z0: float, least: float, most: float
-) -> Callable[[float], Limits]:
+def _scaled(found: np.ndarray, z0: float, least: float, most: float) -> Callable[[float], Limits]:
+    value, low, high = found
+
     def limits(z: float) -> Limits:
         below, above = value - (value - low) * z / z0, value + (high - value) * z / z0
         return np.maximum(below, least), np.minimum(above, most)
@@ -223,7 +234,12 @@ def _scaled(
 
 
 def _change(
-    metric: Metric, before: Estimate, after: Estimate, value: np.ndarray, effective: np.ndarray, limits: Callable[[float], Limits]
+    metric: Metric,
+    before: Estimate,
+    after: Estimate,
+    value: np.ndarray,
+    effective: np.ndarray,
+    limits: Callable[[float], Limits],
 ) -> Change:
     delta = Estimate(
         metric=metric,
@@ -253,41 +269,81 @@ def flips(pair: PairedSample, metric: Metric) -> tuple[np.ndarray, np.ndarray, n
         units, owner = pair.by_subject(b - a)
         changed = units != 0
         order = np.argsort(owner[changed], kind="stable")
-        parts = np.split(
-            units[changed][order], np.cumsum(np.bincount(owner[changed], minlength=groups))[:-1]
-        )
+        parts = np.split(units[changed][order], np.cumsum(np.bincount(owner[changed], minlength=groups))[:-1])
         p_values[:, p] = [sign_flip_p(part) if size else np.nan for part, size in zip(parts, sizes, strict=True)]
     return helped, harmed, p_values
 
 
-def gap_change(before: Estimate, after: Estimate, delta: Estimate, column: int, chosen: np.ndarray, confidence: float) -> Limits:
-    """Return simultaneous limits of the change of max − min over the subgroups `chosen`, as two floats in arrays.
+def gap_change(
+    change: Change, column: int, chosen: np.ndarray, confidence: float, named: tuple[int, int] | None = None
+) -> tuple[float, float]:
+    """Return limits of the change of max − min over the subgroups `chosen` (indices), at least `confidence` sure.
 
-    At error α: a quarter for all pairwise intervals of each model, half for those of all paired contrasts Δi − Δj, each
-    Bonferroni-adjusted over the pairs. If all hold: change ≥ contrast of the pair that is extreme under the baseline,
-    which is one of those whose baseline interval reaches the baseline gap's lower limit; change ≤ contrast of the pair
-    that is extreme under the other model; and change lies between the differences of the two gaps' limits. No
-    max − min is ever drawn.
+    Upper: the other model's gap is the contrast Bi − Bj of *some* fixed pair, and the baseline's gap is at least the
+    contrast of *any* pair. So for every (i, j) the smaller of two upper limits serves: of (Bi − Bj) − (Ai − Aj) and
+    of (Bi − Bj) − (Ak − Al) for one given (k, l); the largest of these over all (i, j) holds without allowance for
+    the many (i, j) (intersection–union). (k, l) is `named` (higher, lower: positions in `chosen`, fixed on other
+    faces), or the pair that is extreme under the baseline. Bonferroni over the two limits, or over all ordered pairs and one.
+    The lower limit exchanges the models, with the pair that is extreme under the other one. Each side errs with half of
+    1 − confidence; no max − min is ever drawn. NaN where a needed limit is not estimable.
     """
-    pairs = len(chosen) * (len(chosen) - 1) // 2
-    error = 1 - confidence
-    single, joint = z_value(1 - error / 4, pairs), z_value(1 - error / 2, pairs)
-    first, second = (_contrasts(e, column, chosen, single) for e in (before, after))
-    down, up = _contrasts(delta, column, chosen, joint)
-    if any(np.isnan(part).any() for part in (*first, *second, down, up)):
-        return np.array(np.nan), np.array(np.nan)
-    (low_a, high_a), (low_b, high_b) = ((max(0.0, side[0].max()), side[1].max()) for side in (first, second))
-    lower = max(low_b - high_a, down[first[1] >= low_a].min())
-    upper = min(high_b - low_a, up[second[1] >= low_b].max())
-    return np.array(lower), np.array(upper)
+    pairs = len(chosen) * (len(chosen) - 1)
+    before, after = (_Side.at(e, column, chosen) for e in (change.before, change.after))
+    delta = _Side.at(change.delta, column, chosen)
+    z_all = z_value(confidence, pairs + 1)
+    fixed, z = (named, z_value(confidence, 2)) if named is not None else (before.extremes, z_all)
+    upper = _largest_upper(after, before, delta, fixed, z, sign=1.0)
+    lower = -_largest_upper(before, after, delta, after.extremes, z_all, sign=-1.0)
+    return lower, upper
 
 
-def _contrasts(estimate: Estimate, column: int, chosen: np.ndarray, z: float) -> Limits:
-    """MOVER limits of θi − θj over all ordered pairs i ≠ j of the chosen subgroups, flat."""
-    value = estimate.value[chosen, column]
-    low, high = (side[chosen, column] for side in estimate.limits(z))
-    difference = value[:, None] - value[None, :]
-    apart = ~np.eye(len(chosen), dtype=bool)
-    down = difference - np.hypot((value - low)[:, None], (high - value)[None, :])
-    up = difference + np.hypot((high - value)[:, None], (value - low)[None, :])
-    return down[apart], up[apart]
+@dataclass(frozen=True)
+class _Side:
+    """One model's values (or the changes) of the chosen subgroups, with margins at any z."""
+
+    value: np.ndarray
+    limits: Callable[[float], Limits]
+
+    @classmethod
+    def at(cls, estimate: Estimate, column: int, chosen: np.ndarray) -> "_Side":
+        def limits(z: float) -> Limits:
+            low, high = estimate.limits(z)
+            return low[chosen, column], high[chosen, column]
+
+        return cls(estimate.value[chosen, column], limits)
+
+    @property
+    def extremes(self) -> tuple[int, int]:
+        """Positions of the highest and the lowest value."""
+        return int(np.argmax(self.value)), int(np.argmin(self.value))
+
+    def margins(self, z: float, sign: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Distances from the value to its lower and upper limit; exchanged for the negative of the value."""
+        low, high = self.limits(z)
+        down, up = self.value - low, high - self.value
+        return (down, up) if sign > 0 else (up, down)
+
+
+def _largest_upper(free: _Side, fixed: _Side, delta: _Side, pair: tuple[int, int], z: float, sign: float) -> float:
+    """Largest upper MOVER limit over all i ≠ j, the pair (k, l) being given.
+
+    Of each (i, j) the smaller one of (free i − free j) − (fixed k − fixed l) and the same with (i, j) for (k, l).
+
+    Subgroups are independent. A subgroup on the same side of both contrasts enters by its paired change (`delta`, with
+    `sign` −1 where it is fixed − free); on opposite sides, where the models' errors add, by the sum of both margins.
+    """
+    k, opposite = pair
+    (free_down, free_up), (fixed_down, fixed_up) = free.margins(z), fixed.margins(z)
+    delta_down, delta_up = delta.margins(z, sign)
+    first, second = free_up**2, free_down**2
+    first[k], first[opposite] = delta_up[k] ** 2, (free_up[opposite] + fixed_up[opposite]) ** 2
+    second[opposite], second[k] = delta_down[opposite] ** 2, (free_down[k] + fixed_down[k]) ** 2
+    positions = np.arange(len(free.value))
+    i, j = positions[:, None], positions[None, :]
+    spread = first[:, None] + second[None, :]
+    spread = spread + np.where((i == k) | (j == k), 0.0, fixed_down[k] ** 2)
+    spread = spread + np.where((i == opposite) | (j == opposite), 0.0, fixed_up[opposite] ** 2)
+    contrast = free.value[:, None] - free.value[None, :] - (fixed.value[k] - fixed.value[opposite])
+    gained = sign * delta.value
+    paired = gained[:, None] - gained[None, :] + np.hypot(delta_up[:, None], delta_down[None, :])
+    return float(np.minimum(contrast + np.sqrt(spread), paired)[i != j].max())

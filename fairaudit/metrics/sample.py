@@ -84,7 +84,7 @@ class Sample:
         return out[0], out[1], out[2], out[3]
 
     def units(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the bootstrap draws from the subgroups `members` (a 0/1 mask over G): distinct units, and how often.
+        """Return the distinct units that the bootstrap draws from the subgroups `members` (0/1 over G), and how often.
 
         A unit is a row of cell sums (U, cells): one face, or one subject whole. Equal units are listed once, so that
         drawing them is a multinomial; without weights and subjects it is the multinomial of the cells themselves.
@@ -103,5 +103,5 @@ class Sample:
             return rows, times
         people, number = np.unique(self.subject[keep], return_inverse=True)
         packed = number * width + self.cell[keep]
-        rows = np.bincount(packed, weights=weight, minlength=len(people) * width).reshape(len(people), width)
-        return np.unique(rows, axis=0, return_counts=True)
+        sums = np.bincount(packed, weights=weight, minlength=len(people) * width)
+        return np.unique(sums.reshape(len(people), width), axis=0, return_counts=True)
