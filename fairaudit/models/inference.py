@@ -101,8 +101,8 @@ def check_classes(checkpoint: Checkpoint, faces: FaceTable) -> None:
 
 
 def count_seen(checkpoint: Checkpoint, faces: FaceTable) -> dict[str, int]:
-    """Return how many of these faces (by their files' SHA-256) the checkpoint was trained ("train") and chosen ("val") on;
-    empty where the faces have no hashes.
+    """Return how many of these faces (by SHA-256) the checkpoint was trained ("train") and chosen ("val") on; empty
+    where the faces have no hashes.
     """
     if "sha256" not in faces.frame:
         return {}
