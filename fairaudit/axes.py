@@ -69,8 +69,8 @@ def with_axis_columns(predictions: Predictions, axes: Sequence[str]) -> pd.DataF
 def choose_axes(predictions: Predictions, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Return the axes to audit, and a sentence for each that was left out.
 
-    Default: each attribute, then all pairs, then race:gender:age where all three exist. An axis of over 1,000
-    subgroups, or of an attribute with more than 50 values, is refused: with a word here, as a UsageError when asked for.
+    Default: each attribute, then all pairs, then race:gender:age where all three exist. An axis of over
+    1,000 subgroups, or of an attribute of over 50 values, is refused: with a word, or as a UsageError when asked for.
     """
     if wanted is not None:
         axes = [":".join(subgroups.parse(by)) for by in wanted]
@@ -110,7 +110,7 @@ def _too_many(frame: pd.DataFrame, by: str) -> str | None:
 
 
 def task_rows(predictions: Predictions, task: str) -> TaskRows:
-    """Return the faces of a task that can be counted: labelled (where the task has labels), and predicted or an outcome.
+    """Return the faces of a task that can be counted: labelled (where the task has labels), predicted or an outcome.
 
     A face without a label, or without both prediction and status, is left out and kept in `excluded` by its reason.
     """

@@ -175,9 +175,7 @@ def _value(metric: Metric, margins: Margins, classes: np.ndarray) -> np.ndarray:
     return metric.value(margins, classes)
 
 
-def _scaled(
-    metric: Metric, value: np.ndarray, low: np.ndarray, high: np.ndarray, z0: float
-) -> Callable[[float], Limits]:
+def _scaled(metric: Metric, found: np.ndarray, z0: float) -> Callable[[float], Limits]:
     least, most = bounds(metric)
     value, low, high = found
 

@@ -283,7 +283,8 @@ def gap_change(
     contrast of *any* pair. So for every (i, j) the smaller of two upper limits serves: of (Bi − Bj) − (Ai − Aj) and
     of (Bi − Bj) − (Ak − Al) for one given (k, l); the largest of these over all (i, j) holds without allowance for
     the many (i, j) (intersection–union). (k, l) is `named` (higher, lower: positions in `chosen`, fixed on other
-    faces), or the pair that is extreme under the baseline. Bonferroni over the two limits, or over all ordered pairs and one.
+    faces), or the pair that is extreme under the baseline. Bonferroni over the two limits, or over all ordered
+    pairs and one.
     The lower limit exchanges the models, with the pair that is extreme under the other one. Each side errs with half of
     1 − confidence; no max − min is ever drawn. NaN where a needed limit is not estimable.
     """
