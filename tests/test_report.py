@@ -19,7 +19,8 @@ from report_data import AGES, HOSTILE, make_attribution, make_predictions
 from fairaudit.audit import run_audit
 from fairaudit.data.predictions import read_predictions
 from fairaudit.report import words
-from fairaudit.report.comparisons import gap_change_state, p_text
+from fairaudit.report.answer import gap_change_state
+from fairaudit.report.comparisons import p_text
 from fairaudit.report.context import Gap, make_context, make_slugs
 from fairaudit.report.figures import Scale
 from fairaudit.report.pictures import FacePictures, map_png, thumbnail

@@ -74,8 +74,8 @@ def share_table(context: Context, task: str, by: str, subgroup: str | None, capt
         return None
     table = context.attribution.shares
     chosen = table[(table["task"] == task) & (table["by"] == by)]
-    if subgroup is not None:
-        chosen = chosen[chosen["subgroup"] == subgroup]
+    # On a page that shows a whole axis the centre says it all: what is not there falls on the border.
+    chosen = chosen[chosen["region"] == "centre"] if subgroup is None else chosen[chosen["subgroup"] == subgroup]
     if chosen.empty:
         return None
     notes = Notes()
@@ -113,7 +113,7 @@ def _view(context: Context, found: Attribution, task: str, by: str, *, first: bo
         alt = f"where the {task} head looks, faces labelled {label}" if slug else f"where the {task} head looks"
         pictures.append(_picture(label, values, largest, alt, f"groups/{slug}.html" if slug else ""))
     title = f"{sentence_case(task)} by {axis_label(by)}" if by != OVERALL else f"{sentence_case(task)}, all faces"
-    caption = f"{title}: share of absolute attribution in the centre and at the border, with interval"
+    caption = f"{title}: share of absolute attribution in the centre of the face, with interval"
     return AttributionView(
         title=title, first=first, pictures=pictures, shares=share_table(context, task, by, None, caption)
     )

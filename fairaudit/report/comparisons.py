@@ -1,12 +1,10 @@
-"""The sections of a comparison's page: did the gap close, by how much, how sure is that, and at whose cost?"""
+"""The sections of a comparison's page: the answer first, then every gap, every subgroup, the method."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
-
-from fairaudit.report.context import FOLD, in_order
+from fairaudit.report.answer import ComparisonContext, Record, answer_section, gap_change_state
+from fairaudit.report.context import FOLD
 from fairaudit.report.figures import Scale, dumbbell, strip
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
@@ -23,62 +21,7 @@ from fairaudit.report.words import (
     number,
     sentence_case,
 )
-from fairaudit.results import AuditResult, Comparison
 from fairaudit.subgroups import OVERALL, UNKNOWN
-
-Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparisonContext:
-    """A comparison as its report reads it: rows of deltas and of gap changes by (model, task, axis)."""
-
-    comparison: Comparison
-    results: Mapping[str, AuditResult] = field(default_factory=dict)
-    links: Mapping[str, str] = field(default_factory=dict)
-    models: Sequence[str]
-    tasks: Sequence[str]
-    axes: Sequence[str]
-    deltas: Mapping[tuple[str, str, str], list[Record]]
-    gaps: Mapping[tuple[str, str, str], list[Record]]
-
-
-def make_comparison_context(
-    comparison: Comparison,
-    *,
-    results: Mapping[str, AuditResult] | None = None,
-    links: Mapping[str, str] | None = None,
-) -> ComparisonContext:
-    """Index the comparison's tables once; models, tasks and axes stand in the order of its rows."""
-    deltas = comparison.deltas
-    return ComparisonContext(
-        comparison=comparison,
-        results=dict(results or {}),
-        links=dict(links or {}),
-        models=in_order(deltas["model"]),
-        tasks=in_order(deltas["task"]),
-        axes=[by for by in in_order(deltas["by"]) if by != OVERALL],
-        deltas=_indexed(deltas),
-        gaps=_indexed(comparison.gap_changes),
-    )
-
-
-def answer_section(context: ComparisonContext) -> Section:
-    """Answer on the first screen: the comparison's own sentences, then each gap before and after."""
-    summary = context.comparison.meta.get("summary", {})
-    models = [
-        {
-            "model": model,
-            "sentences": list(summary.get(model, ())),
-            "heads": [
-                {"task": task, "title": sentence_case(task), "cost": _cost(context, model, task),
-                 "changes": _changes(context, model, task)}
-                for task in context.tasks
-            ],
-        }
-        for model in context.models
-    ]  # fmt: skip
-    return Section(key="answer", title="Did the gap close?", template="sections/answer.html", data={"models": models})
 
 
 def comparison_warnings(context: ComparisonContext) -> Section | None:
@@ -141,55 +84,6 @@ def comparison_hashes(context: ComparisonContext) -> Section:
     rows = [("fairaudit", str(meta.get("fairaudit", ""))), ("format", str(meta.get("format", "")))]
     rows += [(str(k), str(v)) for k, v in {**meta.get("hashes", {}), **meta.get("files", {})}.items()]
     return Section(key="hashes", title="Versions and hashes", template="sections/hashes.html", data={"rows": rows})
-
-
-def gap_change_state(record: Record) -> str:
-    """Return "smaller", "larger", "open" (interval includes zero) or "none" (undefined) for a change of a gap."""
-    low, high = record["low"], record["high"]
-    if not is_number(record["delta"]) or not (is_number(low) and is_number(high)):
-        return "none"
-    return "smaller" if high < 0 else "larger" if low > 0 else "open"
-
-
-def _indexed(table: pd.DataFrame) -> dict[tuple[str, str, str], list[Record]]:
-    indexed: dict[tuple[str, str, str], list[Record]] = {}
-    for record in table.to_dict("records"):
-        indexed.setdefault((record["model"], record["task"], record["by"]), []).append(record)  # type: ignore[arg-type]
-    return indexed
-
-
-def _changes(context: ComparisonContext, model: str, task: str) -> list[dict[str, str]]:
-    """Return one line an axis: the headline gap before and after, and whether that change is more than noise."""
-    lines = []
-    for by in context.axes:
-        records = context.gaps.get((model, task, by), [])
-        chosen = next((r for metric in HEADLINES for r in records if r["metric"] == metric), None)
-        if chosen is None:
-            continue
-        state = gap_change_state(chosen)
-        words = {"smaller": "gap fell", "larger": "gap grew", "open": "no change shown", "none": "not assessed"}
-        text = _change_text(chosen) if state != "none" else chosen["reason"] or "undefined; no reason is given"
-        levelling = "Levelling down: the gap fell because the best-off lost." if chosen["levelling_down"] else ""
-        lines.append({"by": axis_label(by), "state": state, "word": words[state], "text": text, "levelling": levelling})
-    return lines
-
-
-def _change_text(record: Record) -> str:
-    kind = metric_words(record["metric"]).kind
-    before = difference(record["baseline"], kind=kind, signed=False)
-    after = difference(record["mitigated"], kind=kind, signed=False)
-    change = difference(record["delta"], record["low"], record["high"], kind)
-    return f"{metric_label(record['metric'], record['class'])}: {before} → {after}; change {change}"
-
-
-def _cost(context: ComparisonContext, model: str, task: str) -> str:
-    """Return what happened to all faces together."""
-    records = context.deltas.get((model, task, OVERALL), [])
-    chosen = next((r for r in records if r["metric"] == "accuracy"), None)
-    if chosen is None or not is_number(chosen["delta"]):
-        return ""
-    change = difference(chosen["delta"], chosen["low"], chosen["high"])
-    return f"All faces: accuracy {figure(chosen['baseline'])} → {figure(chosen['mitigated'])}; change {change}"
 
 
 def _gap_table(context: ComparisonContext, model: str, task: str) -> Table | None:

@@ -95,7 +95,9 @@ class Context:
         Metrics of faces without a prediction appear only where there are any; recall by labelled class only where the
         subgroup determines the label, since it is the accuracy elsewhere. Unknown metrics come last.
         """
-        have = self.figures.get((task, OVERALL, OVERALL), {})
+        have = dict(self.figures.get((task, OVERALL, OVERALL), {}))
+        for group in self.axes.get(by, ()):
+            have |= self.figures.get((task, by, group), {})
         rate = self.cell(task, OVERALL, OVERALL, "prediction_rate").value
         hidden = set() if rate < 1 else set(OUTCOME)
         hidden |= {metric for metric in OUTCOME if self.cell(task, OVERALL, OVERALL, metric).value == 0}

@@ -121,6 +121,8 @@ def _against(context: Context, task: str, by: str, subgroup: str) -> Table:
     rest = context.against.get((task, by, subgroup), {})
     keys = [(metric, "") for metric in context.shown(task, by) if (metric, "") in mine]
     keys += [key for key in mine if key[1] and key[0] == "recall"]
+    if (task, by) in context.degenerate:  # what is undefined there is said once, above the table
+        keys = [key for key in keys if is_number(mine[key].value)]
     edges = [e for key, a in rest.items() if key in keys and _percent(key) for e in (a.difference, a.low, a.high)]
     scale, notes = Scale(edges, zero=True), Notes()
     rows = []

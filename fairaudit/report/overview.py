@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fairaudit.report.answer import answer_section, make_comparison_context
 from fairaudit.report.context import make_context
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Row, Table
@@ -56,7 +57,8 @@ def _overall(cell: object, task: str) -> tuple[str, str, str]:
 
 
 def _comparison(comparison: Comparison) -> Section:
-    data = {"summary": comparison.meta.get("summary", {}), "href": "comparison/index.html"}
+    answers = answer_section(make_comparison_context(comparison)).data["models"]
+    data = {"summary": {m["model"]: m["lead"] for m in answers}, "href": "comparison/index.html"}
     return Section(key="comparison", title="Comparison", template="sections/run_comparison.html", data=data)
 
 

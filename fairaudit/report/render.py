@@ -12,13 +12,14 @@ from fairaudit import __version__
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import UsageError
 from fairaudit.files import plain_disk_errors, write_text
-from fairaudit.report.comparisons import COMPARISON_SECTIONS, make_comparison_context
+from fairaudit.report.answer import make_comparison_context
+from fairaudit.report.comparisons import COMPARISON_SECTIONS
 from fairaudit.report.context import Context, make_context
 from fairaudit.report.groups import axis_totals, group_heads
 from fairaudit.report.overview import run_sections
 from fairaudit.report.pictures import FacePictures
 from fairaudit.report.sections import SECTIONS
-from fairaudit.report.words import axis_label, count, figure
+from fairaudit.report.words import axis_label, count, figure, unbroken
 from fairaudit.resources import resource_dir
 from fairaudit.results import Attribution, AuditResult, Comparison
 
@@ -185,4 +186,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(figure=figure, count=count)
+    environment.filters["whole"] = unbroken
     return environment

@@ -91,7 +91,9 @@ def composition_section(context: Context) -> Section:
             [Entry(axis_label(entry["by"])), Entry(str(entry["status"])), Entry(count(entry["count"]), css="num")],
         )
         for entry in meta.get("outcomes", ())
+        if entry["by"] != OVERALL
     ]
+    unpredicted = [entry for entry in meta.get("outcomes", ()) if entry["by"] == OVERALL]
     table = Table(
         caption="Faces without a prediction: they count as an outcome, and as wrong in end-to-end accuracy",
         first="head, subgroup",
@@ -99,7 +101,8 @@ def composition_section(context: Context) -> Section:
         rows=outcomes,
     )
     excluded = [entry for entry in meta.get("excluded", ()) if entry.get("count")]
-    data = {"views": views, "excluded": excluded, "outcomes": table if outcomes else None, "count": count}
+    data = {"views": views, "excluded": excluded, "unpredicted": unpredicted, "count": count}
+    data["outcomes"] = table if outcomes else None
     return Section(key="composition", title="Who was audited", template="sections/composition.html", data=data)
 
 

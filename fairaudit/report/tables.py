@@ -102,7 +102,11 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str) -
         for i in range(len(classes))
     ]
     totals = [count(total) for total in counts.sum(axis=1)]
-    return Matrix(caption=caption, classes=classes, heads=list(zip(classes, totals, strict=True)), cells=cells)
+    heads = list(zip(classes, totals, strict=True))
+    if sum(counts.sum(axis=1) > 0) == 1:  # the subgroup is one class: the other rows would all be empty
+        filled = int(counts.sum(axis=1).argmax())
+        heads, cells = [heads[filled]], [cells[filled]]
+    return Matrix(caption=caption, classes=classes, heads=heads, cells=cells)
 
 
 def difference_matrix(counts: np.ndarray, rest: np.ndarray, classes: Sequence[str], caption: str) -> Matrix:

@@ -1,14 +1,18 @@
 """How numbers and names are written in a report: one place, so that the same figure reads the same on every page."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from markupsafe import Markup, escape
 
 from fairaudit.subgroups import OVERALL, parse
 
 Kind = Literal["percent", "bins", "plain", "count"]
 DASH = "–"
 MINUS = "−"
+_RANGE = re.compile(r"(\(?−?[\d.,]+(?:–| to )[−\d.,]*\d(?:\u00a0(?:points|bins))?\)?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,11 @@ def difference(value: Any, low: Any = None, high: Any = None, kind: Kind = "perc
         return DASH
     bounds = interval(low, high, kind)
     return number(value, kind, signed=signed) + unit(kind, difference=True) + (f" ({bounds})" if bounds else "")
+
+
+def unbroken(text: str) -> Markup:
+    """Return `text`, escaped, with every interval "87.9–92.0" kept on one line: a dash invites a break."""
+    return Markup(_RANGE.sub(r'<span class="nb">\1</span>', str(escape(text))))
 
 
 def listing(names: list[str], most: int = 6) -> str:

@@ -1,0 +1,194 @@
+"""The first screen of a comparison: did the gap close, by how much, how sure is that, and at whose cost?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from fairaudit.report.context import in_order
+from fairaudit.report.sections import Section
+from fairaudit.report.verdict import HEADLINES
+from fairaudit.report.words import (
+    axis_label,
+    difference,
+    figure,
+    is_number,
+    listing,
+    metric_label,
+    metric_words,
+    plural,
+    sentence_case,
+)
+from fairaudit.results import AuditResult, Comparison
+from fairaudit.subgroups import OVERALL, UNKNOWN, parse
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonContext:
+    """A comparison as its report reads it: rows of deltas and of gap changes by (model, task, axis)."""
+
+    comparison: Comparison
+    results: Mapping[str, AuditResult] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    models: Sequence[str]
+    tasks: Sequence[str]
+    axes: Sequence[str]
+    deltas: Mapping[tuple[str, str, str], list[Record]]
+    gaps: Mapping[tuple[str, str, str], list[Record]]
+
+
+def make_comparison_context(
+    comparison: Comparison,
+    *,
+    results: Mapping[str, AuditResult] | None = None,
+    links: Mapping[str, str] | None = None,
+) -> ComparisonContext:
+    """Index the comparison's tables once; models, tasks and axes stand in the order of its rows."""
+    deltas = comparison.deltas
+    return ComparisonContext(
+        comparison=comparison,
+        results=dict(results or {}),
+        links=dict(links or {}),
+        models=in_order(deltas["model"]),
+        tasks=in_order(deltas["task"]),
+        axes=[by for by in in_order(deltas["by"]) if by != OVERALL],
+        deltas=_indexed(deltas),
+        gaps=_indexed(comparison.gap_changes),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What happened to the headline gap of one head on one axis; `pair` speaks of the two groups named beforehand."""
+
+    task: str
+    by: str
+    crossed: bool
+    state: str
+    word: str
+    text: str
+    pair: str
+    costs: str
+    levelling: bool
+
+
+def answer_section(context: ComparisonContext) -> Section:
+    """Answer in one sentence, then axis by axis; the comparison's own sentences stand below, whole."""
+    summary = context.comparison.meta.get("summary", {})
+    models = []
+    for model in context.models:
+        heads: list[dict[str, Any]] = [
+            {
+                "title": sentence_case(task),
+                "cost": _all_faces(context, model, task),
+                "changes": [c for by in context.axes if (c := _change(context, model, task, by)) is not None],
+            }
+            for task in context.tasks
+        ]
+        lead = _lead(model, [change for head in heads for change in head["changes"]])
+        models.append({"model": model, "lead": lead, "heads": heads, "sentences": list(summary.get(model, ()))})
+    data = {"models": models, "axis_label": axis_label}
+    return Section(key="answer", title="Did the gap close?", template="sections/answer.html", data=data)
+
+
+def gap_change_state(record: Record) -> str:
+    """Return "smaller", "larger", "open" (interval includes zero) or "none" (undefined) for a change of a gap."""
+    low, high = record["low"], record["high"]
+    if not is_number(record["delta"]) or not (is_number(low) and is_number(high)):
+        return "none"
+    return "smaller" if high < 0 else "larger" if low > 0 else "open"
+
+
+def _lead(model: str, changes: Sequence[Change]) -> list[str]:
+    """Return the answer: which gaps of single axes fell or grew beyond noise, and who was harmed."""
+    single = [change for change in changes if not change.crossed and change.state != "none"]
+    if not single:
+        return [f"{model}: no gap on a single axis could be compared."]
+    fell, grew = ([_name(c) for c in single if c.state == state] for state in ("smaller", "larger"))
+    still = len(single) - len(fell) - len(grew)
+    parts = [f"the gap fell in {listing(fell)}" if fell else "", f"it grew in {listing(grew)}" if grew else ""]
+    said = " and ".join(part for part in parts if part) or "no gap on a single axis is shown to have changed"
+    first = f"{model}: {said}"
+    first += f"; in {plural(still, 'other')} no change is shown." if still and (fell or grew) else "."
+    lines = [first]
+    levelled = [_name(c) for c in single if c.levelling]
+    if levelled:
+        lines.append(f"Levelling down in {listing(levelled)}: the best-off lost, and those to be helped did not gain.")
+    costs = [f"{_name(c)}: {c.costs}" for c in single if c.costs]
+    lines.append(
+        "At whose cost: " + ("; ".join(costs) if costs else "no subgroup of a single axis is shown to have lost") + "."
+    )
+    return lines
+
+
+def _name(change: Change) -> str:
+    return f"{change.task} by {axis_label(change.by)}"
+
+
+def _change(context: ComparisonContext, model: str, task: str, by: str) -> Change | None:
+    records = context.gaps.get((model, task, by), [])
+    found = [r for metric in HEADLINES for r in records if r["metric"] == metric and is_number(r["delta"])]
+    chosen = found[0] if found else next(iter(records), None)
+    if chosen is None:
+        return None
+    state = gap_change_state(chosen)
+    words = {"smaller": "gap fell", "larger": "gap grew", "open": "no change shown", "none": "not assessed"}
+    return Change(
+        task=task,
+        by=by,
+        crossed=len(parse(by)) > 1,
+        state=state,
+        word=words[state],
+        text=_change_text(chosen) if state != "none" else chosen["reason"] or "undefined; no reason is given",
+        pair=_pair_text(chosen),
+        costs=_lost(context, model, task, by, chosen),
+        levelling=bool(chosen["levelling_down"]),
+    )
+
+
+def _change_text(record: Record) -> str:
+    kind = metric_words(record["metric"]).kind
+    before, after = (difference(record[name], kind=kind, signed=False) for name in ("baseline", "mitigated"))
+    change = difference(record["delta"], record["low"], record["high"], kind)
+    return f"Gap in {metric_label(record['metric'], record['class'])}: {before} → {after}; change {change}."
+
+
+def _pair_text(record: Record) -> str:
+    if not record["worst"] or not is_number(record["pair_delta"]):
+        return ""
+    kind = metric_words(record["metric"]).kind
+    before, after = (difference(record[name], kind=kind) for name in ("pair_baseline", "pair_mitigated"))
+    change = difference(record["pair_delta"], record["pair_low"], record["pair_high"], kind)
+    return f"{record['best']} minus {record['worst']}, the pair named beforehand: {before} → {after}; change {change}."
+
+
+def _lost(context: ComparisonContext, model: str, task: str, by: str, gap: Record) -> str:
+    """Name the subgroups that lost beyond chance: adjusted p below .05 and the whole interval below zero."""
+    lost = []
+    for record in context.deltas.get((model, task, by), []):
+        same = (record["metric"], record["class"]) == (gap["metric"], gap["class"])
+        sure = is_number(record["p_adjusted"]) and record["p_adjusted"] < 0.05
+        if same and sure and record["delta"] < 0 and record["subgroup"] != UNKNOWN:
+            kind = metric_words(record["metric"]).kind
+            size = difference(record["delta"], record["low"], record["high"], kind)
+            lost.append(f"{record['subgroup']} lost {size.replace('−', '', 1)}")
+    return listing(lost, 4)
+
+
+def _all_faces(context: ComparisonContext, model: str, task: str) -> str:
+    records = context.deltas.get((model, task, OVERALL), [])
+    chosen = next((r for r in records if r["metric"] == "accuracy"), None)
+    if chosen is None or not is_number(chosen["delta"]):
+        return ""
+    change = difference(chosen["delta"], chosen["low"], chosen["high"])
+    return f"All faces: accuracy {figure(chosen['baseline'])} → {figure(chosen['mitigated'])}; change {change}"
+
+
+def _indexed(table: pd.DataFrame) -> dict[tuple[str, str, str], list[Record]]:
+    indexed: dict[tuple[str, str, str], list[Record]] = {}
+    for record in table.to_dict("records"):
+        indexed.setdefault((record["model"], record["task"], record["by"]), []).append(record)  # type: ignore[arg-type]
+    return indexed
