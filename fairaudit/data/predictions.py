@@ -40,8 +40,8 @@ def read_predictions(
 ) -> Predictions:
     """Return what a model said of each face, checked, with everything unusual listed in `findings`.
 
-    rename: our column name → the table's. values: per attribute, task or column, the table's value → ours. tasks: which to
-    keep (default: every `X_pred`). classes: per task in order (default: those the table's own description gives,
+    rename: our column name → the table's. values: per attribute, task or column, the table's value → ours. tasks: those
+    to keep (default: every `X_pred`). classes: per task in order (default: those the table's own description gives,
     else the values of both columns, a known scheme in its order, an ordered scheme whole). attributes: columns to keep
     as attributes (default: every other column of at most 50 values; without any, the `X_true` of race, gender and age).
 

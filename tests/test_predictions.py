@@ -1,0 +1,155 @@
+"""The public predictions table: what is read, what is listed, what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.tables import Predictions
+from fairaudit.data.taxonomy import AGE_BINS
+from fairaudit.errors import DataError, UsageError
+
+
+def table(**columns: list[object]) -> pd.DataFrame:
+    """A small gender table, columns replaced or added."""
+    base: dict[str, list[object]] = {
+        "image": ["a", "b", "c", "d"],
+        "gender_true": ["Male", "Female", "Male", "Female"],
+        "gender_pred": ["Male", "Female", "Female", "Female"],
+        "race": ["NA", "None", "é", "NA"],
+    }
+    return pd.DataFrame(base | columns)
+
+
+def test_csv_parquet_and_frame_read_alike(tmp_path: Path) -> None:
+    """The three ways in give equal tables, and text stays verbatim: "NA" and "None" are names."""
+    frame = table()
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    frame.to_parquet(tmp_path / "p.parquet")
+    found = [read_predictions(source) for source in (frame, tmp_path / "p.csv", tmp_path / "p.parquet")]
+    assert len({predictions.hash() for predictions in found}) == 1
+    assert list(found[0].frame["race"].cat.categories) == ["NA", "None", "é"]
+    assert found[0].tasks == {"gender": ("Male", "Female")}
+    assert found[0].attributes == ("race",)
+
+
+def test_our_own_parquet_keeps_what_it_knows(tmp_path: Path) -> None:
+    """Classes that never occur, the order, attributes, label source and meta survive saving."""
+    read = read_predictions(table())
+    known = Predictions(
+        frame=read.frame,
+        tasks={"gender": ("Female", "Male", "Other")},
+        attributes=("race",),
+        ordered=frozenset({"gender"}),
+        label_source="annotators",
+        meta={"seen_in_training": 2},
+    )
+    known.save(tmp_path / "p.parquet")
+    again = read_predictions(tmp_path / "p.parquet")
+    assert again.tasks == known.tasks
+    assert again.ordered == known.ordered
+    assert (again.label_source, again.meta["seen_in_training"]) == ("annotators", 2)
+
+
+def test_age_in_years_becomes_bins() -> None:
+    """Numeric ages are binned in attribute, label and prediction, and the whole ordered scheme is the task's."""
+    found = read_predictions(table(age=[2, 3, 69, 70], age_true=[2, 3, 69, 70], age_pred=[1.5, 9, 10, 116]))
+    assert list(found.frame["age"].astype(str)) == ["0-2", "3-9", "60-69", "70+"]
+    assert found.tasks["age"] == AGE_BINS
+    assert "age" in found.ordered
+
+
+def test_renames_and_value_maps() -> None:
+    """Columns and values are mapped to ours, also in the names of probability columns."""
+    frame = table().rename(columns={"gender_pred": "sex"})
+    frame["sex"] = ["Man", "Woman", "Woman", "Woman"]
+    frame["gender_prob_Man"] = [0.9, 0.1, 0.2, 0.3]
+    found = read_predictions(
+        frame, rename={"gender_pred": "sex"}, values={"gender": {"Man": "Male", "Woman": "Female"}}
+    )
+    assert list(found.frame["gender_pred"].astype(str)) == ["Male", "Female", "Female", "Female"]
+    assert "gender_prob_Male" in found.frame
+    with pytest.raises(UsageError, match="did you mean 'sex'"):
+        read_predictions(frame, rename={"gender_pred": "sexx"})
+
+
+def test_empty_predictions_are_outcomes_or_listed() -> None:
+    """With a status an empty prediction is an outcome; without one it is listed, never a class."""
+    found = read_predictions(table(gender_pred=["Male", None, "", "Female"], gender_status=["ok", "no_face", "", None]))
+    assert list(found.frame["gender_status"]) == ["ok", "no_face", None, "ok"]
+    assert found.tasks["gender"] == ("Male", "Female")
+    listed = found.findings[found.findings["kind"] == "no_prediction_given"]
+    assert list(listed["image"]) == ["c"]
+
+
+def test_labels_serve_as_attributes_where_there_are_none() -> None:
+    """Without attribute columns, the labels of race, gender and age are the axes."""
+    found = read_predictions(table().drop(columns="race"))
+    assert found.attributes == ("gender",)
+
+
+def test_a_column_of_many_values_is_no_axis() -> None:
+    """A column with over 50 values is listed as no axis; numbers of a few values are one."""
+    n = 60
+    frame = pd.DataFrame({"image": range(n), "t_pred": ["x", "y"] * 30, "name": range(n), "camera": [1.0, 2.0] * 30})
+    found = read_predictions(frame)
+    assert found.attributes == ("camera",)
+    assert list(found.frame["camera"].cat.categories) == ["1", "2"]
+    assert found.findings["detail"].str.contains("'name' has 60 values").any()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image": ["a", "a", "c", "d"]}, "more than once"),
+        ({"image": ["a", "", "c", "d"]}, "empty `image`"),
+        ({"weight": [1, 0, 1, 1]}, "not above 0"),
+        ({"weight": [1, np.nan, 1, 1]}, "missing"),
+        ({"gender_prob_Male": [0.1, 1.2, 0, 0]}, "outside 0…1"),
+        ({"gender_prob_Male": ["x", "0", "0", "0"]}, "no numbers"),
+        ({"gender_status": ["no_face", "", "", ""]}, "no_face"),
+        ({"gender_status": ["gone", "", "", ""]}, "allowed: ok"),
+    ],
+)
+def test_contradictions_are_refused(change: dict[str, list[object]], says: str) -> None:
+    """Each impossible table is a DataError that says what is wrong."""
+    with pytest.raises(DataError, match=says):
+        read_predictions(table(**change))
+
+
+def test_labels_outside_given_classes_are_refused() -> None:
+    """A label that is none of the classes given names itself and the allowed ones."""
+    with pytest.raises(DataError, match="'Female'.*allowed: Male, female"):
+        read_predictions(table(), classes={"gender": ["Male", "female"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", b"", "empty"),
+        ("b.csv", b"image,gender_pred\n", "no row"),
+        ("c.csv", b"image;gender_pred\na;b\n", "separate the columns by commas"),
+        ("d.csv", b"image,gender_pred\na,Male,too,many\n", "no readable CSV"),
+        ("e.csv", b"image,gender_pred\n\xff\xfe,Male\n", "UTF-8"),
+        ("f.csv", b"image,gender\na,Male\n", "no column of predictions"),
+        ("g.csv", b"image,x_pred,x_pred\na,b,c\n", "occurs twice"),
+        ("h.parquet", b"PAR1 is not enough", "no readable Parquet"),
+    ],
+)
+def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    """A file that is no predictions table is a DataError in words, never a traceback."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        read_predictions(tmp_path / name)
+
+
+def test_a_missing_file_and_a_missing_image_column(tmp_path: Path) -> None:
+    """A missing file is refused; a table without `image` gets numbers, and knows it."""
+    with pytest.raises(DataError, match="does not exist"):
+        read_predictions(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="is a folder"):
+        read_predictions(tmp_path)
+    found = read_predictions(table().drop(columns="image"))
+    assert found.meta["row_numbers"] is True
