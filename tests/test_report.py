@@ -17,14 +17,15 @@ from PIL import Image
 from report_data import AGES, HOSTILE, make_attribution, make_predictions
 
 from fairaudit.audit import run_audit
+from fairaudit.comparison import compare
 from fairaudit.data.predictions import read_predictions
 from fairaudit.report import words
-from fairaudit.report.answer import gap_change_state
+from fairaudit.report.answer import answer_section, gap_change_state, make_comparison_context
 from fairaudit.report.comparisons import p_text
 from fairaudit.report.context import Gap, make_context, make_slugs
 from fairaudit.report.figures import Scale
 from fairaudit.report.pictures import FacePictures, map_png, thumbnail
-from fairaudit.report.render import write_report
+from fairaudit.report.render import render_audit, write_comparison_report, write_report
 from fairaudit.report.sections import SECTIONS
 from fairaudit.report.tables import difference_matrix, row_shares
 from fairaudit.report.verdict import established, further, headline_gap, summary, verdicts
@@ -294,12 +295,16 @@ def test_sections_appear_only_with_their_data(planted, tmp_path):
         "verdict": "Found in Asian.",
     }
     full = dataclasses.replace(planted, meta={**planted.meta, "planted": [told], "warnings": ["Seen before."]})
-    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "val_loss": [1.1, 0.7]})
+    history = pd.DataFrame(
+        {"stage": ["heads", "fine"], "epoch": [1, 1], "train_loss": [1.0, 0.5], "val_loss": [1.1, 0.7]}
+    )
+    history["selected"] = [False, True]
     attribution = make_attribution({"race": planted.meta["subgroups"]["race"]})
     index = write_report(full, tmp_path / "report", attribution=attribution, history=history)
     text = index.read_text(encoding="utf-8")
     assert "Found in Asian." in text and "Seen before." in text
     assert "Integrated gradients" in text and "training curves over 2 epochs" in text
+    assert "epoch 2, chosen on validation" in text
     assert text.count('<section id="training"') == 1
     assert write_report(full, tmp_path / "again", attribution=attribution, history=history).read_text() == text
 
@@ -348,3 +353,38 @@ def test_rendering_needs_no_torch(planted, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "audit"), str(tmp_path / "out")], check=False)
     assert done.returncode == 0 and Path(tmp_path / "out" / "index.html").exists()
+
+
+def test_the_comparison_answers_first_and_names_the_cost(tmp_path):
+    """A model that mends one group at another's cost: the lead says so, with figures; without change it says that."""
+    before = make_predictions(2400, worse={"Asian": 0.7}, accuracy=0.95, seed=1)
+    after = before.copy()
+    asian, white = before["race"] == "Asian", before["race"] == "White"
+    after.loc[asian, "gender_pred"] = before.loc[asian, "gender_true"]
+    flip = white & (np.arange(len(before)) % 9 == 0)
+    after.loc[flip, "gender_pred"] = before.loc[flip, "gender_true"].map({"Male": "Female", "Female": "Male"})
+    tables = {name: read_predictions(frame) for name, frame in (("before", before), ("mended", after))}
+    comparison = compare(tables["before"], {"mended": tables["mended"], "same": tables["before"]}, by=["race"])
+    results = {name: run_audit(table, by=["race"]) for name, table in tables.items()}
+    text = write_comparison_report(comparison, tmp_path, results=results).read_text(encoding="utf-8")
+    mended, same = (m["lead"] for m in answer_section(make_comparison_context(comparison)).data["models"])
+    assert "gender by race: White lost" in " ".join(mended)
+    assert "which flatters the change" in " ".join(mended)
+    assert same[0] == "same: no gap on a single axis is shown to have changed."
+    assert "no subgroup of a single axis is shown to have lost" in same[-1]
+    assert "Every model by itself" in text and text.index("Did the gap close?") < text.index(
+        "What happened to each gap"
+    )
+
+
+def test_names_leading_out_of_the_data_folder_show_no_face(tmp_path):
+    """With --show-faces an image name such as ../secret.jpg is counted as unreadable, never opened."""
+    Image.new("RGB", (20, 20)).save(tmp_path / "secret.jpg")
+    (tmp_path / "data").mkdir()
+    frame = make_predictions(60, accuracy=0.2)
+    frame["image"] = [f"../{'./' * i}secret.jpg" for i in range(60)]
+    table = read_predictions(frame)
+    run_audit(table, by=["gender"]).save(tmp_path / "audit", table)
+    index = render_audit(tmp_path / "audit", tmp_path / "out", faces_root=tmp_path / "data")
+    pages = [path.read_text(encoding="utf-8") for path in (index.parent / "groups").iterdir()]
+    assert not any("image/jpeg" in page for page in pages) and all("could not be read" in page for page in pages)

@@ -71,6 +71,7 @@ class Change:
     word: str
     text: str
     pair: str
+    pair_state: str
     costs: str
     levelling: bool
 
@@ -88,7 +89,8 @@ def answer_section(context: ComparisonContext) -> Section:
             }
             for task in context.tasks
         ]
-        lead = _lead(model, [change for head in heads for change in head["changes"]])
+        flatters = context.comparison.meta.get("named_on") != "validation"
+        lead = _lead(model, flatters, [change for head in heads for change in head["changes"]])
         models.append({"model": model, "lead": lead, "heads": heads, "sentences": list(summary.get(model, ()))})
     data = {"models": models, "axis_label": axis_label}
     return Section(key="answer", title="Did the gap close?", template="sections/answer.html", data=data)
@@ -102,7 +104,7 @@ def gap_change_state(record: Record) -> str:
     return "smaller" if high < 0 else "larger" if low > 0 else "open"
 
 
-def _lead(model: str, changes: Sequence[Change]) -> list[str]:
+def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     """Return the answer: which gaps of single axes fell or grew beyond noise, and who was harmed."""
     single = [change for change in changes if not change.crossed and change.state != "none"]
     if not single:
@@ -114,6 +116,10 @@ def _lead(model: str, changes: Sequence[Change]) -> list[str]:
     first = f"{model}: {said}"
     first += f"; in {plural(still, 'other')} no change is shown." if still and (fell or grew) else "."
     lines = [first]
+    pairs = [f"{_name(c)} ({c.pair.removesuffix('.')})" for c in single if c.pair_state == "smaller"]
+    if pairs:
+        lines.append(f"Between the same two groups before and after the difference fell in {listing(pairs, 3)}.")
+        lines[-1] += " They were picked on these same faces, which flatters the change." if flatters else ""
     levelled = [_name(c) for c in single if c.levelling]
     if levelled:
         lines.append(f"Levelling down in {listing(levelled)}: the best-off lost, and those to be helped did not gain.")
@@ -143,7 +149,8 @@ def _change(context: ComparisonContext, model: str, task: str, by: str) -> Chang
         state=state,
         word=words[state],
         text=_change_text(chosen) if state != "none" else chosen["reason"] or "undefined; no reason is given",
-        pair=_pair_text(chosen),
+        pair=_pair_text(chosen, context.comparison.meta.get("named_on", "")),
+        pair_state=gap_change_state({name: chosen[f"pair_{name}"] for name in ("delta", "low", "high")}),
         costs=_lost(context, model, task, by, chosen),
         levelling=bool(chosen["levelling_down"]),
     )
@@ -156,13 +163,14 @@ def _change_text(record: Record) -> str:
     return f"Gap in {metric_label(record['metric'], record['class'])}: {before} → {after}; change {change}."
 
 
-def _pair_text(record: Record) -> str:
+def _pair_text(record: Record, named_on: str) -> str:
     if not record["worst"] or not is_number(record["pair_delta"]):
         return ""
     kind = metric_words(record["metric"]).kind
     before, after = (difference(record[name], kind=kind) for name in ("pair_baseline", "pair_mitigated"))
     change = difference(record["pair_delta"], record["pair_low"], record["pair_high"], kind)
-    return f"{record['best']} minus {record['worst']}, the pair named beforehand: {before} → {after}; change {change}."
+    named = "the pair named on validation faces" if named_on == "validation" else "best and worst before"
+    return f"{record['best']} minus {record['worst']}, {named}: {before} → {after}; change {change}."
 
 
 def _lost(context: ComparisonContext, model: str, task: str, by: str, gap: Record) -> str:

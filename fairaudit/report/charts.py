@@ -33,7 +33,7 @@ _SETTINGS: dict[Any, Any] = {
     "axes.spines.right": False,
 }
 # Figures of an epoch that are no measure of quality.
-_NOT_DRAWN = ("seconds", "lr", "learning_rate", "images", "rate", "time")
+_NOT_DRAWN = ("seconds", "images_per_second", "share_waiting")
 
 
 def training_curves(history: pd.DataFrame) -> Markup:
@@ -52,12 +52,37 @@ def training_curves(history: pd.DataFrame) -> Markup:
                 part, x="epoch", y="value", hue="part", style="part", hue_order=parts, style_order=parts, ax=panel,
                 palette=["#0072b2", "#d55e00", "#009e73", "#cc79a7"][: len(parts)], markers=True, legend=len(parts) > 1,
             )  # fmt: skip
+            for position in _starts(history):
+                panel.axvline(position + 0.5, color=_INK, linewidth=0.8, linestyle=":")
+            for position in _chosen(history):
+                panel.axvline(position, color=_INK, linewidth=0.8, linestyle="--")
             panel.set(title=measure, xlabel="epoch", ylabel="")
             if panel.legend_ is not None:
                 sns.move_legend(panel, "best", title=None, frameon=False)
         for panel in panels[len(measures) :]:
             panel.set_visible(False)
         return svg_of(drawing, f"training curves over {long['epoch'].nunique()} epochs: {', '.join(measures)}")
+
+
+def history_note(history: pd.DataFrame) -> str:
+    """Say which epoch was kept, and what the lines in the chart mark."""
+    chosen = _chosen(history)
+    kept = f"Kept (dashed line): epoch {chosen[0]}, chosen on validation faces. " if chosen else ""
+    stages = list(dict.fromkeys(history["stage"])) if "stage" in history else []
+    return kept + (f"Dotted lines part the stages: {', '.join(map(str, stages))}." if len(stages) > 1 else "")
+
+
+def _chosen(history: pd.DataFrame) -> list[int]:
+    """Return the position, from 1, of the epoch that was kept."""
+    if "selected" not in history:
+        return []
+    return [place for place, kept in enumerate(history["selected"].tolist(), start=1) if kept]
+
+
+def _starts(history: pd.DataFrame) -> list[int]:
+    """Return how many epochs had passed whenever a further stage began."""
+    stages = history["stage"].tolist() if "stage" in history else []
+    return [place for place in range(1, len(stages)) if stages[place] != stages[place - 1]]
 
 
 def history_table(history: pd.DataFrame) -> Table:
@@ -90,11 +115,7 @@ def svg_of(drawing: Figure, label: str) -> Markup:
 
 def _long(history: pd.DataFrame) -> pd.DataFrame:
     """Return epoch, measure, part (training, validation or ""), value of every numeric column but the clock's."""
-    epochs = (
-        pd.Series(range(1, len(history) + 1)) if "epoch" not in history else history["epoch"].reset_index(drop=True)
-    )
-    if epochs.duplicated().any():
-        epochs = pd.Series(range(1, len(history) + 1))
+    epochs = pd.Series(range(1, len(history) + 1))  # counted through all stages
     parts = []
     for column in history.select_dtypes("number").columns:
         name = str(column)

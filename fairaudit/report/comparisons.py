@@ -4,13 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from fairaudit.report.answer import ComparisonContext, Record, answer_section, gap_change_state
-from fairaudit.report.context import FOLD
+from fairaudit.report.context import FOLD, make_context
 from fairaudit.report.figures import Scale, dumbbell, strip
+from fairaudit.report.heads import CLASSWISE
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
-from fairaudit.report.verdict import HEADLINES
+from fairaudit.report.verdict import HEADLINES, headline_gap
 from fairaudit.report.words import (
     DASH,
+    SHOWN,
     axis_label,
     count,
     difference,
@@ -21,7 +23,7 @@ from fairaudit.report.words import (
     number,
     sentence_case,
 )
-from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.subgroups import OVERALL, UNKNOWN, parse
 
 
 def comparison_warnings(context: ComparisonContext) -> Section | None:
@@ -36,13 +38,17 @@ def comparison_warnings(context: ComparisonContext) -> Section | None:
 def gap_changes_section(context: ComparisonContext) -> Section:
     """Show every gap before and after, with the interval of its change."""
     tables = [
-        table for model in context.models for task in context.tasks if (table := _gap_table(context, model, task))
+        (fold, table)
+        for model in context.models
+        for task in context.tasks
+        for fold in (False, True)
+        if (table := _gap_table(context, model, task, headline=not fold))
     ]
     return Section(
         key="gaps",
         title="What happened to each gap",
         template="sections/tables.html",
-        data={"tables": tables, "note": ""},
+        data={"tables": tables},
     )
 
 
@@ -61,6 +67,34 @@ def subgroups_section(context: ComparisonContext) -> Section:
         template="sections/deltas.html",
         data={"tables": tables},
     )
+
+
+def models_section(context: ComparisonContext) -> Section | None:
+    """Set the models' own audits side by side: accuracy over all faces and in the worst-off subgroup of each axis."""
+    if not context.results:
+        return None
+    tables = [(False, _models_table(context, task)) for task in context.tasks]
+    return Section(
+        key="models", title="Every model by itself", template="sections/tables.html", data={"tables": tables}
+    )
+
+
+def _models_table(context: ComparisonContext, task: str) -> Table:
+    single = [by for by in context.axes if len(parse(by)) == 1]
+    rows = []
+    for name, result in context.results.items():
+        audit = make_context(result)
+        cell = audit.cell(task, OVERALL, OVERALL, "accuracy")
+        entries = [Entry(figure(cell.value, cell.low, cell.high), css="num"), Entry(count(cell.n), css="num")]
+        for by in single:
+            gap = headline_gap(audit.gaps.get((task, by), ()))
+            worst = audit.cell(task, by, gap.worst, gap.metric, gap.class_) if gap and gap.worst else None
+            text = f"{gap.worst} {figure(worst.value, worst.low, worst.high)}" if gap and worst else DASH
+            entries.append(Entry(text, css="num"))
+        rows.append(Row(name, entries))
+    columns = ["all faces", "n", *(f"worst by {axis_label(by)}" for by in single)]
+    caption = f"{sentence_case(task)}: accuracy of each model over all faces and in its worst-off subgroups"
+    return Table(caption=caption, first="model", columns=columns, rows=rows)
 
 
 def comparison_method(context: ComparisonContext) -> Section:
@@ -86,8 +120,15 @@ def comparison_hashes(context: ComparisonContext) -> Section:
     return Section(key="hashes", title="Versions and hashes", template="sections/hashes.html", data={"rows": rows})
 
 
-def _gap_table(context: ComparisonContext, model: str, task: str) -> Table | None:
-    records = [r for by in context.axes for r in context.gaps.get((model, task, by), [])]
+def _gap_table(context: ComparisonContext, model: str, task: str, *, headline: bool) -> Table | None:
+    """Return the headline gap of each axis, or all other measures that pages print."""
+    printed = HEADLINES[:2] if headline else (*(set(SHOWN) - set(HEADLINES)), *CLASSWISE)
+    records = [
+        record
+        for by in context.axes
+        for record in context.gaps.get((model, task, by), [])
+        if record["metric"] in printed and (is_number(record["delta"]) or not headline)
+    ]
     if not records:
         return None
     notes = Notes()
@@ -98,6 +139,7 @@ def _gap_table(context: ComparisonContext, model: str, task: str) -> Table | Non
     columns = ["measure", "before", "after", scale.header(), "change", change_scale.header(), "reading"]
     caption = (
         f"{sentence_case(task)}, {model}: gap between worst-off and best-off subgroup, "
+        f"{'' if headline else 'further measures, '}"
         "before (ring) and after (dot), and its change with interval"
     )
     return Table(caption=caption, first="axis", columns=columns, rows=rows, notes=notes.texts)
@@ -186,6 +228,7 @@ COMPARISON_SECTIONS: dict[str, Callable[[ComparisonContext], Section | None]] = 
     "warnings": comparison_warnings,
     "gaps": gap_changes_section,
     "subgroups": subgroups_section,
+    "models": models_section,
     "method": comparison_method,
     "hashes": comparison_hashes,
 }

@@ -43,6 +43,7 @@ class Against:
     low: float
     high: float
     n_rest: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,10 @@ def _figures(table: pd.DataFrame) -> dict[Where, dict[tuple[str, str], Cell]]:
 
 def _against(table: pd.DataFrame) -> dict[Where, dict[tuple[str, str], Against]]:
     against: dict[Where, dict[tuple[str, str], Against]] = {}
-    names = ("task", "by", "subgroup", "metric", "class", "value", "rest", "difference", "low", "high", "n_rest")
+    names = (
+        *("task", "by", "subgroup", "metric", "class", "value", "rest"),
+        *("difference", "low", "high", "n_rest", "reason"),
+    )
     for task, by, subgroup, metric, class_, *numbers in _rows(table, names):
         against.setdefault((task, by, subgroup), {})[metric, class_] = Against(*numbers)
     return against

@@ -133,12 +133,13 @@ def _against(context: Context, task: str, by: str, subgroup: str) -> Table:
         if other is None:
             entries += [Entry(DASH, css="num"), Entry(DASH, css="num"), Entry("", css="chart"), Entry(DASH, css="num")]
         else:
+            why = 0 if is_number(other.difference) else notes.number(other.reason)
             picture: str = ""
             if _percent((metric, class_)) and is_number(other.difference):
                 picture = strip(scale, other.difference, other.low, other.high, faint=cell.small)
             entries += [
                 Entry(figure(other.rest, kind=kind), css="num"),
-                Entry(difference(other.difference, other.low, other.high, kind), css="num"),
+                Entry(difference(other.difference, other.low, other.high, kind), why, "num"),
                 Entry(picture, css="chart"),
                 Entry(count(other.n_rest), css="num"),
             ]

@@ -136,7 +136,8 @@ def _performance(context: Context, task: str, by: str) -> Table:
         against = context.against.get((task, by, group), {}).get((main, class_))
         apart = difference(against.difference, against.low, against.high, kind) if against else DASH
         entries = [Entry(count(cell.n), css="num"), entry(cell, main, notes), Entry(picture, css="chart")]
-        entries += [Entry(apart, css="num"), *(entry(context.cell(task, by, group, m), m, notes) for m in beside)]
+        why = notes.number(against.reason) if against and not is_number(against.difference) else 0
+        entries += [Entry(apart, why, "num"), *(entry(context.cell(task, by, group, m), m, notes) for m in beside)]
         rows.append(Row(group, entries, f"groups/{context.slugs[by, group]}.html", cell.small))
     name = metric_label(main, class_)
     columns = ["n", name, scale.header(), "against the rest", *(metric_words(m).label for m in beside)]

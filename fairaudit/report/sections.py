@@ -136,9 +136,10 @@ def training_section(context: Context) -> Section | None:
     if context.history is None or context.history.empty:
         return None
     # Drawing with seaborn costs seconds of import; a report without a history does without it.
-    from fairaudit.report.charts import history_table, training_curves
+    from fairaudit.report.charts import history_note, history_table, training_curves
 
-    data = {"chart": training_curves(context.history), "table": history_table(context.history)}
+    history = context.history
+    data = {"chart": training_curves(history), "table": history_table(history), "note": history_note(history)}
     return Section(key="training", title="Training", template="sections/training.html", data=data)
 
 

@@ -130,7 +130,7 @@ def _found(context: Context, task: str, by: str, gap: Gap) -> tuple[str, str]:
     worst, best = (_group_figure(context, task, by, group, gap) for group in (gap.worst, gap.best))
     sentence = f"{name} differs between groups. Worst: {worst}; best: {best}. Gap {size}."
     if (task, by) in context.degenerate:
-        sentence += " Groups are the head’s own classes here: this says which labels it recognises less well."
+        sentence += " The groups are split by this head’s own label: it says which labels are recognised less well."
     return f"gap of {difference(gap.difference, kind=kind, signed=False)}", sentence
 
 
