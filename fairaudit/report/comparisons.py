@@ -55,7 +55,7 @@ def gap_changes_section(context: ComparisonContext) -> Section:
 def subgroups_section(context: ComparisonContext) -> Section:
     """Show what changed for each subgroup: who was helped, who was harmed."""
     tables = [
-        (len(context.deltas[model, task, by]) > FOLD, table)
+        (len(table.rows) > FOLD or len(parse(by)) > 1, table)
         for model in context.models
         for task in context.tasks
         for by in (OVERALL, *context.axes)
@@ -173,7 +173,7 @@ def _delta_table(context: ComparisonContext, model: str, task: str, by: str) -> 
     if not records:
         return None
     main = next((key for metric in HEADLINES for key in metrics if key[0] == metric), metrics[0])
-    whole = [r for r in records if (r["metric"], r["class"]) == main or (by == OVERALL and not r["class"])]
+    whole = [r for r in records if (r["metric"], r["class"]) == main or (by == OVERALL and r["metric"] in SHOWN)]
     kind = metric_words(main[0]).kind
     drawn = [r for r in whole if metric_words(r["metric"]).kind == kind]
     levels = Scale([e for r in drawn for e in (r["baseline"], r["mitigated"])], kind)

@@ -150,7 +150,10 @@ def method_section(context: Context) -> Section:
         "confidence": number(_confidence(context)).removesuffix(".0"),
         "least": meta.get("min_group_size"),
         "independence": meta.get("independence", ""),
-        "degenerate": list(dict.fromkeys(context.degenerate.values())),
+        "degenerate": [
+            f"{task}: {', '.join(axis_label(by) for head, by in context.degenerate if head == task)}"
+            for task in dict.fromkeys(head for head, _ in context.degenerate)
+        ],
         "draws": meta.get("draws"),
         "seed": meta.get("seed"),
     }
