@@ -154,7 +154,7 @@ def _estimates(axis: _Axis, chosen: Sequence[Metric], seed: Sequence[int]) -> di
             if metric.kind == "average":
                 over = target if metric.name == "accuracy_standardized" and use == "own" else classes
                 found[metric.name, use] = mean_recall(axis.sample, axis.pools, metric, over, axis.mix)
-            elif metric.averages or use == "own":
+            elif use == "own" or (metric.averages and not np.array_equal(classes, axis.own)):
                 pending[metric.name, use] = (metric.name, classes)
     if pending:
         keys = {f"{name}/{use}": item for (name, use), item in pending.items()}
@@ -169,8 +169,9 @@ def _estimates(axis: _Axis, chosen: Sequence[Metric], seed: Sequence[int]) -> di
         )
         for name, use in pending:
             found[name, use] = drawn[f"{name}/{use}"]
-            if not METRICS[name].averages:
-                found.update({(name, other): drawn[f"{name}/own"] for other in masks})
+        for name in {name for name, _ in pending}:
+            for use in masks:
+                found.setdefault((name, use), drawn[f"{name}/own"])
     return found
 
 

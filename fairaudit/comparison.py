@@ -31,7 +31,8 @@ METHOD = (
     "it; other metrics: BCa bootstrap of the joint cells of both models' predictions. Tests: exact McNemar, "
     "by flipping whole subjects where subjects are known. The change of a gap (largest minus smallest value under each "
     "model) has a conservative interval from paired contrasts (intersection–union; Bonferroni where the pair is "
-    "taken from the same faces); the change of the named pair's contrast is paired, without allowance for how the pair was chosen."
+    "taken from the same faces); the change of the named pair's contrast is paired, without allowance for how "
+    "the pair was chosen."
 )
 ON_TEST = (
     "The pairs of worst- and best-off subgroups were named on the baseline's own audited faces, because no validation "

@@ -124,7 +124,7 @@ def test_saved_and_loaded_alike_and_repeatable(result: AuditResult, tmp_path: Pa
 
 
 def test_outcomes_and_missing_predictions_are_counted() -> None:
-    """No face: an outcome that end-to-end accuracy counts as wrong. No prediction at all: left out, listed by subgroup."""
+    """No face: an outcome that end-to-end accuracy counts as wrong. No prediction at all: listed by subgroup."""
     frame = faces(200)
     frame["gender_status"] = ""
     frame["gender_pred"] = frame["gender_pred"].astype(object)

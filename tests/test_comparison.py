@@ -82,7 +82,7 @@ def test_a_gap_that_closed_is_said_to_have_closed(helped: Comparison) -> None:
 
 
 def test_levelling_down_is_named() -> None:
-    """The gap falls because the best-off lose: flagged, said, and warned that the pair was named on the test faces."""
+    """The gap falls because the best-off lose: flagged, said, with a warning that the pair was named on the test."""
     found = run(predictions(A), predictions({"White": 0.76, "Black": 0.75, "Asian": 0.75}, 1))
     change = row(found.gap_changes, by="race", metric="accuracy")
     assert change["levelling_down"]
@@ -161,7 +161,7 @@ def test_subjects_are_flipped_whole() -> None:
 
 @pytest.mark.parametrize(("worst_before", "worst_after"), [(0.9, 0.9), (0.75, 0.9), (0.8, 0.75)])
 def test_limits_of_a_gaps_change_hold(worst_before: float, worst_after: float) -> None:
-    """Over 150 simulated comparisons of five groups, the interval contains the true change at least 95 % of the time."""
+    """Over 150 simulated comparisons of five groups, the interval contains the true change as often as stated."""
     rng, groups, n, hits = np.random.default_rng(1), 5, 200, 0
     before = np.array([0.9] * 4 + [worst_before])
     after = np.array([0.9] * 4 + [worst_after])

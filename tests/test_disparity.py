@@ -65,7 +65,7 @@ def test_signed_metrics_have_no_ratio() -> None:
 @pytest.mark.parametrize("groups", [2, 7, 14])
 @pytest.mark.parametrize("true_gap", [0.0, 0.1])
 def test_gap_intervals_hold_in_95_of_100_audits(groups: int, true_gap: float) -> None:
-    """Over 400 simulated audits of unequal subgroups, the interval contains the true gap at least as often as stated."""
+    """Over 400 simulated audits of unequal subgroups, the interval contains the true gap as often as stated."""
     rng = np.random.default_rng(groups)
     n = np.resize([60, 150, 400, 900], groups)
     p = np.full(groups, 0.9)

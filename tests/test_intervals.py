@@ -50,7 +50,7 @@ def test_newcombe_equals_statsmodels(x1: int, n1: int, x2: int, n2: int) -> None
 
 @pytest.mark.parametrize(("x1", "n1", "x2", "n2"), TABLES[1:])
 def test_koopman_equals_statsmodels(x1: int, n1: int, x2: int, n2: int) -> None:
-    """Koopman's limits of a ratio are where statsmodels' score test has p = .05, to 1e-8; its own search stops earlier."""
+    """Koopman's limits of a ratio are where statsmodels' score test has p = .05, to 1e-8."""
     ours = koopman(np.array(x1), np.array(n1), np.array(x2), np.array(n2), Z)
     for limit in ours:
         test = {"compare": "ratio", "method": "score", "correction": False}
@@ -85,7 +85,7 @@ def test_mover_sum_ignores_terms_without_weight() -> None:
 
 
 def test_newcombe_paired_reproduces_published_examples() -> None:
-    """Newcombe (1998), table III, method 10: 36/12/2/0 gives 0.0569 to 0.3404; 0 discordant of 54 gives ±0.0664 at most."""
+    """Newcombe (1998), table III, method 10: 36, 12, 2, 0 gives 0.0569 to 0.3404."""
     low, high = newcombe_paired(np.array(36 / 50), np.array(12 / 50), np.array(2 / 50), np.array(50), Z)
     np.testing.assert_allclose([low, high], [0.0569, 0.3404], atol=5e-5)
     low, high = newcombe_paired(np.array(0.0), np.array(0.0), np.array(0.0), np.array(30), Z)
@@ -113,7 +113,7 @@ def test_sign_flips_of_subjects_equal_enumeration() -> None:
 
 
 def test_bootstrap_of_a_mean_agrees_with_theory() -> None:
-    """BCa limits of a share are near Wilson's; the same seed gives the same draws, both ways of drawing the same law."""
+    """BCa limits of a share are near Wilson's; both ways of drawing have the same law."""
     units, times = np.eye(2), np.array([60, 140])
     drawn = draw_sums(units, times, 4000, np.random.default_rng(1))
     assert (drawn.sum(1) == 200).all()

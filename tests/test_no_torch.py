@@ -11,7 +11,8 @@ from fairaudit.spec import AuditSpec
 import fairaudit.report.render
 n = 80
 frame = pd.DataFrame({"image": range(n), "gender_true": ["Male", "Female"] * (n // 2),
-                      "gender_pred": ["Male"] * (n // 2) + ["Female"] * (n // 2), "race": ["a", "a", "b", "b"] * (n // 4)})
+                      "gender_pred": ["Male"] * (n // 2) + ["Female"] * (n // 2),
+                      "race": ["a", "a", "b", "b"] * (n // 4)})
 audit = AuditSpec(draws=100)
 result = fa.run_audit(frame, audit=audit)
 table = fa.read_predictions(frame)

@@ -121,7 +121,7 @@ def test_contradictions_are_refused(change: dict[str, list[object]], says: str) 
 
 def test_labels_outside_given_classes_are_refused() -> None:
     """A label that is none of the classes given names itself and the allowed ones."""
-    with pytest.raises(DataError, match="'Female'.*allowed: Male, female"):
+    with pytest.raises(DataError, match=r"'Female'.*allowed: Male, female"):
         read_predictions(table(), classes={"gender": ["Male", "female"]})
 
 
