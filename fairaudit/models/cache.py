@@ -15,20 +15,22 @@ import torch
 from torch import Tensor
 
 from fairaudit.files import atomic_file, value_hash, write_json
-from fairaudit.models.runtime import Clock, ahead
+from fairaudit.models.runtime import Clock, flow
 from fairaudit.progress import Progress, silent
 
 CHUNK = 64  # images; larger forward passes are slower on a CPU
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "bfloat16": torch.bfloat16}
+CPU = torch.device("cpu")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayCache:
-    """A folder of such files. `found` and `made` list the names of what was read and computed."""
+    """A folder of such files, computed on `device`. `found` and `made` list the names of what was read and computed."""
 
     folder: Path
     progress: Progress = silent
+    device: torch.device = CPU
     found: list[str] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
 
@@ -42,7 +44,7 @@ class ArrayCache:
     ) -> Tensor:
         """Return the array (count, …): read from its file, or computed chunk by chunk and written first.
 
-        `load` prepares a chunk in a thread while `compute` works on the one before it; `compute` returns (n, …).
+        `load` prepares a chunk, `compute` returns (n, …) for it; chunks are worked on in several threads at once.
         """
         stem = self.folder / f"{name.split()[0]}-{value_hash({**depends_on, 'what': name, 'count': count})[:24]}"
         if not _is_whole(stem):
@@ -58,11 +60,10 @@ class ArrayCache:
     ) -> None:
         shape: list[int] = [count]
         dtype = "uint8"
-        clock = Clock()
         with atomic_file(stem.with_suffix(".bin")) as temporary, temporary.open("wb") as stream:
             chunks = [slice(a, min(a + CHUNK, count)) for a in range(0, count, CHUNK)]
-            for part, loaded in zip(chunks, ahead(load, chunks, clock), strict=True):
-                values = compute(loaded).detach().cpu().contiguous()
+            work = flow(load, lambda loaded: compute(loaded).detach().cpu().contiguous(), chunks, self.device, Clock())
+            for part, values in zip(chunks, work, strict=True):
                 shape, dtype = [count, *values.shape[1:]], str(values.dtype).removeprefix("torch.")
                 # a plain write, because writing through a memory map dies without a word when the disk is full
                 stream.write(values.view(torch.uint8).numpy().data)

@@ -4,7 +4,6 @@ import copy
 import json
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from fairaudit.files import atomic_file
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.classifier import FaceClassifier, probabilities
 from fairaudit.models.feeds import frozen_blocks
-from fairaudit.models.runtime import Clock, ahead, autocast, keep_freed_memory, pick_device, pick_dtype
+from fairaudit.models.runtime import Clock, autocast, flow, keep_freed_memory, pick_device, pick_dtype
 from fairaudit.progress import Progress, silent
 
 ROW_GROUP = 4096  # rows
@@ -56,7 +55,7 @@ def predict(
     Columns: `image`; per task `<task>_true` (where the faces have it), `<task>_pred`, `<task>_status` ("ok", or
     "failed" with an empty prediction for an image that cannot be read), `<task>_prob_<class>` (0…1); then every label
     and attribute of the faces as a subgroup column, `subject_id` and `weight` where known. Images are decoded in
-    threads ahead of the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto".
+    threads beside the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto".
     `flip_test` averages with the mirrored face; by default as the model was trained to be used.
 
     Raises DataError, before any image is read, where the faces' classes of a task are not the checkpoint's.
@@ -78,7 +77,7 @@ def predict(
         rows = temporary.with_suffix(".rows")
         try:
             with pq.ParquetWriter(rows, schema) as writer:
-                for table, trouble in _tables(schema, checkpoint, faces, forward, batch_size, clock, progress):
+                for table, trouble in _tables(schema, checkpoint, faces, forward, batch_size, place, clock, progress):
                     writer.write_table(table)
                     troubles += trouble
             clock.seconds = time.perf_counter() - began
@@ -133,37 +132,40 @@ def _one(model: FaceClassifier, blocks: torch.nn.Module, x: Tensor, dtype: torch
 
 
 def _answers(
-    checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int, clock: Clock
+    checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int, device: torch.device, clock: Clock
 ) -> Iterator[tuple[_Batch, dict[str, np.ndarray]]]:
     """Yield every batch of faces with its probabilities, NaN where a face could not be read."""
     size = checkpoint.model.image_size
     paths = [faces.root / str(name) for name in faces.frame["image"]]
-    with ThreadPoolExecutor(2) as pool:
 
-        def load(rows: slice) -> _Batch:
-            read = list(pool.map(lambda path: _read(path, size), paths[rows]))
-            return _Batch(
-                rows=slice(rows.start, rows.start + len(read)),
-                pixels=torch.from_numpy(np.stack([pixels for pixels, _ in read])),
-                trouble=[trouble for _, trouble in read],
-            )
+    def load(rows: slice) -> _Batch:
+        read = [_read(path, size) for path in paths[rows]]
+        return _Batch(
+            rows=slice(rows.start, rows.start + len(read)),
+            pixels=torch.from_numpy(np.stack([pixels for pixels, _ in read])),
+            trouble=[trouble for _, trouble in read],
+        )
 
-        for batch in ahead(load, [slice(a, a + batch_size) for a in range(0, len(paths), batch_size)], clock):
-            probs = forward(batch.pixels)
-            for values in probs.values():
-                values[[bool(trouble) for trouble in batch.trouble]] = np.nan
-            clock.images += len(batch.trouble)
-            yield batch, probs
+    def answer(batch: _Batch) -> tuple[_Batch, dict[str, np.ndarray]]:
+        probs = forward(batch.pixels)
+        for values in probs.values():
+            values[[bool(trouble) for trouble in batch.trouble]] = np.nan
+        return batch, probs
+
+    slices = [slice(start, start + batch_size) for start in range(0, len(paths), batch_size)]
+    for batch, probs in flow(load, answer, slices, device, clock):
+        clock.images += len(batch.trouble)
+        yield batch, probs
 
 
 def _tables(
-    schema: pa.Schema, checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int, clock: Clock,
-    progress: Progress,
+    schema: pa.Schema, checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int,
+    device: torch.device, clock: Clock, progress: Progress,
 ) -> Iterator[tuple[pa.Table, list[_Finding]]]:  # fmt: skip
     """Yield the table in row groups, each with the findings on images that could not be read."""
     held: list[pa.RecordBatch] = []
     troubles: list[_Finding] = []
-    for batch, probs in _answers(checkpoint, faces, forward, batch_size, clock):
+    for batch, probs in _answers(checkpoint, faces, forward, batch_size, device, clock):
         held.append(_record(schema, checkpoint, faces, batch, probs))
         names = faces.frame["image"].iloc[batch.rows]
         troubles += [

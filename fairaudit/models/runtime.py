@@ -15,6 +15,7 @@ from fairaudit.errors import UsageError
 
 T = TypeVar("T")
 R = TypeVar("R")
+L = TypeVar("L")
 
 
 def pick_device(name: str) -> torch.device:
@@ -87,14 +88,16 @@ class Clock:
         return self.waiting / self.seconds if self.seconds > 0 else 0.0
 
 
-def ahead(load: Callable[[T], R], items: Iterable[T], clock: Clock | None = None, depth: int = 2) -> Iterator[R]:
-    """Yield `load(item)` for each item in order, loading up to `depth` of them in a thread meanwhile.
+def ahead(
+    load: Callable[[T], R], items: Iterable[T], clock: Clock | None = None, depth: int = 2, workers: int = 1
+) -> Iterator[R]:
+    """Yield `load(item)` for each item in order, loading up to `depth` of them in `workers` threads meanwhile.
 
     At most `depth` results wait at any moment, so memory stays flat however many items there are.
     """
     clock = clock or Clock()
     source = iter(items)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         waiting = [pool.submit(load, item) for item in itertools.islice(source, depth)]
         try:
             while waiting:
@@ -108,3 +111,32 @@ def ahead(load: Callable[[T], R], items: Iterable[T], clock: Clock | None = None
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def flow(
+    load: Callable[[T], L], compute: Callable[[L], R], items: Iterable[T], device: torch.device, clock: Clock
+) -> Iterator[R]:
+    """Yield `compute(load(item))` for each item in order: predictions, in which no item needs another.
+
+    On a CPU every core takes a whole item, because cores that share one wait for each other after each layer: several
+    times slower as soon as the machine has other work. On other devices items are loaded ahead of the device.
+    """
+    if device.type != "cpu":
+        for loaded in ahead(load, items, clock):
+            yield compute(loaded)
+        return
+    threads = torch.get_num_threads()
+
+    def work(item: T) -> tuple[R, float]:
+        began = time.perf_counter()
+        loaded = load(item)
+        waited = time.perf_counter() - began
+        return compute(loaded), waited
+
+    try:
+        torch.set_num_threads(1)
+        for result, waited in ahead(work, items, depth=threads + 1, workers=threads):
+            clock.waiting += waited / threads
+            yield result
+    finally:
+        torch.set_num_threads(threads)

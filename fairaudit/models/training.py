@@ -62,7 +62,7 @@ def train(
     backbone = build_backbone(spec.model, weights_folders)
     model, more = _model(backbone, faces, spec, tasks)
     work = out.with_name(f"{out.name}.training")
-    store = ArrayCache(folder=cache or work / "cache", progress=progress)
+    store = ArrayCache(folder=cache or work / "cache", progress=progress, device=device)
     train_part, val_part = (_part(faces, name, model, spec, store) for name in ("train", "val"))
     setup = Setup(
         model=model.to(device),
