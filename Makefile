@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint format build bench clean
+.PHONY: install demo test lint format build clean
 
 install: $(STAMP)
 

@@ -5,7 +5,7 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -331,7 +331,7 @@ def list_command(
 
 
 # typer's own class for wrong use (BadParameter → UsageError → ClickException), whichever click it is built on
-_WRONG_USE = typer.BadParameter.__mro__[2]
+_WRONG_USE: Any = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:

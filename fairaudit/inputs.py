@@ -54,6 +54,11 @@ def load(data: Path, spec: Spec, progress: Progress) -> "FaceTable":
     return load_faces(spec.data, data, seed=spec.seed, tasks=spec.tasks, progress=progress)
 
 
+def face_root(spec: Spec, data: Path) -> Path:
+    """Return the folder that image paths are relative to: the set's own, or `data` for merged sets."""
+    return data if spec.data.sources else data / spec.data.folder
+
+
 def load_and_split(data: Path, spec: Spec, progress: Progress) -> "FaceTable":
     """Read the faces below `data` and split them as the spec says."""
     from fairaudit.data.splits import split_faces

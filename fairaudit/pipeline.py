@@ -8,13 +8,13 @@ stopped.
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fairaudit import __version__, subgroups
+from fairaudit import __version__
 from fairaudit.attribution.attribute import attribute
 from fairaudit.audit import run_audit
 from fairaudit.comparison import compare
@@ -25,7 +25,7 @@ from fairaudit.data.synthetic import planted_report, synthesize
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.files import file_hash, write_json, write_text
-from fairaudit.inputs import listing_hash, load_and_split
+from fairaudit.inputs import face_root, listing_hash, load_and_split
 from fairaudit.mitigation import MITIGATIONS, mitigation_weights
 from fairaudit.models.backbones import check_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
@@ -96,7 +96,7 @@ def run_demo(job: Run) -> tuple[Path, list[dict[str, Any]]]:
 
 
 def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
-    """Raise UsageError for a data set, backbone, weights file or mitigation that cannot be had, before reading faces."""
+    """Raise UsageError for a data set, backbone, weights or mitigation that cannot be had, before any face is read."""
     for source in spec.data.sources or (spec.data,):
         lookup(READERS, source.dataset, "dataset")
     for entry in spec.mitigations:
@@ -121,12 +121,10 @@ def choose_axes(spec: Spec, faces: FaceTable) -> tuple[str, ...] | None:
 
     None means that the spec names none, and the audit takes its own (each attribute, then pairs, then all three).
     """
-    columns = faces.attributes
     for task in spec.tasks:
         lookup(faces.tasks, task, "head (the data have no such label)")
-    subgroups.require(columns, spec.audit.subgroups or ())
-    subgroups.require(columns, [entry.by for entry in spec.mitigations])
-    subgroups.require(columns, [spec.training.select_by] if spec.training.select_by else ())
+    chosen = [*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations)]
+    faces.require([*chosen, spec.training.select_by] if spec.training.select_by else chosen)
     return spec.audit.subgroups
 
 
@@ -149,7 +147,7 @@ def prepare_faces(job: Run) -> FaceTable:
 
     outputs = ["data/faces.parquet", "data/findings.csv", "data/composition.csv"]
     job.stage("data", inputs, outputs, work)
-    faces = FaceTable.load(path, job.root)
+    faces = FaceTable.load(path, face_root(spec, job.root))
     describe_faces(faces, job.say)
     return faces
 
@@ -179,7 +177,7 @@ def train_checkpoint(
     if mitigation:
         rows = faces.part("train").frame
         rows = rows[rows["trainable"]].reset_index(drop=True)
-        weights, sentences = mitigation_weights(rows, mitigation, list(faces.tasks))
+        weights, sentences = mitigation_weights(rows, mitigation, list(spec.tasks or faces.tasks))
         described = {**mitigation.model_dump(mode="json"), "sentences": sentences}
         for sentence in sentences:
             say(f"  {mitigation.method}: {sentence}")
@@ -282,7 +280,7 @@ def _audit(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) ->
         )
         planted = faces.meta.get("planted")
         if planted:
-            result = result.with_meta(planted=planted_report(planted, result.metrics))
+            result = replace(result, meta={**result.meta, "planted": planted_report(planted, result.metrics)})
         result.save(job.out / "audits" / name, predictions)
 
     job.stage(f"audit {name}", inputs, [f"audits/{name}/audit.json"], work)

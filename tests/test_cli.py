@@ -1,0 +1,280 @@
+"""The command line as a user types it: exit codes, plain messages, and the whole road on a few made-up faces."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fairaudit import cli
+from fairaudit.results import METRIC_COLUMNS
+
+TINY = """
+name = "tiny"
+tasks = ["gender", "age"]
+[data]
+dataset = "manifest"
+manifest = "manifest.csv"
+[split]
+train = 0.5
+val = 0.2
+[model]
+backbone = "small_cnn"
+weights = "none"
+image_size = 32
+shared = 16
+[training]
+epochs = 1
+head_epochs = 1
+batch_size = 16
+[audit]
+subgroups = ["race", "gender"]
+min_group_size = 5
+draws = 200
+[[mitigations]]
+method = "reweighing"
+by = "race"
+[attribution]
+faces_per_head = 4
+steps = 8
+"""
+
+COMMANDS = ("demo", "run", "train", "predict", "audit", "attribute", "compare", "report", "list", "data synthesize")
+
+Fairaudit = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def fairaudit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fairaudit:
+    """Run the command line in this process; return its exit code, standard output and standard error."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fairaudit", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of 120 tiny faces, whose brightness goes with gender, with a manifest and a spec."""
+    folder = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(120):
+        gender, age, race = ("Male", "Female")[i % 2], (5, 25, 45)[i % 3], ("A", "B")[(i // 2) % 2]
+        pixels = rng.integers(0, 120, (32, 32, 3)) + (120 if gender == "Male" else 0)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        rows.append({"image": f"{i}.png", "gender": gender, "age": age, "race": race})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Return a predictions table of 200 rows with a planted gap for the faces labelled B."""
+    rng = np.random.default_rng(1)
+    truth = rng.choice(["Male", "Female"], 200)
+    race = np.repeat(["A", "B"], 100)
+    wrong = rng.random(200) < np.where(race == "A", 0.02, 0.5)
+    predicted = np.where(wrong, np.where(truth == "Male", "Female", "Male"), truth)
+    frame = pd.DataFrame(
+        {"image": [f"{i}.jpg" for i in range(200)], "gender_true": truth, "gender_pred": predicted, "race": race}
+    )
+    frame.to_csv(tmp_path / "predictions.csv", index=False)
+    return tmp_path / "predictions.csv"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, "data check", "data summary", "data merge"],
+)
+def test_every_command_explains_itself(fairaudit: Fairaudit, command: str) -> None:
+    """`--help` works everywhere and says what the command is for."""
+    code, out, _ = fairaudit(*command.split(), "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_help_and_audit_load_no_torch(table: Path, tmp_path: Path) -> None:
+    """Auditing a table and rendering its report never imports torch."""
+    script = (
+        "import sys; from fairaudit import cli; sys.argv = ['fairaudit', *sys.argv[1:]]\n"
+        "try: cli.main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    for words in (["--help"], ["audit", "--predictions", str(table), "--out", str(tmp_path / "a")]):
+        subprocess.run([sys.executable, "-c", script, *words], check=True, capture_output=True)
+
+
+def test_audit_of_a_table_finds_the_planted_gap(fairaudit: Fairaudit, table: Path, tmp_path: Path) -> None:
+    """The gap's interval excludes zero, the tables have the promised columns, the pages exist."""
+    code, _, err = fairaudit("audit", "--predictions", table, "--out", tmp_path / "audit")
+    assert code == 0, err
+    gaps = pd.read_csv(tmp_path / "audit" / "gaps.csv")
+    row = gaps[(gaps["by"] == "race") & (gaps["metric"] == "accuracy")].iloc[0]
+    assert row["worst"] == "B"
+    assert 0.2 < row["difference_low"] < row["difference"] < row["difference_high"]
+    metrics = pd.read_csv(tmp_path / "audit" / "metrics.csv")
+    assert tuple(metrics.columns)[: len(METRIC_COLUMNS)] == METRIC_COLUMNS
+    assert (tmp_path / "audit" / "index.html").exists()
+    assert len(list((tmp_path / "audit" / "groups").glob("*.html"))) >= 2
+
+
+def test_names_are_mapped_on_the_command_line(fairaudit: Fairaudit, table: Path, tmp_path: Path) -> None:
+    """`sex`/`Man` become `gender`/`Male`."""
+    frame = pd.read_csv(table).rename(columns={"gender_true": "sex", "gender_pred": "guess"})
+    frame = frame.replace({"Male": "Man"})
+    frame.to_csv(tmp_path / "other.csv", index=False)
+    code, _, err = fairaudit(
+        *("audit", "--predictions", tmp_path / "other.csv", "--out", tmp_path / "audit"),
+        *("--rename", "gender_true=sex", "--rename", "gender_pred=guess"),
+        *("--value", "gender_true.Man=Male", "--value", "gender_pred.Man=Male"),
+    )
+    assert code == 0, err
+    meta = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert meta["tasks"]["gender"]["classes"] == ["Male", "Female"]
+
+
+def test_compare_pairs_two_audits(fairaudit: Fairaudit, table: Path, tmp_path: Path) -> None:
+    """A model against itself changes nothing; a better one helps the group that was worse off."""
+    better = pd.read_csv(table)
+    better["gender_pred"] = better["gender_true"]
+    better.to_csv(tmp_path / "better.csv", index=False)
+    assert fairaudit("audit", "--predictions", table, "--out", tmp_path / "a")[0] == 0
+    assert fairaudit("audit", "--predictions", tmp_path / "better.csv", "--out", tmp_path / "b")[0] == 0
+    code, _, err = fairaudit("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c")
+    assert code == 0, err
+    rows = pd.read_csv(tmp_path / "c" / "comparison.csv")
+    row = rows[(rows["by"] == "race") & (rows["subgroup"] == "B") & (rows["metric"] == "accuracy")].iloc[0]
+    assert row["delta"] > 0.3 and row["low"] > 0 and row["p_value"] < 1e-6 and row["n"] == 100
+    assert (tmp_path / "c" / "index.html").exists()
+
+
+def test_run_does_the_whole_road_and_then_skips_it(fairaudit: Fairaudit, faces: Path, tmp_path: Path) -> None:
+    """Everything promised is written; a second call does nothing again."""
+    out = tmp_path / "run"
+    code, _, err = fairaudit("run", faces / "tiny.toml", "--data", faces, "--out", out)
+    assert code == 0, err
+    for part in (
+        "checkpoints/baseline/model.safetensors",
+        "checkpoints/reweighing/model.json",
+        "predictions/baseline.parquet",
+        "audits/baseline/index.html",
+        "audits/reweighing/metrics.csv",
+        "comparison/index.html",
+        "comparison/gap_changes.csv",
+        "data/findings.csv",
+        "index.html",
+    ):
+        assert (out / part).exists(), part
+    state = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    code, _, err = fairaudit("run", faces / "tiny.toml", "--data", faces, "--out", out)
+    assert code == 0, err
+    assert err.count("skipped") >= 8
+    assert state == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    assert not re.search(r'(src|href)="(https?:|/)', (out / "index.html").read_text())
+
+    checkpoint = out / "checkpoints" / "baseline"
+    code, _, err = fairaudit("audit", "--checkpoint", checkpoint, "--data", faces, "--out", tmp_path / "again")
+    assert code == 0, err
+    first = pd.read_csv(out / "audits" / "baseline" / "metrics.csv")
+    again = pd.read_csv(tmp_path / "again" / "metrics.csv")
+    same = first.merge(again, on=["task", "by", "subgroup", "metric", "class"], suffixes=("", "_again"))
+    assert len(same) > 20
+    np.testing.assert_allclose(same["value"], same["value_again"], atol=1e-12)
+
+    code, _, err = fairaudit("predict", checkpoint, "--data", faces, "--out", tmp_path / "p.parquet", "--split", "all")
+    assert code == 0, err
+    assert len(pd.read_parquet(tmp_path / "p.parquet")) == 120
+    code, _, err = fairaudit("audit", "--predictions", tmp_path / "p.parquet", "--out", tmp_path / "seen")
+    assert code == 0, err
+    warnings = " ".join(json.loads((tmp_path / "seen" / "audit.json").read_text())["warnings"])
+    assert "train" in warnings, "an audit that meets the training faces again must say so"
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a small file and return its path."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_wrong_use_and_bad_specs_exit_with_2(fairaudit: Fairaudit, faces: Path, table: Path, tmp_path: Path) -> None:
+    """Each message says what was given and what is allowed."""
+    spec, out = faces / "tiny.toml", tmp_path / "out"
+    text = spec.read_text()
+    typo = write(tmp_path / "typo.toml", text.replace("small_cnn", "smal_cnn"))
+    axis = write(tmp_path / "axis.toml", text.replace('["race", "gender"]', '["rase"]'))
+    degenerate = write(tmp_path / "degenerate.toml", text.replace('by = "race"', 'by = "gender:age"'))
+    dataset = write(tmp_path / "dataset.toml", text.replace('"manifest"\n', '"manifst"\n', 1))
+    cases = [
+        (("run", spec, "--data", tmp_path / "none", "--out", out), "not a folder"),
+        (("run", typo, "--data", faces, "--out", out), "small_cnn"),
+        (("run", axis, "--data", faces, "--out", out), "race"),
+        (("run", degenerate, "--data", faces, "--out", out), "subgroup determines"),
+        (("run", dataset, "--data", faces, "--out", out), "manifest"),
+        (("run", tmp_path / "none.toml", "--data", faces, "--out", out), "does not exist"),
+        (("run", spec, "--data", faces, "--out", table.parent), "not a fairaudit run"),
+        (("audit", "--out", out), "either --predictions"),
+        (("audit", "--predictions", table, "--out", out, "--by", "rase"), "race"),
+        (("audit", "--predictions", table, "--out", out, "--task", "gendr"), "gender"),
+        (("audit", "--predictions", table, "--out", out, "--rename", "gender"), "ours=theirs"),
+        (("list", "colours"), "audits"),
+        (("compare", table, "--out", out), "at least one other"),
+        (("data", "check", "--data", faces), "--dataset"),
+    ]
+    for words, fragment in cases:
+        code, _, err = fairaudit(*words)
+        assert code == 2, (words, err)
+        assert fragment in err, (words, err)
+        assert not (out / "checkpoints").exists()
+
+
+def test_unusable_data_and_checkpoints_exit_with_4(fairaudit: Fairaudit, faces: Path, tmp_path: Path) -> None:
+    """A folder without faces, an empty table, a pickle dressed as a checkpoint."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    disguised = tmp_path / "disguised"
+    disguised.mkdir()
+    (disguised / "model.safetensors").write_bytes(pickle.dumps({"weights": 1}))
+    (disguised / "model.json").write_text("{}", encoding="utf-8")
+    nothing = write(tmp_path / "nothing.csv", "")
+    cases = [
+        ("data", "check", "--data", empty, "--dataset", "utkface"),
+        ("audit", "--checkpoint", disguised, "--data", faces, "--out", tmp_path / "o"),
+        ("audit", "--checkpoint", tmp_path / "absent", "--data", faces, "--out", tmp_path / "o"),
+        ("audit", "--predictions", nothing, "--out", tmp_path / "o"),
+        ("audit", "--predictions", tmp_path / "absent.csv", "--out", tmp_path / "o"),
+        ("report", empty, "--out", tmp_path / "o"),
+        ("compare", empty, disguised, "--out", tmp_path / "o"),
+    ]
+    for words in cases:
+        code, _, err = fairaudit(*words)
+        assert code == 4, (words, err)
+        assert len(err.strip()) > 20
+        assert not (tmp_path / "o").exists()
+
+
+def test_an_interrupt_ends_with_130(fairaudit: Fairaudit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ctrl-C says how to go on."""
+
+    def interrupted(*words: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fairaudit.pipeline.run_demo", interrupted)
+    code, _, err = fairaudit("demo", "--out", tmp_path / "demo")
+    assert code == 130
+    assert "same command again" in err
