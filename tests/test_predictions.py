@@ -153,3 +153,12 @@ def test_a_missing_file_and_a_missing_image_column(tmp_path: Path) -> None:
         read_predictions(tmp_path)
     found = read_predictions(table().drop(columns="image"))
     assert found.meta["row_numbers"] is True
+
+
+def test_fairfaces_own_age_bins_keep_their_words_and_their_order() -> None:
+    """ "more than 70" stays verbatim, stands last, and the task counts as ordered."""
+    ages = ["more than 70", "10-19", "3-9", "0-2"]
+    found = read_predictions(table(age=ages, age_true=ages, age_pred=ages))
+    assert list(found.frame["age"].cat.categories) == ["0-2", "3-9", "10-19", "more than 70"]
+    assert found.tasks["age"][-1] == "more than 70"
+    assert "age" in found.ordered

@@ -392,8 +392,8 @@ def _ordered(
     names: Sequence[str], classes: Mapping[str, tuple[str, ...]], described: Mapping[str, Any]
 ) -> frozenset[str]:
     known = set(described.get("ordered", []))
-    schemes = {s.attribute: s for s in SCHEMES.values() if s.ordered}
-    fitting = {t for t in names if t in schemes and classes[t] == schemes[t].classes}
+    schemes = {(s.attribute, s.classes) for s in SCHEMES.values() if s.ordered}
+    fitting = {task for task in names if (task, classes[task]) in schemes}
     return frozenset((known & set(names)) | fitting)
 
 

@@ -23,6 +23,7 @@ class Scheme:
 
 
 AGE_BINS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+AGE_70_FAIRFACE = "more than 70"
 AGE_STARTS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
 MAX_AGE = 120
 RACE7 = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
@@ -30,6 +31,10 @@ RACE5 = ("White", "Black", "Asian", "Indian", "Others")
 
 SCHEMES: dict[str, Scheme] = {
     "age9": Scheme(name="age9", attribute="age", classes=AGE_BINS, ordered=True),
+    # FairFace's own spelling of the last bin, as users' tables of predictions have it
+    "age9-fairface": Scheme(
+        name="age9-fairface", attribute="age", classes=(*AGE_BINS[:-1], AGE_70_FAIRFACE), ordered=True
+    ),
     "gender2": Scheme(name="gender2", attribute="gender", classes=("Male", "Female")),
     "race7": Scheme(name="race7", attribute="race", classes=RACE7),
     "race5": Scheme(name="race5", attribute="race", classes=RACE5),
@@ -37,6 +42,7 @@ SCHEMES: dict[str, Scheme] = {
 
 # None: the target scheme cannot express the label, so the head's label is masked (missing), never wrong.
 MAPPINGS: dict[tuple[str, str], dict[str, str | None]] = {
+    ("age9-fairface", "age9"): {**{label: label for label in AGE_BINS[:-1]}, AGE_70_FAIRFACE: AGE_BINS[-1]},
     ("race7", "race5"): {
         "White": "White",
         "Black": "Black",
