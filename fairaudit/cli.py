@@ -330,6 +330,7 @@ def list_command(
         typer.echo(f"{name}: {', '.join(lookup(tables, name, 'kind of thing to list')())}")
 
 
+_INTERRUPTED = "interrupted: run the same command again to go on where it stopped"
 # typer's own class for wrong use (BadParameter → UsageError → ClickException), whichever click it is built on
 _WRONG_USE: Any = typer.BadParameter.__mro__[2]
 
@@ -341,10 +342,10 @@ def main() -> None:
 
 def _guarded() -> int:
     try:
-        code = app(standalone_mode=False)
-        return int(code or 0)
+        code = int(app(standalone_mode=False) or 0)
+        return _stop(_INTERRUPTED, code) if code == 130 else code  # typer turns Ctrl-C into a silent 130
     except (typer.Abort, KeyboardInterrupt):
-        return _stop("interrupted: run the same command again to go on where it stopped", 130)
+        return _stop(_INTERRUPTED, 130)
     except _WRONG_USE as error:
         error.show()
         return 2

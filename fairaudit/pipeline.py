@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fairaudit import __version__
@@ -66,6 +67,8 @@ def run(job: Run) -> Path:
     check_spec(job.spec, job.weights_folders)
     faces = prepare_faces(job)
     axes = choose_axes(job.spec, faces)
+    for entry in job.spec.mitigations:  # said now, not after the baseline is trained
+        weigh(job.spec, faces, entry)
     models = {BASELINE: None, **mitigation_names(job.spec.mitigations)}
     for name, mitigation in models.items():
         _train(job, faces, name, mitigation)
@@ -161,6 +164,16 @@ def describe_faces(faces: FaceTable, say: Callable[[str], None]) -> None:
         say(f"  {row.kind}: {row.count:,} {row.action} (for example {row.examples})")
 
 
+def weigh(spec: Spec, faces: FaceTable, mitigation: MitigationSpec) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the weights of a mitigation for the faces that are trained on, and what is to be said of them.
+
+    Raises UsageError where the mitigation cannot be had, such as reweighing on an axis that determines the label.
+    """
+    rows = faces.part("train").frame
+    rows = rows[rows["trainable"]].reset_index(drop=True)
+    return mitigation_weights(rows, mitigation, list(spec.tasks or faces.tasks))
+
+
 def train_checkpoint(
     spec: Spec,
     faces: FaceTable,
@@ -175,9 +188,7 @@ def train_checkpoint(
     """Train one checkpoint on faces that are split: the baseline, or with the weights of a mitigation."""
     weights, described = None, None
     if mitigation:
-        rows = faces.part("train").frame
-        rows = rows[rows["trainable"]].reset_index(drop=True)
-        weights, sentences = mitigation_weights(rows, mitigation, list(spec.tasks or faces.tasks))
+        weights, sentences = weigh(spec, faces, mitigation)
         described = {**mitigation.model_dump(mode="json"), "sentences": sentences}
         for sentence in sentences:
             say(f"  {mitigation.method}: {sentence}")

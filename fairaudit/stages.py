@@ -47,6 +47,10 @@ def stage(
     if noted.get("inputs") == key and _intact(out, outputs, noted.get("outputs", {})):
         say(f"{name}: unchanged since the last run, skipped")
         return False
+    if not (
+        out / RECORD
+    ).exists():  # marks the folder as ours before anything is in it, so that a run killed early goes on
+        write_json(out / RECORD, {})
     work()
     hashes = {output: file_hash(out / output) for output in outputs}
     write_json(out / RECORD, {**read_record(out), name: {"inputs": key, "outputs": hashes}})

@@ -236,11 +236,12 @@ def test_wrong_use_and_bad_specs_exit_with_2(fairaudit: Fairaudit, faces: Path, 
         (("compare", table, "--out", out), "at least one other"),
         (("data", "check", "--data", faces), "--dataset"),
     ]
-    for words, fragment in cases:
-        code, _, err = fairaudit(*words)
+    for number, (words, fragment) in enumerate(cases):
+        fresh = tmp_path / f"out{number}"
+        code, _, err = fairaudit(*(fresh if word is out else word for word in words))
         assert code == 2, (words, err)
         assert fragment in err, (words, err)
-        assert not (out / "checkpoints").exists()
+        assert not (fresh / "checkpoints").exists()
 
 
 def test_unusable_data_and_checkpoints_exit_with_4(fairaudit: Fairaudit, faces: Path, tmp_path: Path) -> None:
