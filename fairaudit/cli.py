@@ -192,9 +192,10 @@ def audit(
     settings = audit_settings(loaded, min_group_size)
     with Bars() as bars:
         if checkpoint is not None and data is not None:
-            table, meta = predict_for_audit(checkpoint, data, dataset, spec, split, device, bars)
+            table, meta, faces_root = predict_for_audit(checkpoint, data, dataset, spec, split, device, bars)
         elif predictions is not None:
             table, meta = read_table(predictions, loaded, rename or (), value or (), task), table_meta()
+            faces_root = data
         result = run_audit(
             table,
             tasks=task or (loaded.tasks if loaded and loaded.tasks else None),
@@ -206,7 +207,7 @@ def audit(
             progress=bars,
         )
         result.save(out, table)
-        render_audit(out, out, faces_root=data if show_faces else None)
+        render_audit(out, out, faces_root=faces_root if show_faces else None)
     typer.echo(f"Open {out / 'index.html'}")
 
 
@@ -219,26 +220,35 @@ def attribute(
     spec: SpecOption = None,
     split: Annotated[str, typer.Option(help="train, val, test, all or auto.")] = "auto",
     by: ByOption = None,
-    faces_per_head: Annotated[int, typer.Option(help="Faces a head, drawn evenly over the first axis.", min=2)] = 48,
-    steps: Annotated[int, typer.Option(help="Steps of integrated gradients.", min=8)] = 50,
+    faces_per_head: Annotated[
+        int | None, typer.Option(help="Faces a head, drawn evenly over the first axis; default: the spec's.", min=2)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of integrated gradients; default: the spec's.", min=8)
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Where does the model look, per subgroup? Captum's integrated gradients, averaged per subgroup."""
+    """Where does the model look, per subgroup? Captum's integrated gradients, averaged per subgroup.
+
+    Axes, number of faces and steps are the spec's (else the checkpoint's) unless they are given here.
+    """
     from fairaudit.attribution.attribute import attribute as attribute_faces
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
-    from fairaudit.inputs import faces_for
+    from fairaudit.inputs import attribution_settings, data_spec, faces_for
     from fairaudit.models.checkpoint import load_checkpoint
-    from fairaudit.spec import AttributionSpec
 
     claim(out, "attribution", "attribution.json")
     model = load_checkpoint(checkpoint)
     with Bars() as bars:
         faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
         say(f"{which}: {len(faces):,}")
-        axes = tuple(by) if by else tuple(faces.attributes)
-        settings = AttributionSpec(faces_per_head=faces_per_head, steps=steps)
-        found = attribute_faces(model, faces, by=axes, attribution=settings, device=device, progress=bars)
+        loaded = data_spec(dataset, spec, model.meta)
+        axes = by or loaded.audit.subgroups or (*faces.tasks, *faces.attributes)
+        settings = attribution_settings(loaded, faces_per_head, steps)
+        found = attribute_faces(
+            model, faces, by=tuple(axes), attribution=settings, seed=loaded.seed, device=device, progress=bars
+        )
     found.save(out)
     for warning in found.meta.get("warnings", ()):
         say(f"  {warning}")
@@ -319,7 +329,8 @@ def report(
 @app.command(name="list")
 def list_command(
     kind: Annotated[
-        str | None, typer.Argument(help="audits, datasets, backbones, metrics, mitigations, schemes, sections.")
+        str | None,
+        typer.Argument(help="audits, datasets, backbones, metrics, mitigations, attributions, schemes or sections."),
     ] = None,
 ) -> None:
     """List what a spec may name."""

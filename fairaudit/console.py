@@ -92,9 +92,9 @@ def listings() -> dict[str, Callable[[], list[str]]]:
         "audits": lambda: sorted(path.stem for path in resource_dir("audits").glob("*.toml")),
         "datasets": lambda: _names("fairaudit.data.readers", "READERS"),
         "backbones": lambda: [*_names("fairaudit.models.backbones", "BACKBONES"), "any torchvision classifier by name"],
-        "metrics": lambda: _names("fairaudit.metrics", "METRICS"),
+        "metrics": lambda: _names("fairaudit.metrics.rates", "METRICS"),
         "mitigations": lambda: _names("fairaudit.mitigation", "MITIGATIONS"),
-        "attributions": lambda: _names("fairaudit.attribution", "ATTRIBUTIONS"),
+        "attributions": lambda: _names("fairaudit.attribution.methods", "ATTRIBUTIONS"),
         "schemes": lambda: [f"{s.name} ({', '.join(s.classes)})" for s in SCHEMES.values()],
         "sections": lambda: _names("fairaudit.report.sections", "SECTIONS"),
     }

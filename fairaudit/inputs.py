@@ -12,7 +12,7 @@ from fairaudit.files import value_hash
 from fairaudit.progress import Progress
 from fairaudit.registry import lookup
 from fairaudit.resources import resource_dir
-from fairaudit.spec import AuditSpec, Spec, load_spec, parse_spec
+from fairaudit.spec import AttributionSpec, AuditSpec, Spec, load_spec, parse_spec
 
 if TYPE_CHECKING:
     from fairaudit.data.tables import FaceTable, Predictions
@@ -88,8 +88,11 @@ def faces_for(
 
 def predict_for_audit(
     checkpoint: Path, data: Path, dataset: str | None, spec: Path | None, split: str, device: str, progress: Progress
-) -> tuple["Predictions", dict[str, Any]]:
-    """Let a checkpoint predict the faces; return the table and what the audit's first page says of model and data."""
+) -> tuple["Predictions", dict[str, Any], Path]:
+    """Let a checkpoint predict the faces.
+
+    Return the table, what the audit's first page says of model and data, and the folder that image names start from.
+    """
     from fairaudit.data.predictions import read_predictions
     from fairaudit.models.checkpoint import load_checkpoint
     from fairaudit.models.inference import predict
@@ -100,7 +103,7 @@ def predict_for_audit(
     with tempfile.TemporaryDirectory() as folder:
         path = predict(model, faces, Path(folder) / "predictions.parquet", device=device, progress=progress)
         table = read_predictions(path)
-    return table, {**audit_meta(faces, model.meta), "faces": which}
+    return table, {**audit_meta(faces, model.meta), "faces": which}, faces.root
 
 
 def table_meta() -> dict[str, Any]:
@@ -139,6 +142,12 @@ def audit_settings(spec: Spec | None, min_group_size: int | None) -> AuditSpec:
     """Return the spec's audit settings (or the defaults), with the group size from the command line."""
     settings = spec.audit if spec else AuditSpec()
     return settings.model_copy(update={"min_group_size": min_group_size}) if min_group_size else settings
+
+
+def attribution_settings(spec: Spec, faces_per_head: int | None, steps: int | None) -> AttributionSpec:
+    """Return the spec's attribution settings, with what was given on the command line."""
+    given = {"faces_per_head": faces_per_head, "steps": steps}
+    return spec.attribution.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
 def model_names(folders: Sequence[Path]) -> list[str]:
