@@ -228,9 +228,8 @@ def _train(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec | N
             say=job.say,
         )
 
-    job.stage(
-        f"train {name}", inputs, [f"checkpoints/{name}/model.json", f"checkpoints/{name}/model.safetensors"], work
-    )
+    files = ("model.json", "model.safetensors", "history.csv", "trained_on.json")
+    job.stage(f"train {name}", inputs, [f"checkpoints/{name}/{file}" for file in files], work)
 
 
 def _predict(job: Run, faces: FaceTable, name: str, split: str) -> None:
@@ -294,7 +293,8 @@ def _audit(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) ->
             result = replace(result, meta={**result.meta, "planted": planted_report(planted, result.metrics)})
         result.save(job.out / "audits" / name, predictions)
 
-    job.stage(f"audit {name}", inputs, [f"audits/{name}/audit.json"], work)
+    tables = ("metrics.csv", "gaps.csv", "confusion.csv", "rest.csv", "predictions.parquet")
+    job.stage(f"audit {name}", inputs, [f"audits/{name}/{file}" for file in ("audit.json", *tables)], work)
 
 
 def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) -> None:
@@ -322,15 +322,17 @@ def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None
         )
         found.save(folder)
 
-    job.stage(f"attribute {name}", inputs, [f"attribution/{name}/attribution.json"], work)
+    files = ("attribution.json", "attribution.csv", "maps.npz")
+    job.stage(f"attribute {name}", inputs, [f"attribution/{name}/{file}" for file in files], work)
 
 
 def _report(job: Run, name: str) -> None:
     folder = job.out / "audits" / name
     maps = job.out / "attribution" / name
+    mapped = job.spec.attribution.faces_per_head > 0  # maps that an earlier spec asked for belong to another model
     inputs = {
         "audit": file_hash(folder / "audit.json"),
-        "attribution": file_hash(maps / "attribution.json") if maps.exists() else None,
+        "attribution": file_hash(maps / "attribution.json") if mapped else None,
     }
 
     def work() -> None:
@@ -338,7 +340,7 @@ def _report(job: Run, name: str) -> None:
         write_report(
             AuditResult.load(folder),
             folder,
-            attribution=Attribution.load(maps) if maps.exists() else None,
+            attribution=Attribution.load(maps) if mapped else None,
             history=pd.read_csv(history) if history.exists() else None,
             links={"Run overview": "../../index.html"},
         )
@@ -374,7 +376,8 @@ def _compare(job: Run, names: list[str], axes: Sequence[str] | None) -> None:
         links = {"Run overview": "../index.html", **{f"Audit of {n}": f"../audits/{n}/index.html" for n in names}}
         write_comparison_report(comparison, folder, results=results, links=links)
 
-    job.stage("compare", inputs, ["comparison/comparison.json", "comparison/index.html"], work)
+    files = ("comparison.json", "comparison.csv", "gap_changes.csv", "index.html")
+    job.stage("compare", inputs, [f"comparison/{file}" for file in files], work)
 
 
 def _index(job: Run, faces: FaceTable, names: list[str]) -> Path:

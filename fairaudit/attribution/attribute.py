@@ -94,6 +94,7 @@ def attribute(
             "method": method,
             "steps": attribution.steps,
             "seed": seed,
+            "images": [str(image) for image in faces.frame["image"].iloc[found.rows]],
             "image_size": size,
             "centre": face_maps.describe_centre(size, size),
             "warnings": [*_unreadable(found), *warnings, *_inaccurate(found, attribution.steps)],
