@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.errors import DataError
-from fairaudit.files import atomic_folder, file_hash, write_json
+from fairaudit.files import atomic_folder, claim, file_hash, write_json
 from fairaudit.subgroups import UNKNOWN
 
 FORMAT_VERSION = 1
@@ -136,7 +136,7 @@ class Attribution:
     sum 1}; the subgroup `overall` of the axis `overall` is the mean of all. meta keys: method, steps, seed, baseline,
     faces {task: n}, sampled (sentence: how many of how many faces), sampled_by (axis), target (sentence), completeness
     {task: median relative error, or None}, intervals (sentence), image_size, centre (sentence that defines the region),
-    unreadable [image], checkpoint (hash), warnings [sentence].
+    images [image that was attributed], unreadable [image], checkpoint (hash), warnings [sentence].
     """
 
     shares: pd.DataFrame
@@ -200,6 +200,7 @@ def _save(
     predictions: Any,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
+    claim(folder, marker.removesuffix(".json"), marker)  # what is replaced whole must have been ours
     with atomic_folder(folder) as temporary:
         for name, table in tables.items():
             table.to_csv(temporary / f"{name}.csv", index=False, encoding="utf-8", lineterminator="\n")

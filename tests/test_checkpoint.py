@@ -146,3 +146,12 @@ def test_a_tensor_of_another_shape_is_refused(saved: Checkpoint) -> None:
     save_file(state, path)
     with pytest.raises(DataError, match=r"heads\.1\.weight: \[7, 7\], expected \[2, 8\]"):
         load_checkpoint(saved.folder)
+
+
+def test_heads_larger_than_the_weights_file_are_refused_before_memory_is_taken(saved: Checkpoint) -> None:
+    """A small description of huge heads cannot make the reader take gigabytes."""
+    classes = [str(number) for number in range(10_000)]
+    tasks = [f"t{number}" for number in range(100)]
+    edit(saved, tasks=tasks, classes=dict.fromkeys(tasks, classes))
+    with pytest.raises(DataError, match="heads alone are larger"):
+        load_checkpoint(saved.folder)

@@ -292,6 +292,14 @@ def test_early_stopping(faces: FaceTable, tmp_path: Path) -> None:
     spec = make_spec(training__epochs=40, training__learning_rate=1e-12, training__head_learning_rate=1e-12,
                      training__patience=2)  # fmt: skip
     made = train(faces, spec, tmp_path / "c")
-    assert len(made.history) < 40
     best = made.history["val_score"].idxmax()
     assert made.history["selected"].idxmax() == best
+    assert len(made.history) == best + 1 + 2
+
+
+def test_a_folder_of_something_else_is_not_replaced(faces: FaceTable, tmp_path: Path) -> None:
+    """A checkpoint takes the place of a checkpoint only; said before anything is trained."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="not a fairaudit checkpoint"):
+        train(faces, make_spec(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

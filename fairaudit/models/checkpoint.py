@@ -1,6 +1,7 @@
 """Checkpoints: a folder of model.safetensors, model.json, history.csv and trained_on.json, complete or absent."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from fairaudit.errors import DataError, UsageError
-from fairaudit.files import atomic_folder, file_hash, value_hash, write_json
+from fairaudit.files import atomic_folder, claim, file_hash, value_hash, write_json
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.folding import fold
@@ -100,6 +101,7 @@ def save_checkpoint(
         "tasks": list(model.tasks),
         "classes": {task: list(names) for task, names in model.classes.items()},
     }
+    claim(out, "checkpoint", DESCRIPTION)  # what is replaced whole must have been ours
     with atomic_folder(out) as folder:
         state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         save_file(state, folder / WEIGHTS)
@@ -123,8 +125,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder} is no checkpoint: {' and '.join(missing)} missing; give one that `fairaudit train` wrote"
         )
     meta = _read_json(folder / DESCRIPTION)
-    model = _build(meta, folder / DESCRIPTION)
-    _fill(model, folder / WEIGHTS)
+    shapes = _shapes(folder / WEIGHTS)
+    model = _build(meta, folder / DESCRIPTION, sum(map(math.prod, shapes.values())))
+    _fill(model, folder / WEIGHTS, shapes)
     trained_on = _read_json(folder / TRAINED_ON) if (folder / TRAINED_ON).exists() else {}
     try:
         history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else pd.DataFrame()
@@ -152,8 +155,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _build(meta: Mapping[str, Any], path: Path) -> FaceClassifier:
-    """Build the network that model.json describes, without its weights."""
+def _build(meta: Mapping[str, Any], path: Path, size: int) -> FaceClassifier:
+    """Build the network that model.json describes, without its weights, of which there are `size` values."""
     if meta.get("format") != FORMAT:
         raise DataError(
             f"{path}: format {meta.get('format')!r} is not {FORMAT}, the one this version of fairaudit reads"
@@ -165,6 +168,8 @@ def _build(meta: Mapping[str, Any], path: Path) -> FaceClassifier:
         where = ".".join(["architecture", *map(str, first["loc"])])
         raise DataError(f"{path}: {where}: {first['msg']}") from None
     classes = _classes(meta, path)
+    if (made.shared or 1) * sum(map(len, classes.values())) > size:
+        raise DataError(f"{path}: its heads alone are larger than {WEIGHTS}; the two files belong to different models")
     spec = ModelSpec(backbone=made.backbone, image_size=made.image_size, pooling=made.pooling)
     try:
         backbone = build_backbone(spec, pretrained=False)
@@ -192,16 +197,20 @@ def _classes(meta: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
     return made
 
 
-def _fill(model: FaceClassifier, path: Path) -> None:
-    """Load the weights once every name and shape in the file's header fits."""
-    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shape of every tensor that the file's header names."""
     try:
         with safe_open(path, framework="pt") as file:
-            found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(
             f"{path} is no safetensors file ({error}); a pickle is never opened, because reading one can run code"
         ) from None
+
+
+def _fill(model: FaceClassifier, path: Path, found: Mapping[str, list[int]]) -> None:
+    """Load the weights where every name and shape in the file's header, `found`, fits."""
+    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
     wrong = [
         f"{name}: {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
         for name in sorted(wanted.keys() | found.keys())

@@ -109,7 +109,7 @@ def run_stage(
     else:
         run.stage, run.epoch, run.waited, run.stage_best = stage.name, 0, 0, -math.inf
         run.best = {**snapshot(model, stage.prefixes), **run.best}
-    while run.epoch < stage.epochs and run.waited <= spec.patience:
+    while run.epoch < stage.epochs and run.waited < spec.patience:
         began = time.perf_counter()
         clock = Clock()
         loss = _epoch(model, stage, optimizer, targets, spec, run.epoch, seed, clock)

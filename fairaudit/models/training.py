@@ -12,11 +12,11 @@ import torch
 import fairaudit
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
-from fairaudit.files import file_hash, value_hash
+from fairaudit.files import claim, file_hash, value_hash
 from fairaudit.models import feeds
 from fairaudit.models.backbones import Backbone, build_backbone
 from fairaudit.models.cache import ArrayCache
-from fairaudit.models.checkpoint import Checkpoint, save_checkpoint
+from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.folding import folds_exactly
 from fairaudit.models.loop import Run, run_stage
@@ -51,6 +51,7 @@ def train(
 
     Raises UsageError or DataError for a spec or data that cannot be trained on, before any training.
     """
+    claim(out, "checkpoint", DESCRIPTION)
     keep_freed_memory()
     device = pick_device(spec.training.device)
     dtype = pick_dtype(spec.training.precision, device)
