@@ -39,10 +39,6 @@ class TaskRows:
     column: np.ndarray
     excluded: dict[str, np.ndarray]
 
-    def codes_of(self, labels: np.ndarray) -> list[str]:
-        """Return the class of each label code."""
-        return [self.classes[code] for code in labels]
-
 
 def choose_tasks(predictions: Predictions, wanted: Sequence[str] | None) -> list[str]:
     """Return the tasks to audit; UsageError for one that the table lacks."""

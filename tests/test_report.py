@@ -19,8 +19,10 @@ from report_data import AGES, HOSTILE, make_attribution, make_predictions
 from fairaudit.audit import run_audit
 from fairaudit.comparison import compare
 from fairaudit.data.predictions import read_predictions
+from fairaudit.errors import UsageError
 from fairaudit.report import words
 from fairaudit.report.answer import answer_section, gap_change_state, make_comparison_context
+from fairaudit.report.charts import training_curves
 from fairaudit.report.comparisons import p_text
 from fairaudit.report.context import Gap, make_context, make_slugs
 from fairaudit.report.figures import Scale
@@ -388,3 +390,19 @@ def test_names_leading_out_of_the_data_folder_show_no_face(tmp_path):
     index = render_audit(tmp_path / "audit", tmp_path / "out", faces_root=tmp_path / "data")
     pages = [path.read_text(encoding="utf-8") for path in (index.parent / "groups").iterdir()]
     assert not any("image/jpeg" in page for page in pages) and all("could not be read" in page for page in pages)
+
+
+def test_the_readmes_python_example_runs(tmp_path):
+    """A folder may be given as text; a report without the audit's tables is no audit to be overwritten."""
+    result = run_audit(make_predictions(60), tasks=["gender"], by=["race"])
+    assert write_report(result, str(tmp_path / "audit")) == tmp_path / "audit" / "index.html"
+    with pytest.raises(UsageError, match="not a fairaudit audit"):
+        result.save(tmp_path / "audit")
+    assert (tmp_path / "audit" / "index.html").exists()
+
+
+def test_training_curves_take_any_name_of_a_task():
+    """A task's name is text, neither markup nor mathematics."""
+    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_accuracy_$\\frac$<b>": [0.1, 0.2]})
+    chart = training_curves(history)
+    assert "$\\frac$&lt;b&gt;" in chart and "<b>" not in chart

@@ -19,6 +19,7 @@ _INK = "#010203"
 _COLUMNS = 3
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a task may have any name, "$" included
     "svg.hashsalt": "fairaudit",
     "font.family": "sans-serif",
     "font.size": 10,

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from fairaudit.data.images import load_rgb
 from fairaudit.data.tables import Predictions
+from fairaudit.errors import DataError
 
 # Anchors of two colour scales: light to dark for shares (one hue, so greyscale keeps the order), and blue over white
 # to orange for differences, which stays apart for the common forms of colour blindness.
 _SEQUENTIAL = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107), (3, 19, 43))
 _DIVERGING = ((5, 78, 130), (103, 169, 207), (247, 247, 247), (241, 163, 64), (150, 70, 0))
-_LARGEST_FACE = 50_000_000
 _LARGEST_MAP = 56
 
 
@@ -49,14 +50,11 @@ def map_png(values: np.ndarray, largest: float, *, diverging: bool = False) -> s
 def thumbnail(path: Path, size: int) -> str | None:
     """Return a face as a small JPEG data URI, re-encoded so that no metadata travels with it; None if unreadable."""
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > _LARGEST_FACE:
-                return None
-            upright = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+        picture = Image.fromarray(load_rgb(path))
+    except DataError:
         return None
-    upright.thumbnail((size, size))
-    return _data_uri(Image.fromarray(np.asarray(upright)), "JPEG")
+    picture.thumbnail((size, size))
+    return _data_uri(picture, "JPEG")
 
 
 def _coarse(values: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def render_audit(folder: Path, out: Path, *, attribution: Path | None = None, fa
 
 def write_report(
     result: AuditResult,
-    out: Path,
+    out: Path | str,
     *,
     attribution: Attribution | None = None,
     history: pd.DataFrame | None = None,
@@ -50,6 +50,7 @@ def write_report(
     Every file is whole or absent; pages of subgroups that an earlier report had and this one lacks are removed.
     `links` gives names and addresses, relative to `out`, of pages to lead to. No face is shown without `faces`.
     """
+    out = Path(out)
     context = make_context(result, attribution=attribution, history=history, faces=faces, links=links)
     sections = [section for make in SECTIONS.values() if (section := make(context)) is not None]
     written = _write_groups(context, out)
@@ -70,7 +71,7 @@ def write_report(
 
 def write_comparison_report(
     comparison: Comparison,
-    out: Path,
+    out: Path | str,
     *,
     results: Mapping[str, AuditResult] | None = None,
     links: Mapping[str, str] | None = None,
@@ -84,7 +85,7 @@ def write_comparison_report(
     title = f"{_listed(comparison)} against {comparison.meta.get('baseline', 'the baseline')}"
     return _page(
         "comparison.html",
-        out / "index.html",
+        Path(out) / "index.html",
         title=f"Comparison: {title}",
         sections=sections,
         links=context.links,

@@ -37,7 +37,6 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Row]
     notes: Sequence[str] = ()
-    css: str = ""
 
 
 @dataclass
@@ -82,7 +81,6 @@ class Matrix:
     classes: Sequence[str]
     heads: Sequence[tuple[str, str]]
     cells: Sequence[Sequence[MatrixCell]]
-    diverging: bool = False
 
 
 def row_shares(counts: np.ndarray) -> np.ndarray:
@@ -117,7 +115,7 @@ def difference_matrix(counts: np.ndarray, rest: np.ndarray, classes: Sequence[st
     cells = [[_difference_cell(float(value), largest) for value in row] for row in values]
     totals = [count(total) for total in counts.sum(axis=1)]
     heads = list(zip(classes, totals, strict=True))
-    return Matrix(caption=caption, classes=classes, heads=heads, cells=cells, diverging=True)
+    return Matrix(caption=caption, classes=classes, heads=heads, cells=cells)
 
 
 def _difference_cell(value: float, largest: float) -> MatrixCell:
