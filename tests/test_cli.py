@@ -202,8 +202,34 @@ def test_run_does_the_whole_road_and_then_skips_it(fairaudit: Fairaudit, faces: 
     assert len(pd.read_parquet(tmp_path / "p.parquet")) == 120
     code, _, err = fairaudit("audit", "--predictions", tmp_path / "p.parquet", "--out", tmp_path / "seen")
     assert code == 0, err
-    warnings = " ".join(json.loads((tmp_path / "seen" / "audit.json").read_text())["warnings"])
+    seen = json.loads((tmp_path / "seen" / "audit.json").read_text())
+    assert len(seen["hashes"]["checkpoint"]) == 64
+    warnings = " ".join(seen["warnings"])
     assert "train" in warnings, "an audit that meets the training faces again must say so"
+
+    code, _, err = fairaudit("attribute", checkpoint, "--data", faces, "--out", tmp_path / "maps", "--steps", 9)
+    assert code == 0, err
+    maps = json.loads((tmp_path / "maps" / "attribution.json").read_text())
+    assert (maps["sampled_by"], maps["steps"], len(maps["images"])) == ("race", 9, 4), "the spec's, but for --steps"
+
+    without = write(tmp_path / "without.toml", (faces / "tiny.toml").read_text().replace("= 4", "= 0"))
+    (out / "audits" / "baseline" / "gaps.csv").unlink()
+    assert "Where the model looks" in (out / "audits" / "baseline" / "index.html").read_text()
+    code, _, err = fairaudit("run", without, "--data", faces, "--out", out)
+    assert code == 0, err
+    assert (out / "audits" / "baseline" / "gaps.csv").exists(), "a lost table is made again"
+    assert "Where the model looks" not in (out / "audits" / "baseline" / "index.html").read_text()
+
+
+def test_list_names_everything_that_a_spec_may_name(fairaudit: Fairaudit) -> None:
+    """Each kind has its line, with a name that is known to exist."""
+    code, out, err = fairaudit("list")
+    assert code == 0, err
+    lines = dict(line.split(": ", 1) for line in out.splitlines())
+    known = {"audits": "utkface", "metrics": "accuracy", "attributions": "integrated-gradients", "schemes": "race7"}
+    known |= {"datasets": "folders", "backbones": "mobilefacenet", "mitigations": "reweighing", "sections": "verdict"}
+    assert lines.keys() == known.keys()
+    assert all(name in lines[kind] for kind, name in known.items())
 
 
 def write(path: Path, text: str) -> Path:
