@@ -21,7 +21,7 @@ from fairaudit.axes import (
     with_axis_columns,
 )
 from fairaudit.data.predictions import read_predictions
-from fairaudit.data.predictions_check import NO_PREDICTION
+from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError
 from fairaudit.progress import Progress, silent
@@ -155,12 +155,17 @@ def _meta(
         "independence": independence(table),
         "excluded": [*excluded, *_findings(table)],
         "outcomes": [entry for t in found for entry in t.outcomes],
-        "hashes": {"predictions": table.hash()},
+        "hashes": {"predictions": table.hash(), **_checkpoint_hash(table)},
         "model": table.meta.get("model", {}),
         "data": table.meta.get("data", {}),
         "mitigation": table.meta.get("mitigation"),
         "training": table.meta.get("training"),
     }
+
+
+def _checkpoint_hash(table: Predictions) -> dict[str, str]:
+    """Return the hash of the checkpoint that made the predictions, where they say it."""
+    return {"checkpoint": str(table.meta["checkpoint_hash"])} if table.meta.get("checkpoint_hash") else {}
 
 
 def _sizes(labels: pd.Categorical) -> dict[str, int]:
@@ -192,8 +197,11 @@ def _warnings(
             f"{seen} of the {len(table)} audited faces were in the model's training or validation data: what is found "
             "on them says little about new faces."
         )
+    suspicious = table.findings[table.findings["kind"].isin(SUSPICIOUS)]
+    said += [f"{detail}." for detail in dict.fromkeys(suspicious["detail"])]
     if len(table) < FEW_FACES:
-        said.append(f"Only {len(table)} faces were audited: most differences cannot be seen at this size.")
+        faces = "1 face was" if len(table) == 1 else f"{len(table)} faces were"
+        said.append(f"Only {faces} audited: most differences cannot be seen at this size.")
     if unlabelled:
         said.append(f"No labels of {', '.join(unlabelled)}: only how often each class is predicted can be reported.")
     said += [f"{e['task']}: {e['count']} faces left out ({e['kind'].replace('_', ' ')})." for e in excluded]

@@ -25,9 +25,14 @@ def parse(by: str) -> tuple[str, ...]:
 
 
 def require(columns: Iterable[str], axes: Iterable[str], what: str = "the data") -> None:
-    """Raise UsageError unless every attribute of every axis is among `columns`, naming the columns that exist."""
+    """Raise UsageError unless every attribute of every axis is among `columns`, naming the columns that exist.
+
+    An attribute named `overall` is refused, too: in every table that name means the whole set.
+    """
     known = list(columns)
     for by in axes:
+        if OVERALL in parse(by):
+            raise UsageError(f"subgroup axis {by!r}: {OVERALL!r} means the whole set; give that column another name")
         for attribute in parse(by):
             if attribute not in known:
                 raise UsageError(

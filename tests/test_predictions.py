@@ -162,3 +162,62 @@ def test_fairfaces_own_age_bins_keep_their_words_and_their_order() -> None:
     assert list(found.frame["age"].cat.categories) == ["0-2", "3-9", "10-19", "more than 70"]
     assert found.tasks["age"][-1] == "more than 70"
     assert "age" in found.ordered
+
+
+def test_whole_floats_of_one_column_meet_the_integers_of_the_other(tmp_path: Path) -> None:
+    """pandas writes 1 as 1.0 where a column has gaps: that is one class, also where a map names it so."""
+    path = tmp_path / "p.csv"
+    path.write_text("image,x_true,x_pred\na,1.0,1\nb,0.0,0\nc,,1\n", encoding="utf-8")
+    assert read_predictions(path).tasks["x"] == ("0", "1")
+    mapped = read_predictions(path, values={"x": {"1.0": "yes", "0": "no"}})
+    assert set(mapped.tasks["x"]) == {"yes", "no"}
+    assert (mapped.frame["x_true"].dropna() == mapped.frame["x_pred"][:2]).all()
+
+
+def test_class_spelled_twice_is_refused_with_the_map_that_mends_it() -> None:
+    """`Male` and `male ` would make every accuracy 0; given classes are believed."""
+    frame = pd.DataFrame({"image": ["a", "b"], "x_true": ["Male", "Female"], "x_pred": ["male ", "Female"]})
+    with pytest.raises(DataError, match=r"differ only in case or spaces.*--value 'x\.male =Male'"):
+        read_predictions(frame)
+    assert read_predictions(frame, values={"x": {"male ": "Male"}}).tasks["x"] == ("Female", "Male")
+    assert len(read_predictions(frame, classes={"x": ["Male", "male ", "Female"]}).tasks["x"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        ({"x_true": ["u", "v"], "x_pred": ["nan", "v"]}, "looks_missing"),
+        ({"x_true": ["u", "v"], "x_pred": ["u", "v"], "tone": ["a", "NA"]}, "looks_missing"),
+        ({"x_true": ["u", "v"], "x_pred": ["u", "v"], "tone": ["a", "A"]}, "names_alike"),
+        ({"x_true": ["True", "False"], "x_pred": ["1", "0"]}, "names_disagree"),
+    ],
+)
+def test_suspicious_names_are_listed(frame: dict[str, list[str]], kind: str) -> None:
+    """What probably is a missing cell or one name spelled twice is kept, and said."""
+    found = read_predictions(pd.DataFrame({"image": ["a", "b"], **frame})).findings
+    assert kind in set(found["kind"])
+
+
+def test_only_outcomes_without_labels_are_nothing_to_audit() -> None:
+    """Also where the task's scheme is known."""
+    frame = pd.DataFrame({"image": ["a"], "gender_pred": [None], "gender_status": ["no_face"]})
+    with pytest.raises(DataError, match="nothing to audit"):
+        read_predictions(frame)
+
+
+def test_column_named_overall_is_no_axis_and_unknown_ages_are_missing() -> None:
+    """`overall` means the whole set in every table; the word "unknown" among years is no age."""
+    frame = pd.DataFrame(
+        {
+            "image": ["a", "b", "c"],
+            "x_true": ["u", "v", "u"],
+            "x_pred": ["u", "v", "v"],
+            "overall": ["p", "q", "p"],
+            "age": ["31", "unknown", "64"],
+        }
+    )
+    table = read_predictions(frame)
+    assert table.attributes == ("age",)
+    assert table.frame["age"].tolist()[::2] == ["30-39", "60-69"]
+    assert {"no_axis", "age_unknown"} <= set(table.findings["kind"])
+    assert "impossible_age" not in set(table.findings["kind"])

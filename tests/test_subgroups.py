@@ -69,3 +69,9 @@ def test_numbers_as_attribute_values_become_text() -> None:
     """Integer attributes keep their written form."""
     frame = pd.DataFrame({"site": np.array([2, 10, 2])})
     assert set(subgroups.assign(frame, "site")) == {"2", "10"}
+
+
+def test_overall_is_no_attribute() -> None:
+    """In every table `overall` means the whole set: an axis of that name would be mixed up with it."""
+    with pytest.raises(UsageError, match="means the whole set"):
+        subgroups.assign(pd.DataFrame({"overall": ["a", "b"]}), "overall")

@@ -15,11 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairaudit.data.predictions_check import check_numbers, check_statuses, examples
+from fairaudit.data.predictions_check import check_names, check_numbers, check_statuses, examples, without_fraction
 from fairaudit.data.tables import META_KEY, Predictions, findings_table
 from fairaudit.data.taxonomy import SCHEMES, age_bins, scheme_of
 from fairaudit.errors import DataError, UsageError
 from fairaudit.registry import suggestion
+from fairaudit.subgroups import OVERALL, UNKNOWN
 
 MOST_VALUES = 50
 # columns of our own tables that describe a file or a split, and never a group of people
@@ -64,11 +65,14 @@ def read_predictions(
     numbered = _images(frame, findings)
     chosen = {task: _classes(frame, task, classes or {}, described) for task in names}
     for task in names:
+        check_names(frame, task, task in (classes or {}) or task in described.get("tasks", {}), findings)
         _encode(frame, task, chosen[task], where)
         check_statuses(frame, task, findings)
         check_numbers(frame, task, chosen[task], where, findings)
     kept = _small_enough(frame, found, attributes, findings)
     kept = kept or _labels_as_attributes(frame, names)
+    for attribute in [a for a in kept if a not in names]:
+        check_names(frame, attribute, True, findings)
     for attribute in kept:
         frame[attribute] = _categorical(frame[attribute], [chosen.get(attribute), orders.get(attribute)])
     return Predictions(
@@ -194,9 +198,13 @@ def _attributes(
         return told
     others = [c for c in frame.columns if c not in _task_columns(frame) | NOT_ATTRIBUTES]
     for column in others:
-        if ":" in column or not column.strip():
+        if not _can_be_axis(column):
             findings.append(("no_axis", "", "listed", f"column {column!r} cannot be named as an axis; rename it"))
-    return [column for column in others if ":" not in column and column.strip()]
+    return [column for column in others if _can_be_axis(column)]
+
+
+def _can_be_axis(column: str) -> bool:
+    return ":" not in column and column.strip() == column != OVERALL and bool(column)
 
 
 def _text(column: pd.Series) -> pd.Series:
@@ -225,13 +233,17 @@ def _mapped(
     ]
     columns += [c for c in ("race_true", "gender_true", "age_true") if c in frame and c not in columns]
     frame = frame.assign(**{column: _text(frame[column]) for column in columns})
-    for name, table in values.items():
+    whole = {column: without_fraction(frame[column]) for column in columns}
+    frame = frame.assign(**{column: text for column, text in whole.items() if text is not None})
+    for name, given in values.items():
         touched = [c for c in columns if c in (name, f"{name}_true", f"{name}_pred")]
         if not touched:
             known = sorted(set(names))
             raise UsageError(
                 f"values of {name!r}: no such attribute or task{suggestion(name, known)} ({', '.join(known)})"
             )
+        cut = any(whole[column] is not None for column in touched)
+        table = {theirs.removesuffix(".0") if cut else theirs: ours for theirs, ours in given.items()}
         seen = set().union(*(set(frame[c].dropna()) for c in touched))
         for column in touched:
             frame[column] = frame[column].map(lambda value, table=table: table.get(value, value), na_action="ignore")
@@ -242,8 +254,12 @@ def _mapped(
 
 
 def _bin_ages(frame: pd.DataFrame, column: str, findings: list[Finding]) -> None:
-    """Replace ages in years by their bin. Numbers that are all 0…8 may be codes of the nine bins: kept as they are."""
-    known = frame[column].dropna()
+    """Replace ages in years by their bin. Numbers that are all 0…8 may be codes of the nine bins: kept as they are.
+
+    The word "unknown" beside years is a missing age, except as a prediction, whose status is not known.
+    """
+    unknown = (frame[column] == UNKNOWN) & (column != "age_pred")
+    known = frame[column][~unknown].dropna()
     years = pd.to_numeric(known, errors="coerce")
     if known.empty or years.isna().any() or not np.isfinite(years).all():
         return
@@ -257,12 +273,15 @@ def _bin_ages(frame: pd.DataFrame, column: str, findings: list[Finding]) -> None
         findings.append(("age_codes", "", "kept", f"{column} holds only 0…8: taken as class names, not as years"))
         return
     binned = age_bins(frame[column])
-    for row in frame.index[frame[column].notna() & binned.isna()]:
+    for row in frame.index[frame[column].notna() & binned.isna() & ~unknown]:
         findings.append(
             ("impossible_age", str(frame.get("image", frame.index.to_series())[row]), "masked", str(frame[column][row]))
         )
     frame[column] = binned.where(binned.notna(), None)
     findings.append(("age_binned", "", "kept", f"{column} in years was put into the nine age bins"))
+    if unknown.any():
+        said = f"{int(unknown.sum())} values of {column} are {UNKNOWN!r}: taken as missing"
+        findings.append(("age_unknown", "", "masked", said))
 
 
 def _images(frame: pd.DataFrame, findings: list[Finding]) -> bool:
@@ -299,11 +318,11 @@ def _classes(
     told = described.get("tasks", {}).get(task)
     if told and seen <= set(told):
         return tuple(told)
+    if not seen:
+        raise DataError(f"{task}_pred is empty in every row and no label of {task} is given: nothing to audit")
     scheme = scheme_of(task, seen)
     if scheme is not None:
         return tuple(c for c in scheme.classes if scheme.ordered or c in seen)
-    if not seen:
-        raise DataError(f"{task}_pred is empty in every row and no label of {task} is given: nothing to audit")
     if len(seen) > MOST_VALUES:
         raise DataError(
             f"{task} has {len(seen)} classes ({examples(sorted(seen))}); a classifier of at most {MOST_VALUES} classes "

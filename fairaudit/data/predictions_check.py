@@ -1,5 +1,6 @@
 """What a predictions table may not contain: contradicting statuses and impossible numbers."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,12 +10,59 @@ from fairaudit.errors import DataError
 
 STATUSES = ("no_face", "abstained", "failed")
 NO_PREDICTION = "no_prediction_given"
+# findings that a reader of the audit must be told first: each may turn every number into nonsense
+SUSPICIOUS = ("names_disagree", "names_alike", "looks_missing")
+_MISSING_WORDS = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "nat", "-nan"))
+_WHOLE = re.compile(r"-?\d+(\.0)?")
 
 
 def examples(values: Iterable[object], most: int = 3) -> str:
     """Return the first distinct values in quotes, for a message."""
     distinct = list(dict.fromkeys(str(value) for value in values))
     return ", ".join(repr(value) for value in distinct[:most]) + (", …" if len(distinct) > most else "")
+
+
+def without_fraction(column: pd.Series) -> pd.Series | None:
+    """Return a text column of whole numbers without their ".0", or None where it is no such column.
+
+    A CSV file has "1.0" for 1 where the column had a gap; the other column of the task would still say "1".
+    """
+    distinct = [str(value) for value in column.dropna().unique()]
+    if not any(value.endswith(".0") for value in distinct) or not all(map(_WHOLE.fullmatch, distinct)):
+        return None
+    return column.map(lambda value: value.removesuffix(".0"), na_action="ignore")
+
+
+def check_names(frame: pd.DataFrame, name: str, declared: bool, findings: list[tuple[str, str, str, str]]) -> None:
+    """Look for values that are probably one name spelled twice, or a missing cell spelled as a word.
+
+    Of a task (`name` has a column `<name>_pred`) both columns are looked at together; `declared`: its classes are
+    given by whoever made the table. Raises DataError where two undeclared classes differ only in case or spaces.
+    """
+    task = f"{name}_pred" in frame
+    columns = [c for c in ((f"{name}_true", f"{name}_pred") if task else (name,)) if c in frame]
+    sets = {column: {str(value) for value in frame[column].dropna().unique()} for column in columns}
+    values = sorted(set().union(*sets.values()))
+    alike: dict[str, list[str]] = {}
+    for value in values:
+        alike.setdefault(" ".join(value.split()).casefold(), []).append(value)
+    for first, second, *_ in (group for group in alike.values() if len(group) > 1):
+        said = f"{name}: {first!r} and {second!r} differ only in case or spaces"
+        if task and not declared:
+            raise DataError(
+                f"{said}; map one to the other (--value '{name}.{second}={first}'), "
+                "or give all classes where they really are two"
+            )
+        findings.append(("names_alike", "", "kept", f"{said}, and are kept apart"))
+    for column, found in sets.items():
+        for value in sorted(v for v in found if v.strip().lower() in _MISSING_WORDS):
+            count = int((frame[column] == value).sum())
+            said = f"{count} cells of {column} hold {value!r}, which is taken as a name: an empty cell means missing"
+            findings.append(("looks_missing", "", "kept", said))
+    if len(columns) == 2 and all(sets.values()) and not set.intersection(*sets.values()):
+        label, prediction = (examples(sorted(sets[column])) for column in columns)
+        said = f"{name}: no prediction is any of the labels ({prediction} against {label}); do their names need a map?"
+        findings.append(("names_disagree", "", "kept", said))
 
 
 def check_statuses(frame: pd.DataFrame, task: str, findings: list[tuple[str, str, str, str]]) -> None:
