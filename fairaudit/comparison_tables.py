@@ -225,7 +225,8 @@ def _pair(
 
 def _levelled_down(axis: PairedAxis, metric: Metric, change: Change, p: int, row: Mapping[str, Any]) -> bool:
     """Whether the gap fell because the best-off got worse, while the worst-off is not shown to have got better."""
-    if metric.name in NEUTRAL or not row["worst"] or not row["delta"] < 0:
+    # a change that is rounding dust is none
+    if metric.name in NEUTRAL or not row["worst"] or not row["delta"] < -1e-12:
         return False
     low, high = change.delta.limits(z_value(axis.audit.confidence))
     worst, best = axis.groups.index(row["worst"]), axis.groups.index(row["best"])

@@ -90,6 +90,21 @@ def test_levelling_down_is_named() -> None:
     assert any("regression to the mean" in warning for warning in found.meta["warnings"])
 
 
+def test_a_gap_that_stayed_the_same_is_not_levelled_down() -> None:
+    """Both groups lose 10 points: the gap's change of 1e-17 is rounding dust, no fall."""
+
+    def table(right: dict[str, float]) -> pd.DataFrame:
+        truth, race = np.array(["x", "y"] * 800), np.repeat(["A", "B"], 800)
+        ok = np.concatenate([np.arange(800) < round(share * 800) for share in right.values()])
+        guess = np.where(ok, truth, np.where(truth == "x", "y", "x"))
+        return pd.DataFrame({"image": np.arange(1600).astype(str), "z_true": truth, "z_pred": guess, "race": race})
+
+    found = run(table({"A": 0.95, "B": 0.8}), table({"A": 0.85, "B": 0.7})).gap_changes
+    shares = found[found["metric"].isin(["accuracy", "recall", "fnr"])]
+    assert (shares["delta"].abs() < 1e-12).all()
+    assert not shares["levelling_down"].any()
+
+
 def test_saved_and_loaded_alike(helped: Comparison, tmp_path: Path) -> None:
     """A comparison survives saving, with the public columns."""
     helped.save(tmp_path / "c")
