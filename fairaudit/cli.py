@@ -190,12 +190,12 @@ def audit(
     claim(out, "audit", "audit.json")
     loaded = find_spec(spec)[0] if spec else None
     settings = audit_settings(loaded, min_group_size)
+    faces_root = data
     with Bars() as bars:
         if checkpoint is not None and data is not None:
             table, meta, faces_root = predict_for_audit(checkpoint, data, dataset, spec, split, device, bars)
         elif predictions is not None:
             table, meta = read_table(predictions, loaded, rename or (), value or (), task), table_meta()
-            faces_root = data
         result = run_audit(
             table,
             tasks=task or (loaded.tasks if loaded and loaded.tasks else None),

@@ -1,17 +1,20 @@
 """FaceClassifier, augmentation and the loss."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 
+from fairaudit.data.tables import FaceTable
 from fairaudit.models.augment import augment, augment_batch, draw
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier
-from fairaudit.models.losses import Target, loss_of, soft_labels
-from fairaudit.models.runtime import Clock, ahead
+from fairaudit.models.losses import Target, loss_of, make_targets, soft_labels
+from fairaudit.models.runtime import Clock, ahead, flow
 from fairaudit.spec import AugmentationSpec, ModelSpec, TrainingSpec
 
 torch.set_num_threads(1)
@@ -129,3 +132,27 @@ def test_work_ahead_keeps_order_and_loses_nothing() -> None:
         assert list(ahead(lambda item: item * item, range(count), clock)) == [item * item for item in range(count)]
     with pytest.raises(ZeroDivisionError):
         list(ahead(lambda item: 1 // item, [1, 0, 2]))
+
+
+def test_class_weights_give_every_class_the_same_total() -> None:
+    """n / (K · n_k) for each labelled face, times its sample weight; off by default; a class without faces is left out.
+
+    scikit-learn's class_weight="balanced" is the same formula.
+    """
+    classes = ("Male", "Female", "Absent")
+    frame = pd.DataFrame({"gender": pd.Categorical(["Male", "Male", "Male", "Female", None], categories=classes)})
+    faces = FaceTable(frame=frame, root=Path(), tasks={"gender": classes}, attributes=())
+    plain = make_targets(faces, ["gender"], TrainingSpec(), {})["gender"].weights
+    assert plain.tolist() == [1.0] * 5
+    given = {"gender": np.array([1.0, 1.0, 2.0, 1.0, 1.0])}
+    weights = make_targets(faces, ["gender"], TrainingSpec(class_weights=True), given)["gender"].weights
+    assert weights.tolist() == pytest.approx([4 / 6, 4 / 6, 8 / 6, 4 / 2, 1.0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_work_flows_in_order_on_every_kind_of_device(device: str) -> None:
+    """Items come back in their order, and the number of threads is as before; nothing of it touches the device."""
+    before = torch.get_num_threads()
+    found = list(flow(lambda item: item + 1, lambda item: item * 10, range(50), torch.device(device), Clock()))
+    assert found == [10 * (item + 1) for item in range(50)]
+    assert torch.get_num_threads() == before

@@ -17,7 +17,17 @@ LAYERS = {
     **dict.fromkeys(("data", "results"), 1),
     **dict.fromkeys(("spec", "subgroups", "registry", "resources", "errors", "files", "progress", "__init__"), 0),
 }
-NEEDS_NO_TORCH = ("report", "audit", "audit_tables", "axes", "comparison", "comparison_tables", "metrics", "results")
+NEEDS_NO_TORCH = (
+    "report",
+    "audit",
+    "audit_tables",
+    "axes",
+    "comparison",
+    "comparison_tables",
+    "metrics",
+    "results",
+    "comparison_summary",
+)
 
 
 def imports(path: Path) -> set[str]:
