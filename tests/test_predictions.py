@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fairaudit.data.predictions import read_predictions
-from fairaudit.data.tables import Predictions
+from fairaudit.data.tables import META_KEY, Predictions
 from fairaudit.data.taxonomy import AGE_BINS
 from fairaudit.errors import DataError, UsageError
 
@@ -221,3 +223,27 @@ def test_column_named_overall_is_no_axis_and_unknown_ages_are_missing() -> None:
     assert table.frame["age"].tolist()[::2] == ["30-39", "60-69"]
     assert {"no_axis", "age_unknown"} <= set(table.findings["kind"])
     assert "impossible_age" not in set(table.findings["kind"])
+
+
+@pytest.mark.parametrize("told", [b"not json", b"[]", b'{"tasks": {"x": 5}}', b'{"findings": [["a"]]}', b"\xff"])
+def test_damaged_description_of_a_parquet_file_is_said(tmp_path: Path, told: bytes) -> None:
+    """Our own description inside a file is checked like everything else that is read."""
+    table = pa.Table.from_pandas(pd.DataFrame({"image": ["a"], "x_pred": ["u"]}))
+    pq.write_table(table.replace_schema_metadata({META_KEY: told}), tmp_path / "p.parquet")
+    with pytest.raises(DataError, match=r"description .* is damaged"):
+        read_predictions(tmp_path / "p.parquet")
+
+
+@pytest.mark.parametrize("weight", [1e300, 1e-300])
+def test_weights_whose_squares_are_no_floats_are_refused(weight: float) -> None:
+    """Σw² would overflow, or vanish and leave no effective face."""
+    frame = pd.DataFrame({"image": ["a", "b"], "x_pred": ["u", "v"], "weight": [1.0, weight]})
+    with pytest.raises(DataError, match="Divide all by one number"):
+        read_predictions(frame)
+
+
+@pytest.mark.parametrize("name", [":x", " ", "a:"])
+def test_task_without_a_name_is_refused(name: str) -> None:
+    """A colon joins the attributes of an axis, so nothing may be left on either side of it."""
+    with pytest.raises(DataError, match="names no task"):
+        read_predictions(pd.DataFrame({"image": ["a"], f"{name}_pred": ["u"]}))

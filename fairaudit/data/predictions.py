@@ -4,7 +4,6 @@
 optional `subject_id`, `weight`, `label_source`. Text is kept verbatim: only an empty cell is missing, "NA" is a name.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairaudit.data.predictions_check import check_names, check_numbers, check_statuses, examples, without_fraction
+from fairaudit.data.predictions_check import (
+    check_names,
+    check_numbers,
+    check_statuses,
+    description,
+    examples,
+    without_fraction,
+)
 from fairaudit.data.tables import META_KEY, Predictions, findings_table
 from fairaudit.data.taxonomy import SCHEMES, age_bins, scheme_of
 from fairaudit.errors import DataError, UsageError
@@ -138,8 +144,7 @@ def _from_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no readable Parquet file: {error}") from None
     raw = (table.schema.metadata or {}).get(META_KEY)
-    described = json.loads(raw) if raw else {}
-    return table.to_pandas().reset_index(drop=True), described if isinstance(described, dict) else {}
+    return table.to_pandas().reset_index(drop=True), description(raw, str(path)) if raw else {}
 
 
 def _renamed(frame: pd.DataFrame, rename: Mapping[str, str], where: str) -> pd.DataFrame:
@@ -161,6 +166,9 @@ def _tasks(frame: pd.DataFrame, wanted: Sequence[str] | None, where: str) -> lis
             f"{where} has no column of predictions: name one <task>_pred (such as gender_pred), or map it with a "
             f"rename (it has: {', '.join(frame.columns)})"
         )
+    nameless = [task for task in found if not all(part.strip() for part in task.split(":"))]
+    if nameless:
+        raise DataError(f"{where}: column {nameless[0] + '_pred'!r} names no task; rename it")
     for task in wanted or ():
         if task not in found:
             raise UsageError(

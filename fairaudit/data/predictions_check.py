@@ -1,7 +1,9 @@
 """What a predictions table may not contain: contradicting statuses and impossible numbers."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,8 @@ NO_PREDICTION = "no_prediction_given"
 # findings that a reader of the audit must be told first: each may turn every number into nonsense
 SUSPICIOUS = ("names_disagree", "names_alike", "looks_missing")
 _MISSING_WORDS = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "nat", "-nan"))
+# their squares and the sums of those are still ordinary floats
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-100, 1e100
 _WHOLE = re.compile(r"-?\d+(\.0)?")
 
 
@@ -63,6 +67,29 @@ def check_names(frame: pd.DataFrame, name: str, declared: bool, findings: list[t
         label, prediction = (examples(sorted(sets[column])) for column in columns)
         said = f"{name}: no prediction is any of the labels ({prediction} against {label}); do their names need a map?"
         findings.append(("names_disagree", "", "kept", said))
+
+
+def description(raw: bytes, where: str) -> dict[str, Any]:
+    """Return what one of our own Parquet files says of itself. Raises DataError where that is damaged."""
+    try:
+        told = json.loads(raw)
+        fits = (
+            isinstance(told, dict)
+            and all(isinstance(told.get(name, {}), dict) for name in ("tasks", "meta"))
+            and all(map(_texts, told.get("tasks", {}).values()))
+            and all(_texts(told.get(name, [])) for name in ("attributes", "ordered"))
+            and isinstance(told.get("findings", []), list)
+            and all(_texts(row) and len(row) == 4 for row in told.get("findings", []))
+        )
+    except ValueError:
+        fits = False
+    if not fits:
+        raise DataError(f"{where}: the description that fairaudit stored in it is damaged; write the table again")
+    return told
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def check_statuses(frame: pd.DataFrame, task: str, findings: list[tuple[str, str, str, str]]) -> None:
@@ -119,6 +146,11 @@ def check_numbers(
             raise DataError(
                 f"{where}: {int(bad.sum())} weights are missing, not finite or not above 0 (images "
                 f"{examples(frame['image'][bad])}); every weight must be positive; leave faces out by leaving out rows"
+            )
+        if weights.min() < _LEAST_WEIGHT or weights.max() > _MOST_WEIGHT:
+            raise DataError(
+                f"{where}: weights reach from {weights.min():g} to {weights.max():g}; allowed: {_LEAST_WEIGHT:g} to "
+                f"{_MOST_WEIGHT:g}. Divide all by one number"
             )
         frame["weight"] = weights
 
