@@ -56,7 +56,10 @@ class Bars:
             self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` steps of `stage` are done."""
+        """Show that `done` of `total` steps of `stage` are done, or print a remark."""
+        if not total:
+            say(f"  {stage}: {note}")
+            return
         now = time.monotonic()
         self._started.setdefault(stage, now)
         if self._bars:

@@ -4,7 +4,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called as `progress(stage, done, total)`; `done == total` ends the stage, `note` is a short text."""
+    """Called as `progress(stage, done, total)`; `done == total` ends the stage, `note` is a short text.
+
+    With `total == 0` there is no step: `note` is a remark that a person should read.
+    """
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fairaudit import cli
+from fairaudit.console import Bars
 from fairaudit.results import METRIC_COLUMNS
 
 TINY = """
@@ -186,7 +187,11 @@ def test_run_does_the_whole_road_and_then_skips_it(fairaudit: Fairaudit, faces: 
     assert code == 0, err
     assert err.count("skipped") >= 8
     assert state == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    assert not re.search(r'(src|href)="(https?:|/)', (out / "index.html").read_text())
+    pages = list(out.rglob("*.html"))
+    links = [(page, link) for page in pages for link in re.findall(r'(?:src|href)="([^"#]+)', page.read_text())]
+    inside = [(page.parent / link).resolve() for page, link in links if not link.startswith("data:")]
+    assert len(inside) > 50
+    assert all(path.is_relative_to(out.resolve()) and path.is_file() for path in inside)
 
     checkpoint = out / "checkpoints" / "baseline"
     code, _, err = fairaudit("audit", "--checkpoint", checkpoint, "--data", faces, "--out", tmp_path / "again")
@@ -219,6 +224,14 @@ def test_run_does_the_whole_road_and_then_skips_it(fairaudit: Fairaudit, faces: 
     assert code == 0, err
     assert (out / "audits" / "baseline" / "gaps.csv").exists(), "a lost table is made again"
     assert "Where the model looks" not in (out / "audits" / "baseline" / "index.html").read_text()
+
+
+def test_remarks_are_seen_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A remark (no steps) is printed at once; a short stage is not."""
+    with Bars() as bars:
+        bars("train", 0, 0, "continued after epoch 3")
+        bars("audit", 1, 1)
+    assert "train: continued after epoch 3" in capsys.readouterr().err
 
 
 def test_list_names_everything_that_a_spec_may_name(fairaudit: Fairaudit) -> None:

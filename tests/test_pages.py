@@ -16,7 +16,6 @@ from fairaudit.results import AuditResult
 
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
-ENOUGH = 14  # group pages opened of each report; all links of all pages are followed on disk
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +58,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def pages_of(folder: Path) -> list[Path]:
-    """Return the pages to open: all but the many group pages, of which the first few of each report."""
-    groups = [sorted(path.glob("*.html"))[:ENOUGH] for path in sorted(folder.rglob("groups"))]
-    others = [path for path in sorted(folder.rglob("*.html")) if path.parent.name != "groups"]
-    return [*others, *(page for group in groups for page in group)]
-
-
 def listen(tab: Any, troubles: list[str], asked: list[str]) -> None:
     """Note every console message, error and dialog of a tab as trouble, and every request in `asked`."""
     tab.on("console", lambda message: troubles.append(f"console: {message.text}"))
@@ -81,7 +73,7 @@ def test_pages_open_clean_stay_home_and_fit_a_phone(browser, run_folder):
     for size in (PHONE, DESKTOP):
         tab = browser.new_context(viewport=size).new_page()
         listen(tab, troubles, asked)
-        for page in pages_of(run_folder):
+        for page in sorted(run_folder.rglob("*.html")):
             asked.clear()
             tab.goto(page.as_uri())
             tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
@@ -98,7 +90,7 @@ def test_every_link_resolves(browser, run_folder):
     """Every link of every page is a file of the run, or an anchor that exists."""
     tab = browser.new_context(java_script_enabled=True).new_page()
     broken = []
-    for page in pages_of(run_folder):
+    for page in sorted(run_folder.rglob("*.html")):
         tab.goto(page.as_uri())
         links = tab.evaluate("[...document.querySelectorAll('a')].map(a => a.href)")
         ids = set(tab.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
@@ -115,7 +107,7 @@ def test_every_link_resolves(browser, run_folder):
 def test_hostile_names_are_shown_as_text(browser, run_folder):
     """A name that is markup is read as that name, and puts no element into any page."""
     tab = browser.new_context().new_page()
-    for page in pages_of(run_folder):
+    for page in sorted(run_folder.rglob("*.html")):
         tab.goto(page.as_uri())
         assert tab.evaluate("document.scripts.length") == 0
         assert tab.evaluate("document.querySelectorAll('img:not([src^=\"data:\"]), iframe, object').length") == 0

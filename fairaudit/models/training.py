@@ -84,7 +84,7 @@ def train(
     run = Run(key=_run_key(setup, weights, backbone), path=work / "state.pt")
     notes += [note for note in [*more, run.restore()] if note]
     for note in notes:
-        progress("train", 0, 1, note)
+        progress("train", 0, 0, note)
     _run_stages(setup, run, {task: target.to(device) for task, target in targets.items()}, judge, progress)
     meta = describe(faces, setup, backbone, run, mitigation=mitigation, weighted=list(weights), notes=notes)
     hashes = {part.name: sorted({name[:16] for name in part.hashes}) for part in (train_part, val_part)}
