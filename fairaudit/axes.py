@@ -137,8 +137,13 @@ def _codes(column: pd.Series, classes: Sequence[str]) -> np.ndarray:
 
 
 def sample_of(rows: TaskRows, frame: pd.DataFrame, groups: pd.Categorical) -> Sample:
-    """Return a task's faces on an axis whose subgroup of every face is `groups`, with weights and subjects if known."""
+    """Return a task's faces on an axis whose subgroup of every face is `groups`, with weights and subjects if known.
+
+    Weights are scaled to mean 1, so that no tolerance depends on the unit in which they were given.
+    """
     weight = frame["weight"].to_numpy(dtype=float)[rows.position] if "weight" in frame else None
+    if weight is not None and len(weight):
+        weight = weight / weight.mean()
     return Sample(
         table=rows.table,
         groups=tuple(str(name) for name in groups.categories),

@@ -213,3 +213,14 @@ def test_meta_tells_what_was_seen_in_training() -> None:
     assert any("7 of the 120" in warning for warning in found.meta["warnings"])
     assert found.meta["name"] == "x"
     assert set(found.meta["hashes"]) == {"predictions", "spec"}
+
+
+def test_the_unit_of_weights_changes_nothing() -> None:
+    """Weights of 1e-12 and of 1 give the same values and the same limits, the bootstrap's included."""
+    weight = np.random.default_rng(3).random(300) + 0.2
+    first, second = (
+        run_audit(faces(300).assign(weight=weight * unit), by=["race"], audit=QUICK) for unit in (1.0, 1e-12)
+    )
+    for name in ("metrics", "gaps", "rest"):
+        one, two = (getattr(result, name) for result in (first, second))
+        pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=1e-9, atol=1e-12)
