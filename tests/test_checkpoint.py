@@ -1,7 +1,11 @@
 """Checkpoints: whole or absent, read without running anything, refused in plain words."""
 
+import errno
 import json
 import pickle
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +17,7 @@ from fairaudit.errors import DataError
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.loop import Run
 from fairaudit.spec import ModelSpec
 
 torch.set_num_threads(1)
@@ -155,3 +160,27 @@ def test_heads_larger_than_the_weights_file_are_refused_before_memory_is_taken(s
     edit(saved, tasks=tasks, classes=dict.fromkeys(tasks, classes))
     with pytest.raises(DataError, match="heads alone are larger"):
         load_checkpoint(saved.folder)
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Let every write beyond `size` bytes of a file fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_an_error_of_the_disk(saved: Checkpoint, tmp_path: Path) -> None:
+    """Neither the state nor the weights hide it behind an error of their own; nothing half-written stays."""
+    run = Run(key="k", path=tmp_path / "state" / "state.pt", best={"a": torch.zeros(10**6)})
+    with no_file_above(200_000):
+        with pytest.raises(OSError) as state:
+            run.save()
+        with pytest.raises(OSError) as weights:
+            save_checkpoint(saved.model, SPEC, {}, pd.DataFrame(), {}, tmp_path / "new")
+    assert {state.value.errno, weights.value.errno} == {errno.EFBIG}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "state"]
+    assert list((tmp_path / "state").iterdir()) == []

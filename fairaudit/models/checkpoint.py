@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_folder, claim, file_hash, value_hash, write_json
@@ -104,7 +104,7 @@ def save_checkpoint(
     claim(out, "checkpoint", DESCRIPTION)  # what is replaced whole must have been ours
     with atomic_folder(out) as folder:
         state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(state, folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(save(state))  # save_file hides a full disk, and shuts out other users
         write_json(folder / DESCRIPTION, described)
         write_json(folder / TRAINED_ON, {part: sorted(names) for part, names in trained_on.items()})
         history.to_csv(folder / HISTORY, index=False)

@@ -1,5 +1,6 @@
 """The training loop: epochs of one stage, the best one kept, and its state on disk after each."""
 
+import io
 import math
 import pickle
 import time
@@ -65,8 +66,10 @@ class Run:
     def save(self) -> None:
         """Write the state, whole or not at all."""
         values = {name: value for name, value in vars(self).items() if name != "path"}
+        stream = io.BytesIO()  # writing to a file itself, torch hides a full disk behind an error of its own
+        torch.save(values, stream)
         with atomic_file(self.path) as temporary:
-            torch.save(values, temporary)
+            temporary.write_bytes(stream.getbuffer())
 
     def restore(self) -> str:
         """Read the state back where it belongs to this run; return a note on what was found, empty for nothing."""
