@@ -37,7 +37,7 @@ from fairaudit.registry import lookup
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
 from fairaudit.results import Attribution, AuditResult, Comparison
 from fairaudit.spec import MitigationSpec, Spec
-from fairaudit.stages import stage
+from fairaudit.stages import claim_run, stage
 
 BASELINE = "baseline"
 
@@ -62,9 +62,10 @@ def run(job: Run) -> Path:
     """Do every stage of `job.spec` and return the path of the run's index.html.
 
     Raises UsageError before any model runs where the spec names a head, axis, backbone, weights file or mitigation
-    that cannot be had; DataError where faces or a checkpoint are unusable.
+    that cannot be had, or `job.out` holds another run; DataError where faces or a checkpoint are unusable.
     """
     check_spec(job.spec, job.weights_folders)
+    claim_run(job.out, job.spec.name)
     faces = prepare_faces(job)
     axes = choose_axes(job.spec, faces)
     for entry in job.spec.mitigations:  # said now, not after the baseline is trained
@@ -88,6 +89,7 @@ def run_demo(job: Run) -> tuple[Path, list[dict[str, Any]]]:
     made_up = job.spec.data.synthetic
     if made_up is None:
         raise UsageError(f"spec {job.spec.name!r} has no [data.synthetic] table")
+    claim_run(job.out, job.spec.name)
 
     def work() -> None:
         synthesize(made_up, job.root, seed=job.spec.seed, progress=job.progress)

@@ -7,9 +7,10 @@ from typing import Any
 
 from fairaudit import __version__
 from fairaudit.errors import UsageError
-from fairaudit.files import file_hash, value_hash, write_json
+from fairaudit.files import claim, file_hash, value_hash, write_json
 
 RECORD = "run.json"
+_NAME = "run"
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -27,6 +28,21 @@ def read_record(out: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UsageError(f"{path} is damaged (it holds no table); delete it to do every stage again")
     return record
+
+
+def claim_run(out: Path, name: str) -> None:
+    """Make sure that `out` may hold the run `name`, and note that it does.
+
+    Raises UsageError where it holds anything else, or a run of another name: its models and audits would stand beside
+    ours.
+    """
+    claim(out, "run", RECORD)
+    record = read_record(out)
+    earlier = record.get(_NAME, {}).get("name", name)
+    if earlier != name:
+        raise UsageError(f"--out {out} holds the run {earlier!r}, not {name!r}; give a new or empty folder")
+    if _NAME not in record:
+        write_json(out / RECORD, {**record, _NAME: {"name": name}})
 
 
 def stage(

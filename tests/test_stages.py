@@ -6,7 +6,7 @@ import pytest
 
 from fairaudit.errors import UsageError
 from fairaudit.files import claim
-from fairaudit.stages import RECORD, stage
+from fairaudit.stages import RECORD, claim_run, stage
 
 
 def do(out: Path, inputs: dict, text: str = "x") -> bool:
@@ -46,3 +46,13 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match="damaged"):
         do(tmp_path, {})
+
+
+def test_a_folder_keeps_to_one_run(tmp_path: Path) -> None:
+    """The same run goes on and its stages keep their notes; a run of another name is refused."""
+    claim_run(tmp_path / "out", "one")
+    assert do(tmp_path / "out", {"a": 1})
+    claim_run(tmp_path / "out", "one")
+    assert not do(tmp_path / "out", {"a": 1})
+    with pytest.raises(UsageError, match="holds the run 'one', not 'two'"):
+        claim_run(tmp_path / "out", "two")
