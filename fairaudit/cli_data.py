@@ -87,8 +87,13 @@ def merge(
 
     if out.suffix not in {".csv", ".parquet"}:
         raise UsageError(f"--out {out}: the manifest's name must end in .csv or .parquet")
+    if out.exists():
+        raise UsageError(f"--out {out} exists already and could be somebody's labels; give a new name or delete it")
+    loaded = find_spec(spec)[0]
+    if not loaded.data.sources:
+        raise UsageError(f"{spec} reads one data set, {loaded.data.dataset!r}; to merge, it needs [[data.sources]]")
     with Bars() as bars:
-        faces = load(data, find_spec(spec)[0], bars)
+        faces = load(data, loaded, bars)
     with atomic_file(out) as temporary:
         writer = faces.frame.to_csv if out.suffix == ".csv" else faces.frame.to_parquet
         writer(temporary, index=False)

@@ -318,3 +318,13 @@ def test_an_interrupt_ends_with_130(fairaudit: Fairaudit, monkeypatch: pytest.Mo
     code, _, err = fairaudit("demo", "--out", tmp_path / "demo")
     assert code == 130
     assert "same command again" in err
+
+
+def test_merge_overwrites_nobody_and_needs_sets_to_merge(fairaudit: Fairaudit, faces: Path, tmp_path: Path) -> None:
+    """The labels that lie there already survive; a spec of one set is refused."""
+    before = (faces / "manifest.csv").read_bytes()
+    code, _, err = fairaudit("data", "merge", faces / "tiny.toml", "--data", faces, "--out", faces / "manifest.csv")
+    assert code == 2 and "exists already" in err
+    assert (faces / "manifest.csv").read_bytes() == before
+    code, _, err = fairaudit("data", "merge", faces / "tiny.toml", "--data", faces, "--out", tmp_path / "m.csv")
+    assert code == 2 and "[[data.sources]]" in err
