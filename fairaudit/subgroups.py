@@ -24,6 +24,11 @@ def parse(by: str) -> tuple[str, ...]:
     return parts
 
 
+def nameable(attribute: str) -> bool:
+    """Tell whether an attribute can stand in an axis: no colon, no spaces around it, and not the word `overall`."""
+    return bool(attribute) and ":" not in attribute and attribute.strip() == attribute != OVERALL
+
+
 def require(columns: Iterable[str], axes: Iterable[str], what: str = "the data") -> None:
     """Raise UsageError unless every attribute of every axis is among `columns`, naming the columns that exist.
 

@@ -565,3 +565,34 @@ def test_real_merged(shared: Path) -> None:
     utk = faces.frame[faces.frame["dataset"] == "utkface"]
     assert 0 < utk["race"].isna().sum() < len(utk)
     assert faces.frame.loc[faces.frame["dataset"] == "fairface", "race"].notna().all()
+
+
+def test_columns_that_no_axis_can_name_are_listed(tmp_path: Path, draw: Draw) -> None:
+    """A colon joins attributes and `overall` is the whole set: said while reading, not after training."""
+    draw(["a.jpg", "b.jpg"])
+    write_csv(
+        tmp_path / "m.csv",
+        [("image", "gender", "a:b", "overall"), ("a.jpg", "Male", "1", "2"), ("b.jpg", "Female", "3", "4")],
+    )
+    faces = load_faces(DataSpec(dataset="manifest", manifest="m.csv"), tmp_path)
+    assert not {"a:b", "overall"} & {*faces.attributes, *faces.tasks}
+    assert kinds(faces)["attribute_refused"] == 2
+
+
+def test_long_numbers_of_persons_stay_apart(tmp_path: Path, draw: Draw) -> None:
+    """A Parquet column of numbers with a gap is a column of floats: 1234567 and 1234568 are two persons."""
+    draw(["a.jpg", "b.jpg", "c.jpg"])
+    people = [1234567.0, 1234568.0, None]
+    frame = pd.DataFrame({"image": ["a.jpg", "b.jpg", "c.jpg"], "gender": ["Male", "Female", "Male"]})
+    frame.assign(subject_id=people).to_parquet(tmp_path / "m.parquet")
+    columns = ColumnsSpec(subject_id="subject_id")
+    faces = load_faces(DataSpec(dataset="manifest", manifest="m.parquet", columns=columns), tmp_path)
+    assert faces.frame["subject_id"].tolist()[:2] == ["1234567", "1234568"]
+
+
+def test_infinite_weight_is_refused(tmp_path: Path, draw: Draw) -> None:
+    """Like one that is 0 or missing."""
+    draw(["a.jpg", "b.jpg"])
+    write_csv(tmp_path / "m.csv", [("image", "gender", "w"), ("a.jpg", "Male", "inf"), ("b.jpg", "Female", "1")])
+    with pytest.raises(DataError, match="not positive finite"):
+        load_faces(DataSpec(dataset="manifest", manifest="m.csv", columns=ColumnsSpec(weight="w")), tmp_path)

@@ -196,6 +196,8 @@ def test_bad_requests() -> None:
         split_faces(table(), SplitSpec(stratify=("rase",)))
     with pytest.raises(DataError, match="too few"):
         split_faces(table(2))
+    with pytest.raises(DataError, match="come apart into 1 persons"):
+        split_faces(table(subject_id="one"))
 
 
 def test_composition_counts_splits_and_unknown() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -12,7 +13,7 @@ from fairaudit.data.taxonomy import scheme_of
 from fairaudit.errors import DataError, UsageError
 from fairaudit.registry import suggestion
 from fairaudit.spec import SourceSpec
-from fairaudit.subgroups import UNKNOWN
+from fairaudit.subgroups import UNKNOWN, nameable
 
 MAX_VALUES = 50
 MISSING = ("", "nan", "NaN", "NA", "N/A", "null", "NULL", UNKNOWN)
@@ -150,6 +151,9 @@ def _attributes(frame: pd.DataFrame, source: SourceSpec) -> tuple[tuple[str, ...
                 findings.append(("attribute_refused", "", "listed", detail))
         elif values == 0:
             findings.append(("attribute_refused", "", "listed", f"column {name!r} is empty"))
+        elif not nameable(name):
+            detail = f"column {name!r} cannot be named as an axis; rename it"
+            findings.append(("attribute_refused", "", "listed", detail))
         elif values > MAX_VALUES and name != "age" and name not in source.schemes:
             detail = f"column {name!r} has {values:,} different values, more than {MAX_VALUES}: no attribute"
             findings.append(("attribute_refused", "", "listed", detail))
@@ -219,7 +223,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _as_text(column: pd.Series) -> pd.Series:
     """Return a column as stripped text or missing; whole numbers lose the ".0" that a missing value gave them."""
     if pd.api.types.is_float_dtype(column.dtype):
-        texts = column.map(lambda value: f"{value:g}" if pd.notna(value) and value % 1 == 0 else repr(float(value)))
+        texts = column.map(lambda value: f"{value:.0f}" if pd.notna(value) and value % 1 == 0 else repr(float(value)))
     else:
         texts = column.astype(object).map(lambda value: str(value).strip() if pd.notna(value) else "")
     return texts.astype(object).where(~texts.isin(MISSING) & column.notna(), None)
@@ -227,10 +231,12 @@ def _as_text(column: pd.Series) -> pd.Series:
 
 def _weights(frame: pd.DataFrame, where: str) -> pd.Series:
     weights = pd.to_numeric(frame["weight"], errors="coerce")
-    bad = ~(weights > 0)
+    bad = ~((weights > 0) & np.isfinite(weights))
     if bad.any():
         image, value = frame.loc[bad, "image"].iloc[0], frame.loc[bad, "weight"].iloc[0]
-        raise DataError(f"{where}: {int(bad.sum()):,} weights are not positive numbers (first: {value!r} of {image!r})")
+        raise DataError(
+            f"{where}: {int(bad.sum()):,} weights are not positive finite numbers (first: {value!r} of {image!r})"
+        )
     return weights
 
 

@@ -26,7 +26,7 @@ from fairaudit.data.tables import META_KEY, Predictions, findings_table
 from fairaudit.data.taxonomy import SCHEMES, age_bins, scheme_of
 from fairaudit.errors import DataError, UsageError
 from fairaudit.registry import suggestion
-from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.subgroups import UNKNOWN, nameable
 
 MOST_VALUES = 50
 # columns of our own tables that describe a file or a split, and never a group of people
@@ -201,18 +201,14 @@ def _attributes(
                     f"(it has: {', '.join(known) or 'none'})"
                 )
         return list(wanted)
-    told = [a for a in described.get("attributes", []) if a in frame.columns]
+    told = [a for a in described.get("attributes", []) if a in frame.columns and nameable(a)]
     if told:
         return told
     others = [c for c in frame.columns if c not in _task_columns(frame) | NOT_ATTRIBUTES]
     for column in others:
-        if not _can_be_axis(column):
+        if not nameable(column):
             findings.append(("no_axis", "", "listed", f"column {column!r} cannot be named as an axis; rename it"))
-    return [column for column in others if _can_be_axis(column)]
-
-
-def _can_be_axis(column: str) -> bool:
-    return ":" not in column and column.strip() == column != OVERALL and bool(column)
+    return [column for column in others if nameable(column)]
 
 
 def _text(column: pd.Series) -> pd.Series:

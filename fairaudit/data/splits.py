@@ -51,7 +51,9 @@ def split_faces(
     frame = frame.assign(split=names, trainable=~contradicting)[names != ""].reset_index(drop=True)
     if set(frame["split"]) != set(SPLITS):
         counts = ", ".join(f"{name}: {int((frame['split'] == name).sum()):,}" for name in SPLITS)
-        raise DataError(f"{len(frame):,} faces are too few for a split into three ({counts}); give more faces")
+        apart = len(np.unique(units))
+        torn = f" that only come apart into {apart:,} persons or sets of identical files" if apart < len(frame) else ""
+        raise DataError(f"{len(frame):,} faces{torn} are too few for a split into three ({counts}); give more faces")
     if balance is not None:
         frame["trainable"], few = _balanced(faces, frame, balance, rng)
         more = [*more, few]
