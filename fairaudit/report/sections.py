@@ -13,6 +13,9 @@ from fairaudit.report.verdict import summary, verdicts
 from fairaudit.report.words import axis_label, count, number, sentence_case
 from fairaudit.subgroups import OVERALL, parse
 
+LONGEST = 300  # characters of a fact about model or data on the first page
+_ELSEWHERE = ("classes", "tasks", "format")  # what of such facts the page says in another place
+
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
@@ -192,16 +195,33 @@ def _date(meta: Mapping[str, Any]) -> str:
 
 
 def _plain_items(part: Any) -> list[tuple[str, str]]:
-    """Return the short facts of a nested description; hashes and long lists stand elsewhere."""
+    """Return the short facts of a nested description, names and texts."""
     if not isinstance(part, Mapping):
         return [("", str(part))] if part else []
-    plain = []
-    for key, value in part.items():
-        if isinstance(value, (str, int, float, bool)) and len(str(value)) <= 200:
-            plain.append((str(key).replace("_", " "), str(value)))
-        elif isinstance(value, Mapping) and value and all(isinstance(v, (str, int, float)) for v in value.values()):
-            plain.append((str(key).replace("_", " "), ", ".join(f"{k} {v}" for k, v in list(value.items())[:12])))
-    return plain
+    facts = {key: _facts(value) if isinstance(value, Mapping) else _plain(value) for key, value in part.items()}
+    return [(_name(key), text) for key, text in facts.items() if text and key not in _ELSEWHERE]
+
+
+def _facts(part: Mapping[str, Any]) -> str:
+    return "; ".join(f"{_name(key)} {text}" for key, value in part.items() if (text := _plain(value)))
+
+
+def _name(key: object) -> str:
+    return str(key).replace("_", " ")
+
+
+def _plain(value: Any) -> str:
+    """Return a short fact as text, figures to four digits; "" for what is too long or too deep."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (str, int)):
+        return str(value) if len(str(value)) <= LONGEST else ""
+    if isinstance(value, (list, tuple)) and all(isinstance(inner, (str, int, float)) for inner in value):
+        texts = [_plain(inner) for inner in value]
+        return (" " if all(text.endswith(".") for text in texts) else ", ").join(texts[:12])
+    return ""
 
 
 SECTIONS: dict[str, Callable[[Context], Section | None]] = {
