@@ -178,7 +178,15 @@ def audit(
     from fairaudit.audit import run_audit
     from fairaudit.console import Bars
     from fairaudit.files import claim
-    from fairaudit.inputs import audit_settings, find_spec, predict_for_audit, read_table, table_meta
+    from fairaudit.inputs import (
+        audit_settings,
+        find_spec,
+        predict_for_audit,
+        read_table,
+        refuse_unread,
+        require_folder,
+        table_meta,
+    )
     from fairaudit.report.render import render_audit
 
     if (predictions is None) == (checkpoint is None):
@@ -187,6 +195,11 @@ def audit(
         raise UsageError("--checkpoint needs --data, the folder of the faces to audit it on")
     if show_faces and data is None:
         raise UsageError("--show-faces needs --data, the folder in which the faces lie")
+    given = {"--dataset": dataset, "--split": split != "auto", "--device": device != "auto"}
+    given |= {"--data without --show-faces": data is not None and not show_faces}
+    refuse_unread(given if predictions else {"--rename": rename, "--value": value}, bool(predictions))
+    if data is not None:
+        require_folder(data)
     claim(out, "audit", "audit.json")
     loaded = find_spec(spec)[0] if spec else None
     settings = audit_settings(loaded, min_group_size)

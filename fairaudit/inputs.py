@@ -33,6 +33,14 @@ def require_folder(data: Path) -> None:
         raise UsageError(f"--data {data} is not a folder; give the folder in which the faces lie")
 
 
+def refuse_unread(given: Mapping[str, Any], table: bool) -> None:
+    """Raise UsageError for the first option of `given` that was given: nothing would read it."""
+    for option, value in given.items():
+        if value:
+            kind = "--predictions: the table is audited as it is" if table else "--checkpoint: it writes its own table"
+            raise UsageError(f"{option} means nothing with {kind}; leave it out")
+
+
 def data_spec(dataset: str | None, spec: Path | None, checkpoint: Mapping[str, Any] | None = None) -> Spec:
     """Return the spec that says how a folder is read: `spec`, else `dataset`, else the checkpoint's own."""
     if spec and dataset:

@@ -328,3 +328,23 @@ def test_merge_overwrites_nobody_and_needs_sets_to_merge(fairaudit: Fairaudit, f
     assert (faces / "manifest.csv").read_bytes() == before
     code, _, err = fairaudit("data", "merge", faces / "tiny.toml", "--data", faces, "--out", tmp_path / "m.csv")
     assert code == 2 and "[[data.sources]]" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--split", "test"), "--split means nothing"),
+        (("--device", "cuda"), "--device means nothing"),
+        (("--dataset", "utkface"), "--dataset means nothing"),
+        (("--data", "."), "--data without --show-faces means nothing"),
+        (("--data", "no-such-folder", "--show-faces"), "is not a folder"),
+    ],
+)
+def test_options_that_a_table_does_not_read_are_refused(
+    fairaudit: Fairaudit, table: Path, tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
+    """No option is parsed and ignored."""
+    code, _, err = fairaudit("audit", "--predictions", table, "--out", tmp_path / "a", *more)
+    assert code == 2
+    assert words in err
+    assert not (tmp_path / "a").exists()
