@@ -17,6 +17,9 @@ def summarize(model: str, deltas: pd.DataFrame, gaps: pd.DataFrame, confidence: 
     mine = deltas[(deltas["model"] == model) & deltas["metric"].isin(HEADLINES)]
     level = f"{100 * confidence:g} %"
     for _, row in mine[mine["by"] == OVERALL].iterrows():
+        if np.isnan(row["delta"]):
+            said.append(f"{row['task']}: accuracy over all faces cannot be compared: {row['reason']}.")
+            continue
         said.append(
             f"{row['task']}: accuracy over all faces went from {_percent(row['baseline'])} to "
             f"{_percent(row['mitigated'])} ({_points(row['delta'])}, {level} interval {_points(row['low'])} to "
@@ -76,6 +79,8 @@ def _not_excluded(groups: pd.DataFrame) -> str:
     if lows.empty:
         return "none is shown to be worse, but no subgroup is large enough to exclude harm."
     worst = lows.sort_values("low").iloc[0]
+    if worst["low"] >= 0:
+        return "no subgroup that is large enough has a loss inside its own interval."
     return (
         f"none is shown to be worse, but harm is not excluded: {worst['subgroup']} may have lost up to "
         f"{_points(max(-worst['low'], 0.0), sign=False)}."

@@ -199,3 +199,19 @@ def test_limits_of_a_gaps_change_hold(worst_before: float, worst_after: float) -
         low, high = gap_change(change, 0, np.arange(groups), 0.95)
         hits += low <= true <= high
     assert hits / 150 >= 0.93
+
+
+def test_a_model_without_predictions_is_no_comparison_of_accuracy() -> None:
+    """The summary says why in words, and never prints a missing number."""
+    nothing = predictions(A).assign(gender_pred=None, gender_status="no_face")
+    text = " ".join(run(predictions(A), nothing).meta["summary"]["m"])
+    assert "cannot be compared" in text
+    assert "nan" not in text
+
+
+def test_a_loss_that_is_excluded_is_not_put_at_zero_points() -> None:
+    """Where every subgroup's own interval lies above 0, nobody "may have lost up to 0.0 points"."""
+    found = run(predictions(dict.fromkeys(A, 0.6)), predictions(dict.fromkeys(A, 0.95), 1))
+    text = " ".join(found.meta["summary"]["m"])
+    assert "no subgroup that is large enough has a loss inside its own interval" in text
+    assert "0.0 points." not in text

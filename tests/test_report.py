@@ -406,3 +406,43 @@ def test_training_curves_take_any_name_of_a_task():
     history = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_accuracy_$\\frac$<b>": [0.1, 0.2]})
     chart = training_curves(history)
     assert "$\\frac$&lt;b&gt;" in chart and "<b>" not in chart
+
+
+def test_the_first_page_says_what_the_model_is():
+    """Architecture, selection and mitigation stand there in words and short figures; what is too deep does not."""
+    model = {
+        "architecture": {"backbone": "resnet18", "mean": [0.485, 0.456], "folded": True},
+        "selected": {"epoch": 3, "score": 0.41666666666666663},
+        "data": {"counts": {"train": {"faces": 5}}},
+        "classes": {"gender": ["Male", "Female"]},
+    }
+    told = {"method": "reweighing", "sentences": ["Two reach the cap.", "None is empty."]}
+    result = run_audit(make_predictions(60), by=["race"], meta={"model": model, "mitigation": told})
+    facts = dict(SECTIONS["audited"](make_context(result)).data["facts"])
+    assert facts["Model: architecture"] == "backbone resnet18; mean 0.485, 0.456; folded yes"
+    assert facts["Model: selected"] == "epoch 3; score 0.4167"
+    assert facts["Mitigation: sentences"] == "Two reach the cap. None is empty."
+    assert not {"Model: data", "Model: classes"} & facts.keys()
+
+
+def test_a_group_page_without_labels_claims_no_mistakes_and_no_perfection(tmp_path):
+    """Selection rates stand beside everyone else's; that nothing was wrong is not said, because nobody could know."""
+    frame = make_predictions(400).drop(columns="gender_true")
+    write_report(run_audit(frame, by=["race"]), tmp_path)
+    page = (tmp_path / "groups" / "race--white.html").read_text(encoding="utf-8")
+    assert "No wrong prediction" not in page
+    assert "no one else" not in page
+    assert "Without labels nothing can be called a mistake" in page
+    assert "No labels of gender are known" in page
+    assert "Selection rate of Male" in page
+
+
+def test_a_group_without_a_prediction_is_not_called_faultless(tmp_path):
+    """A subgroup in which no face was found has no mistakes to list, for that reason."""
+    frame = make_predictions(400)
+    white = frame["race"] == "White"
+    frame = frame.assign(gender_pred=frame["gender_pred"].mask(white), gender_status=np.where(white, "no_face", ""))
+    write_report(run_audit(frame, by=["race"]), tmp_path)
+    page = (tmp_path / "groups" / "race--white.html").read_text(encoding="utf-8")
+    assert "No wrong prediction" not in page
+    assert "No face of this group has both a label and a prediction" in page

@@ -44,6 +44,7 @@ class HeadOfGroup:
     apart: Matrix | None
     apart_note: str
     mistakes: Table | None
+    no_mistakes: str
     pictures: Sequence[Picture]
     shares: Table | None
     faces: Sequence[tuple[str, str]]
@@ -84,6 +85,7 @@ def _head(context: Context, task: str, by: str, subgroup: str, total: np.ndarray
         apart=apart,
         apart_note=note,
         mistakes=_mistakes(counts, total, classes, title, subgroup, bool(reason)),
+        no_mistakes=_no_mistakes(counts),
         pictures=group_pictures(context, task, by, subgroup),
         shares=share_table(context, task, by, subgroup, f"{title}: share of absolute attribution, with interval"),
         faces=faces,
@@ -96,6 +98,8 @@ def _sentence(context: Context, task: str, by: str, subgroup: str) -> str:
     metric = DEGENERATE_ONLY[0] if (task, by) in context.degenerate else "accuracy"
     name = sentence_case(metric_words(metric).label)
     cell = context.cell(task, by, subgroup, metric)
+    if metric not in context.shown(task, by) and (task, by, subgroup) not in context.confusion:
+        return f"No labels of {task} are known: only how often each class is predicted can be compared."
     if not is_number(cell.value):
         return f"{name} is undefined here: {cell.reason or 'the audit gives no reason'}."
     first = f"{name} {figure(cell.value, cell.low, cell.high)} over {count(cell.n)} faces"
@@ -116,11 +120,12 @@ def _sentence(context: Context, task: str, by: str, subgroup: str) -> str:
 
 
 def _against(context: Context, task: str, by: str, subgroup: str) -> Table:
-    """Return the whole-task metrics, then recall of each class: value, n, the rest's value, the difference."""
+    """Return the whole-task metrics, then recall of each class (without labels, selection rates), beside the rest's."""
     mine = context.figures.get((task, by, subgroup), {})
     rest = context.against.get((task, by, subgroup), {})
     keys = [(metric, "") for metric in context.shown(task, by) if (metric, "") in mine]
-    keys += [key for key in mine if key[1] and key[0] == "recall"]
+    each = "recall" if (task, by, subgroup) in context.confusion else "selection_rate"
+    keys += [key for key in mine if key[1] and key[0] == each]
     if (task, by) in context.degenerate:  # what is undefined there is said once, above the table
         keys = [key for key in keys if is_number(mine[key].value)]
     edges = [e for key, a in rest.items() if key in keys and _percent(key) for e in (a.difference, a.low, a.high)]
@@ -158,7 +163,11 @@ def _apart(
 ) -> tuple[Matrix | None, str]:
     if reason:
         return None, "How it differs from everyone else’s is undefined here: " + reason + "."
-    if counts is None or total is None or subgroup == UNKNOWN or not (total - counts).sum():
+    if counts is None:
+        return None, "Without labels there are no confusions to compare."
+    if not counts.sum():
+        return None, "Without a prediction there are no confusions to compare."
+    if total is None or subgroup == UNKNOWN or not (total - counts).sum():
         return None, "There is no one else to compare with."
     caption = f"{title}: row shares of {subgroup} minus everyone else’s, in points"
     return difference_matrix(counts, total - counts, classes, caption), ""
@@ -190,6 +199,15 @@ def _mistakes(
     caption = f"{title}: what faces labelled {subgroup} are mistaken for, most frequent first"
     columns = ["faces", "share of those so labelled", "everyone else’s share"]
     return Table(caption=caption, first="labelled → predicted", columns=columns, rows=rows) if rows else None
+
+
+def _no_mistakes(counts: np.ndarray | None) -> str:
+    """Return why no mistake is listed: none was made, or none could be known."""
+    if counts is None:
+        return "Without labels nothing can be called a mistake."
+    if not counts.sum():
+        return "No face of this group has both a label and a prediction of this head."
+    return "No wrong prediction of this head in this group."
 
 
 def _faces(context: Context, task: str, by: str, subgroup: str) -> tuple[list[tuple[str, str]], str]:

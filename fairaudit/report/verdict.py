@@ -108,7 +108,7 @@ def summary(judged: Sequence[Verdict]) -> list[str]:
     elif compared:
         first = "No gap beyond noise is shown. That is not proof that the model treats all groups equally."
     else:
-        first = "Nothing could be assessed: no head has a gap with an interval on any axis."
+        first = "Nothing could be assessed: no head has a gap in accuracy or recall with an interval on any axis."
     if not compared:
         return [first]
     counts = (
