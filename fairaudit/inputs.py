@@ -137,12 +137,13 @@ def read_table(
 
 
 def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for item in items:
         left, equals, right = item.partition("=")
         if not (left and equals and right):
             raise UsageError(f"{option} {item!r}: write {form}")
-        pairs[left] = right
+        if pairs.setdefault(left, right) != right:
+            raise UsageError(f"{option} {item!r}: {left!r} was given before as {pairs[left]!r}; give it once")
     return pairs
 
 

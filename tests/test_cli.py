@@ -348,3 +348,11 @@ def test_options_that_a_table_does_not_read_are_refused(
     assert code == 2
     assert words in err
     assert not (tmp_path / "a").exists()
+
+
+def test_one_value_is_mapped_once(fairaudit: Fairaudit, table: Path, tmp_path: Path) -> None:
+    """Two contradicting maps are refused: neither wins in silence."""
+    maps = ("--value", "race.A=B", "--value", "race.A=C")
+    code, _, err = fairaudit("audit", "--predictions", table, "--out", tmp_path / "a", *maps)
+    assert code == 2
+    assert "was given before as 'B'" in err

@@ -247,3 +247,27 @@ def test_task_without_a_name_is_refused(name: str) -> None:
     """A colon joins the attributes of an axis, so nothing may be left on either side of it."""
     with pytest.raises(DataError, match="names no task"):
         read_predictions(pd.DataFrame({"image": ["a"], f"{name}_pred": ["u"]}))
+
+
+def test_probabilities_of_joined_classes_add_up() -> None:
+    """Seven races mapped to five keep their probabilities: that of a joined class is the sum."""
+    frame = pd.DataFrame({"image": ["a", "b"], "x_true": ["u", "w"], "x_pred": ["v", "w"]})
+    frame = frame.assign(x_prob_u=[0.2, 0.1], x_prob_v=[0.7, 0.2], x_prob_w=[0.1, 0.7])
+    found = read_predictions(frame, values={"x": {"v": "u"}})
+    assert found.tasks["x"] == ("u", "w")
+    assert found.frame["x_prob_u"].tolist() == pytest.approx([0.9, 0.3])
+
+
+def test_probability_of_a_class_is_no_task() -> None:
+    """`x_prob_pred` belongs to the task x; as no label is `pred`, it is listed and left out."""
+    frame = pd.DataFrame({"image": ["a"], "x_pred": ["u"], "x_prob_pred": [0.5], "x_prob_true": [0.5]})
+    found = read_predictions(frame)
+    assert list(found.tasks) == ["x"]
+    assert found.findings["kind"].tolist() == ["class_never_met"] * 2
+
+
+def test_a_column_is_given_one_name_only() -> None:
+    """Else one of the two meanings would be lost in silence."""
+    frame = pd.DataFrame({"image": ["a"], "g": ["u"], "race": ["A"]})
+    with pytest.raises(UsageError, match="two names"):
+        read_predictions(frame, rename={"x_true": "g", "x_pred": "g"})

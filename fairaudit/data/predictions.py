@@ -20,6 +20,7 @@ from fairaudit.data.predictions_check import (
     check_statuses,
     description,
     examples,
+    joined_probabilities,
     without_fraction,
 )
 from fairaudit.data.tables import META_KEY, Predictions, findings_table
@@ -156,6 +157,8 @@ def _renamed(frame: pd.DataFrame, rename: Mapping[str, str], where: str) -> pd.D
             )
         if ours in frame.columns and ours != theirs and ours not in rename.values():
             raise UsageError(f"rename {ours}={theirs}: {where} already has a column {ours!r}; rename that one, too")
+        if list(rename.values()).count(theirs) > 1:
+            raise UsageError(f"rename {ours}={theirs}: column {theirs!r} is given two names; a column has one meaning")
     return frame.rename(columns={theirs: ours for ours, theirs in rename.items()})
 
 
@@ -166,6 +169,8 @@ def _tasks(frame: pd.DataFrame, wanted: Sequence[str] | None, where: str) -> lis
             f"{where} has no column of predictions: name one <task>_pred (such as gender_pred), or map it with a "
             f"rename (it has: {', '.join(frame.columns)})"
         )
+    # `gender_prob_pred` is the probability of a class, no task `gender_prob`
+    found = [task for task in found if not any(f"{task}_".startswith(f"{other}_prob_") for other in found)]
     nameless = [task for task in found if not all(part.strip() for part in task.split(":"))]
     if nameless:
         raise DataError(f"{where}: column {nameless[0] + '_pred'!r} names no task; rename it")
@@ -252,6 +257,7 @@ def _mapped(
         for column in touched:
             frame[column] = frame[column].map(lambda value, table=table: table.get(value, value), na_action="ignore")
         frame = frame.rename(columns={f"{name}_prob_{theirs}": f"{name}_prob_{ours}" for theirs, ours in table.items()})
+        frame = joined_probabilities(frame)
         for theirs in sorted(set(table) - seen):
             findings.append(("value_never_met", "", "listed", f"{name}: the mapped value {theirs!r} does not occur"))
     return frame

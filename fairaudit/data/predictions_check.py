@@ -37,6 +37,21 @@ def without_fraction(column: pd.Series) -> pd.Series | None:
     return column.map(lambda value: value.removesuffix(".0"), na_action="ignore")
 
 
+def joined_probabilities(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add up the probabilities of classes that a map made one: columns that now have the same name.
+
+    Raises DataError for a value that is no number.
+    """
+    for name in frame.columns[frame.columns.duplicated()].unique():
+        parts = frame.loc[:, frame.columns == name]
+        numbers = [_numbers(parts.iloc[:, i], str(name), "the table").to_numpy() for i in range(parts.shape[1])]
+        total = np.sum(numbers, axis=0)
+        # shares that were rounded may add up to a little over 1
+        total = np.where((total > 1) & (total < 1 + 1e-6), 1.0, total)
+        frame = frame.drop(columns=name).assign(**{name: total})
+    return frame
+
+
 def check_names(frame: pd.DataFrame, name: str, declared: bool, findings: list[tuple[str, str, str, str]]) -> None:
     """Look for values that are probably one name spelled twice, or a missing cell spelled as a word.
 
@@ -132,7 +147,7 @@ def check_numbers(
             findings.append(
                 ("class_never_met", "", "listed", f"{column} is of no class that a label or prediction has")
             )
-            frame.drop(columns=column, inplace=True)
+            del frame[column]
             continue
         numbers = _numbers(frame[column], column, where)
         outside = numbers[(numbers < 0) | (numbers > 1)]
