@@ -83,6 +83,11 @@ def choose_axes(predictions: Predictions, wanted: Sequence[str] | None) -> tuple
         if why is None and known == 1:
             why = f"{attribute!r} has one value only, so it is no subgroup axis"
         (attributes if why is None else left_out).append(attribute if why is None else why)
+    left_out += [
+        f"{name}_true gives labels, but no attribute column {name!r} exists, so {name} is no axis; ask for it with --by {name}"
+        for name in ("race", "gender", "age")
+        if f"{name}_true" in predictions.frame and name not in predictions.attributes
+    ]
     axes = [*attributes, *(":".join(pair) for pair in combinations(attributes, 2))]
     if {"race", "gender", "age"} <= set(attributes):
         axes.append("race:gender:age")

@@ -181,6 +181,7 @@ def audit(
     from fairaudit.inputs import (
         audit_settings,
         find_spec,
+        keep_history,
         predict_for_audit,
         read_table,
         refuse_unread,
@@ -220,6 +221,8 @@ def audit(
             progress=bars,
         )
         result.save(out, table)
+        if checkpoint is not None:
+            keep_history(checkpoint, out)
         render_audit(out, out, faces_root=faces_root if show_faces else None)
     typer.echo(f"Open {out / 'index.html'}")
 

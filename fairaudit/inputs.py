@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairaudit.errors import UsageError
-from fairaudit.files import value_hash
+from fairaudit.files import value_hash, write_text
 from fairaudit.progress import Progress
 from fairaudit.registry import lookup
 from fairaudit.resources import resource_dir
+from fairaudit.results import HISTORY
 from fairaudit.spec import AttributionSpec, AuditSpec, Spec, load_spec, parse_spec
 
 if TYPE_CHECKING:
@@ -112,6 +113,12 @@ def predict_for_audit(
         path = predict(model, faces, Path(folder) / "predictions.parquet", device=device, progress=progress)
         table = read_predictions(path)
     return table, {**audit_meta(faces, model.meta), "faces": which}, faces.root
+
+
+def keep_history(checkpoint: Path, audit: Path) -> None:
+    """Lay the training history beside the audit, so that its report can be written again without the checkpoint."""
+    if (checkpoint / HISTORY).exists():
+        write_text(audit / HISTORY, (checkpoint / HISTORY).read_text(encoding="utf-8"))
 
 
 def table_meta() -> dict[str, Any]:

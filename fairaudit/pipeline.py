@@ -7,6 +7,7 @@ stopped.
 
 import datetime
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from fairaudit.data.synthetic import planted_report, synthesize
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.files import file_hash, write_json, write_text
-from fairaudit.inputs import face_root, listing_hash, load_and_split
+from fairaudit.inputs import face_root, keep_history, listing_hash, load_and_split
 from fairaudit.mitigation import MITIGATIONS, mitigation_weights
 from fairaudit.models.backbones import check_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
@@ -35,11 +36,12 @@ from fairaudit.models.training import train
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
-from fairaudit.results import Attribution, AuditResult, Comparison
+from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
 from fairaudit.spec import MitigationSpec, Spec
 from fairaudit.stages import claim_run, stage
 
 BASELINE = "baseline"
+CACHE = "cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +75,10 @@ def run(job: Run) -> Path:
     models = {BASELINE: None, **mitigation_names(job.spec.mitigations)}
     for name, mitigation in models.items():
         _train(job, faces, name, mitigation)
-        _predict(job, faces, name, "test")
+    shutil.rmtree(job.out / CACHE, ignore_errors=True)  # gigabytes, and decoded faces have no place in what is shared
     _predict(job, faces, BASELINE, "val")
     for name in models:
+        _predict(job, faces, name, "test")
         _audit(job, faces, name, axes)
         _attribute(job, faces, name, axes)
         _report(job, name)
@@ -225,12 +228,12 @@ def _train(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec | N
             folder,
             mitigation,
             weights_folders=job.weights_folders,
-            cache=job.out / "cache",
+            cache=job.out / CACHE,
             progress=job.progress,
             say=job.say,
         )
 
-    files = ("model.json", "model.safetensors", "history.csv", "trained_on.json")
+    files = ("model.json", "model.safetensors", HISTORY, "trained_on.json")
     job.stage(f"train {name}", inputs, [f"checkpoints/{name}/{file}" for file in files], work)
 
 
@@ -294,6 +297,7 @@ def _audit(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) ->
         if planted:
             result = replace(result, meta={**result.meta, "planted": planted_report(planted, result.metrics)})
         result.save(job.out / "audits" / name, predictions)
+        keep_history(job.out / "checkpoints" / name, job.out / "audits" / name)
 
     tables = ("metrics.csv", "gaps.csv", "confusion.csv", "rest.csv", "predictions.parquet")
     job.stage(f"audit {name}", inputs, [f"audits/{name}/{file}" for file in ("audit.json", *tables)], work)
@@ -338,7 +342,7 @@ def _report(job: Run, name: str) -> None:
     }
 
     def work() -> None:
-        history = job.out / "checkpoints" / name / "history.csv"
+        history = folder / HISTORY
         write_report(
             AuditResult.load(folder),
             folder,

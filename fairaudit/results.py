@@ -18,6 +18,7 @@ from fairaudit.files import atomic_folder, claim, file_hash, write_json
 from fairaudit.subgroups import UNKNOWN
 
 FORMAT_VERSION = 1
+HISTORY = "history.csv"  # of the training, in a checkpoint and beside the audit of one
 METRIC_COLUMNS = (
     "task",
     "by",

@@ -224,3 +224,12 @@ def test_the_unit_of_weights_changes_nothing() -> None:
     for name in ("metrics", "gaps", "rest"):
         one, two = (getattr(result, name) for result in (first, second))
         pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=1e-9, atol=1e-12)
+
+
+def test_labels_that_are_no_axis_are_named() -> None:
+    """With another attribute at hand, a race head's labels are no axis by default: the audit says so, and how to ask."""
+    rows = {"race_true": ["A", "B"] * 40, "race_pred": ["A", "A"] * 40, "camera": ["x"] * 40 + ["y"] * 40}
+    table = pd.DataFrame({"image": [str(i) for i in range(80)], **rows})
+    plain, asked = run_audit(table), run_audit(table, by=["race"])
+    assert any("--by race" in sentence for sentence in plain.meta["warnings"])
+    assert not any("--by race" in sentence for sentence in asked.meta["warnings"])

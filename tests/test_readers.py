@@ -414,9 +414,9 @@ def test_synthetic_brings_what_was_planted(tmp_path: Path, draw: Draw) -> None:
     )
     with pytest.raises(DataError, match=r"planted\.json"):
         load_faces(DataSpec(dataset="synthetic"), tmp_path)
-    (tmp_path / "planted.json").write_text(json.dumps({"biases": [1]}))
+    (tmp_path / "planted.json").write_text(json.dumps({"expected": [1]}))
     faces = load_faces(DataSpec(dataset="synthetic"), tmp_path)
-    assert faces.meta["planted"] == {"biases": [1]}
+    assert faces.meta["planted"] == {"expected": [1]}
     assert list(faces.tasks) == ["gender", "age"] and faces.attributes == ("group",)
 
 

@@ -80,7 +80,7 @@ def check_names(frame: pd.DataFrame, name: str, declared: bool, findings: list[t
             findings.append(("looks_missing", "", "kept", said))
     if len(columns) == 2 and all(sets.values()) and not set.intersection(*sets.values()):
         label, prediction = (examples(sorted(sets[column])) for column in columns)
-        said = f"{name}: no prediction is any of the labels ({prediction} against {label}); do their names need a map?"
+        said = f"{name}: no prediction is any of the labels ({prediction} against {label}); same meaning? map the names"
         findings.append(("names_disagree", "", "kept", said))
 
 

@@ -1,6 +1,5 @@
 """Every way in for labelled faces: labels are read and brought into the schemes asked for, every file is checked."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from fairaudit.data.checks import check_images, duplicate_findings
 from fairaudit.data.labels import as_category, join_sources, task_classes
 from fairaudit.data.manifest import read_fairface, read_manifest
 from fairaudit.data.named import read_folders, read_utkface
+from fairaudit.data.planted import read_planted
 from fairaudit.data.raw import EXTRA, Finding, RawFaces
 from fairaudit.data.tables import FaceTable, findings_table
 from fairaudit.data.taxonomy import SCHEMES
@@ -90,15 +90,8 @@ def _usable(raw: RawFaces, checks: pd.DataFrame, classes: Mapping[str, Sequence[
 def read_synthetic(source: SourceSpec, root: Path) -> RawFaces:
     """Read made-up faces: their manifest, and what was planted in them as `meta["planted"]`."""
     raw = read_manifest(source, root)
-    path = root / "planted.json"
-    try:
-        planted = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: these are no faces written by 'fairaudit data synthesize'") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
     said = source.label_source or SYNTHETIC_SOURCE
-    return replace(raw, label_source=said, meta={"planted": planted})
+    return replace(raw, label_source=said, meta={"planted": read_planted(root)})
 
 
 def _read(source: SourceSpec, root: Path) -> RawFaces:

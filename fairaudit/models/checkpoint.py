@@ -17,10 +17,11 @@ from fairaudit.files import atomic_folder, claim, file_hash, value_hash, write_j
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.folding import fold
+from fairaudit.results import HISTORY
 from fairaudit.spec import ModelSpec
 
 FORMAT = 1
-WEIGHTS, DESCRIPTION, HISTORY, TRAINED_ON = "model.safetensors", "model.json", "history.csv", "trained_on.json"
+WEIGHTS, DESCRIPTION, TRAINED_ON = "model.safetensors", "model.json", "trained_on.json"
 LARGEST_JSON = 50_000_000  # bytes
 
 

@@ -21,19 +21,21 @@ from fairaudit.report.pictures import FacePictures
 from fairaudit.report.sections import SECTIONS
 from fairaudit.report.words import axis_label, count, figure, unbroken
 from fairaudit.resources import resource_dir
-from fairaudit.results import Attribution, AuditResult, Comparison
+from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
 
 
 def render_audit(folder: Path, out: Path, *, attribution: Path | None = None, faces_root: Path | None = None) -> Path:
-    """Read the audit in `folder` (and the attribution in its own), write the report into `out`, return its index.
+    """Write the report of the audit in `folder`, with its training history where it has one, into `out`.
 
+    Returns the index. `attribution` is the folder of an attribution that is to be shown.
     `faces_root`, given only where a person asked to see faces, is the folder that image names are relative to.
     Raises DataError where a folder holds no audit or attribution, UsageError where faces are asked for and the audit
     has no predictions.parquet beside it.
     """
     result = AuditResult.load(folder)
     found = Attribution.load(attribution) if attribution is not None else None
-    return write_report(result, out, attribution=found, faces=_face_pictures(folder, faces_root))
+    history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else None
+    return write_report(result, out, attribution=found, history=history, faces=_face_pictures(folder, faces_root))
 
 
 def write_report(
