@@ -84,7 +84,7 @@ def choose_axes(predictions: Predictions, wanted: Sequence[str] | None) -> tuple
             why = f"{attribute!r} has one value only, so it is no subgroup axis"
         (attributes if why is None else left_out).append(attribute if why is None else why)
     left_out += [
-        f"{name}_true gives labels, but no attribute column {name!r} exists, so {name} is no axis; ask for it with --by {name}"
+        f"{name}_true gives labels, but there is no attribute column {name!r}, so no axis; --by {name} asks for it"
         for name in ("race", "gender", "age")
         if f"{name}_true" in predictions.frame and name not in predictions.attributes
     ]

@@ -227,7 +227,7 @@ def test_the_unit_of_weights_changes_nothing() -> None:
 
 
 def test_labels_that_are_no_axis_are_named() -> None:
-    """With another attribute at hand, a race head's labels are no axis by default: the audit says so, and how to ask."""
+    """With another attribute at hand a race head's labels are no axis by default: the audit says how to ask."""
     rows = {"race_true": ["A", "B"] * 40, "race_pred": ["A", "A"] * 40, "camera": ["x"] * 40 + ["y"] * 40}
     table = pd.DataFrame({"image": [str(i) for i in range(80)], **rows})
     plain, asked = run_audit(table), run_audit(table, by=["race"])
