@@ -62,7 +62,8 @@ def demo(
     with Bars() as bars:
         index, planted = run_demo(Run(spec=spec, root=out / "faces", out=out, progress=bars, say=say))
     for line in planted:
-        typer.echo(f"{'found' if line['found'] else 'NOT found'}: {line['sentence']}")
+        missed = "NOT FOUND" if line["certain"] else "not shown (the effect on the model is not certain)"
+        typer.echo(f"{'found' if line['found'] else missed}: {line['sentence']}")
     typer.echo(f"Open {index}")
 
 
