@@ -62,8 +62,7 @@ def demo(
     with Bars() as bars:
         index, planted = run_demo(Run(spec=spec, root=out / "faces", out=out, progress=bars, say=say))
     for line in planted:
-        missed = "NOT FOUND" if line["certain"] else "not shown (the effect on the model is not certain)"
-        typer.echo(f"{'found' if line['found'] else missed}: {line['sentence']}")
+        typer.echo(line["verdict"])
     typer.echo(f"Open {index}")
 
 
