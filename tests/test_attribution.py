@@ -323,4 +323,5 @@ def test_captum_is_quiet(tmp_path: Path) -> None:
     model = classifier(small_cnn(), 8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        attribute(checkpoint(model), face_table(tmp_path, THREE[:3]), by=["race"], attribution=SPEC)
+        found = attribute(checkpoint(model), face_table(tmp_path, THREE[:3]), by=["race"], attribution=SPEC)
+    assert len(found.shares)

@@ -95,7 +95,7 @@ def test_cubes_are_vectorised_over_any_leading_shape() -> None:
         if metric.outcome or name == "accuracy_standardized":
             continue
         whole = evaluate(name, cubes)
-        assert whole.shape == (2, 3, K) if metric.per_class else (2, 3)
+        assert whole.shape == ((2, 3, K) if metric.per_class else (2, 3))
         same(whole[1, 2], evaluate(name, cubes[1, 2]))
 
 
