@@ -9,9 +9,11 @@ import pandas as pd
 
 import fairaudit
 from fairaudit import subgroups
+from fairaudit.analyses import ANALYSES, AuditData
 from fairaudit.audit_tables import AxisTables, axis_tables
 from fairaudit.axes import (
     NO_LABEL,
+    AxisData,
     TaskRows,
     choose_axes,
     choose_tasks,
@@ -65,6 +67,7 @@ def run_audit(
     groups = {by: subgroups.assign(frame, by) for by in axes}
     whole = everyone(len(frame))
     found: list[AxisTables] = []
+    axes_data: list[AxisData] = []
     excluded: list[dict[str, Any]] = []
     unlabelled = []
     for number, task in enumerate(names):
@@ -77,15 +80,21 @@ def run_audit(
             progress("audit", number * (len(axes) + 1) + step, len(names) * (len(axes) + 1), f"{task} by {axis}")
             sample = sample_of(rows, frame, labels)
             why = _degenerate(rows, frame, labels, axis)
+            part = frame.iloc[rows.position]
+            axes_data.append(AxisData(rows=rows, sample=sample, by=axis, degenerate=why, frame=part))
             found.append(axis_tables(rows, sample, axis, why, audit, [seed, number, step]))
     progress("audit", len(names) * (len(axes) + 1), len(names) * (len(axes) + 1))
     own = _meta(table, names, groups, audit, seed, excluded, found)
     own["warnings"] = [*_warnings(table, groups, audit, excluded, unlabelled), *left_out]
+    metrics, gaps = _joined([t.metrics for t in found], METRIC_COLUMNS), _joined([t.gaps for t in found], GAP_COLUMNS)
+    data = AuditData(predictions=table, axes=axes_data, audit=audit, seed=seed, metrics=metrics, gaps=gaps)
+    more = {name: analysis(data) for name, analysis in ANALYSES.items()}
     return AuditResult(
-        metrics=_joined([t.metrics for t in found], METRIC_COLUMNS),
-        gaps=_joined([t.gaps for t in found], GAP_COLUMNS),
+        metrics=metrics,
+        gaps=gaps,
         confusion=_joined([t.confusion for t in found], CONFUSION_COLUMNS),
         rest=_joined([t.rest for t in found], REST_COLUMNS),
+        more={name: found for name, found in more.items() if len(found)},
         meta=_merged(own, {"name": name, **(meta or {})}),
     )
 

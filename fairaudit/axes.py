@@ -40,6 +40,31 @@ class TaskRows:
     excluded: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True, kw_only=True)
+class AxisData:
+    """One task on one axis, as every analysis reads it.
+
+    `frame` holds the rows of the predictions table that `sample` counts, in the sample's order; `degenerate` says why
+    the subgroup determines the label, or is None. The axis `overall` has the one subgroup `overall`.
+    """
+
+    rows: TaskRows
+    sample: Sample
+    by: str
+    degenerate: str | None
+    frame: pd.DataFrame
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.rows.task
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which subgroups have a name, bool (G,): all but `unknown`, which is in no extreme, test or rest."""
+        return np.array([name != subgroups.UNKNOWN for name in self.sample.groups], dtype=bool)
+
+
 def choose_tasks(predictions: Predictions, wanted: Sequence[str] | None) -> list[str]:
     """Return the tasks to audit; UsageError for one that the table lacks."""
     for task in wanted or ():

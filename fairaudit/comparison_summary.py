@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairaudit.audit_tables import BY_CLASS
+from fairaudit.pooled import BY_CLASS
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
 HEADLINES = ("accuracy", BY_CLASS)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairaudit.audit_tables import BY_CLASS, assessed, wanted_metrics
 from fairaudit.axes import TaskRows
+from fairaudit.gap_tables import assessed
 from fairaudit.metrics.disparity import worst_and_best
 from fairaudit.metrics.intervals import holm, mover_difference, z_value
 from fairaudit.metrics.paired import (
@@ -22,6 +22,7 @@ from fairaudit.metrics.paired import (
     share_change,
 )
 from fairaudit.metrics.rates import METRICS, Metric
+from fairaudit.pooled import BY_CLASS, wanted_metrics
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
 

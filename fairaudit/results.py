@@ -51,6 +51,9 @@ GAP_CHANGE_COLUMNS = (
     *("model", "task", "by", "metric", "class", "baseline", "mitigated", "delta", "low", "high", "levelling_down"),
     *("reason", "worst", "best", "pair_baseline", "pair_mitigated", "pair_delta", "pair_low", "pair_high"),
 )
+# Tables of an audit beyond the four that every audit has: file name without .csv → columns. Each is made by the
+# function of the same name in analyses.ANALYSES, and is written only where it has rows.
+MORE_TABLES: dict[str, tuple[str, ...]] = {}
 ATTRIBUTION_COLUMNS = (
     "task",
     "by",
@@ -74,6 +77,7 @@ class AuditResult:
 
     metrics: METRIC_COLUMNS; gaps: GAP_COLUMNS; confusion: CONFUSION_COLUMNS (counts; every axis, and `overall`);
     rest: REST_COLUMNS, each subgroup against everyone else of known subgroup, `low` and `high` of the difference.
+    more: the further tables that the audit holds, by name, each with its columns of MORE_TABLES.
     meta keys: name, created (ISO date), fairaudit (version), format, n (rows), tasks {task: {"classes": […],
     "ordered": bool}}, subgroups {axis: {subgroup: n}}, degenerate [{task, by, reason}], min_group_size, confidence,
     draws, seed, label_source, independence (a sentence: subjects or the assumption), excluded [{"kind", "count",
@@ -87,6 +91,11 @@ class AuditResult:
     confusion: pd.DataFrame
     meta: Mapping[str, Any]
     rest: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(REST_COLUMNS)))
+    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return the further table `name`, with its columns and no row where the audit has none."""
+        return self.more.get(name, pd.DataFrame(columns=list(MORE_TABLES[name])))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the metrics as a tidy table, one row a task, axis, subgroup, metric and class."""
@@ -95,13 +104,17 @@ class AuditResult:
     def save(self, folder: Path, predictions: Any = None) -> None:
         """Write audit.json, metrics.csv, gaps.csv, confusion.csv, rest.csv (and predictions.parquet), or nothing."""
         tables = {"metrics": self.metrics, "gaps": self.gaps, "confusion": self.confusion, "rest": self.rest}
-        _save(folder, "audit.json", tables, self.meta, predictions)
+        filled = {name: table for name, table in self.more.items() if len(table)}
+        _save(folder, "audit.json", {**tables, **filled}, self.meta, predictions)
 
     @classmethod
     def load(cls, folder: Path) -> "AuditResult":
         """Read what `save` wrote. Raises DataError where the folder holds no audit or its tables were changed."""
-        tables, meta = _load(folder, "audit.json", "audit", ("metrics", "gaps", "confusion", "rest"))
-        return cls(**tables, meta=meta)
+        tables, meta = _load(
+            folder, "audit.json", "audit", ("metrics", "gaps", "confusion", "rest"), tuple(MORE_TABLES)
+        )
+        more = {name: tables.pop(name) for name in MORE_TABLES if name in tables}
+        return cls(**tables, more=more, meta=meta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +227,11 @@ def _save(
 
 
 def _load(
-    folder: Path, marker: str, kind: str, names: tuple[str, ...]
+    folder: Path, marker: str, kind: str, names: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     try:
         meta = json.loads((folder / marker).read_text(encoding="utf-8"))
+        names = (*names, *(name for name in optional if f"{name}.csv" in meta["files"]))
         for name in names:
             if file_hash(folder / f"{name}.csv") != meta["files"][f"{name}.csv"]:
                 raise DataError(f"{folder / name}.csv was changed after the {kind} was written; make the {kind} again")

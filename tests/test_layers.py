@@ -10,7 +10,7 @@ PACKAGE = Path(fairaudit.__file__).parent
 LAYERS = {
     **dict.fromkeys(("cli", "cli_data", "__main__", "console", "pipeline", "stages", "inputs"), 6),
     "report": 5,
-    **dict.fromkeys(("audit", "audit_tables", "axes"), 4),
+    **dict.fromkeys(("audit", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),
     **dict.fromkeys(("comparison", "comparison_tables", "comparison_summary", "attribution"), 4),
     "models": 3,
     **dict.fromkeys(("mitigation", "metrics"), 2),
@@ -22,6 +22,9 @@ NEEDS_NO_TORCH = (
     "audit",
     "audit_tables",
     "axes",
+    "analyses",
+    "pooled",
+    "gap_tables",
     "comparison",
     "comparison_tables",
     "metrics",
