@@ -14,7 +14,7 @@ from fairaudit.metrics.estimates import Estimate
 from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
-from fairaudit.pooled import PooledAxis, estimates_of, pooled_axis, wanted_metrics
+from fairaudit.pooled import BY_CLASS, PooledAxis, estimates_of, pooled_axis, wanted_metrics
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 

@@ -1,4 +1,4 @@
-"""One task on one axis as pools of faces, each subgroup and everyone else of it, and every metric's estimates of them."""
+"""One task on one axis as pools of faces (each subgroup, and everyone else of it), with every metric's estimates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
