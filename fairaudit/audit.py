@@ -1,11 +1,13 @@
 """Audit one model's predictions: every count metric per subgroup with its interval, and the gaps between subgroups."""
 
+import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 
 import fairaudit
 from fairaudit import subgroups
@@ -99,6 +101,17 @@ def run_audit(
     )
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers come from."""
+    return {
+        "fairaudit": fairaudit.__version__,
+        "numpy": np.__version__,
+        "pandas": pd.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
+    }
+
+
 def everyone(n: int) -> Any:
     """Return the labels of `n` faces that all belong to the one subgroup `overall`."""
     return pd.Categorical([OVERALL] * n, categories=[OVERALL])
@@ -160,6 +173,14 @@ def _meta(
         "confidence": audit.confidence,
         "draws": audit.draws,
         "seed": seed,
+        # all that `verify` needs to make the same audit again
+        "settings": {
+            "audit": audit.model_dump(mode="json"),
+            "tasks": list(names),
+            "by": list(groups),
+            "seed": seed,
+        },
+        "versions": versions(),
         "label_source": table.label_source,
         "independence": independence(table),
         "excluded": [*excluded, *_findings(table)],
