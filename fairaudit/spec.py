@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fairaudit import subgroups
 from fairaudit.errors import UsageError
+from fairaudit.policies import parse_policies
+from fairaudit.population import check_shares, read_population
 from fairaudit.registry import suggestion
 
 
@@ -170,6 +172,33 @@ class TrainingSpec(_Part):
     device: str = "auto"
 
 
+class PlanSpec(_Part):
+    """What is asked before the test set is looked at; `fairaudit plan` freezes it."""
+
+    hypotheses: tuple[str, ...] = Field(
+        (), description="written like policies; reported as supported, contradicted or inconclusive"
+    )
+    reference: dict[str, str] = Field(
+        default_factory=dict, description="per axis: the subgroup meant by against=reference"
+    )
+    target: dict[str, str] = Field(
+        default_factory=dict, description="per axis: the subgroup to be helped, meant by subgroup=target"
+    )
+
+    @field_validator("hypotheses")
+    @classmethod
+    def _readable(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return _policies(texts)
+
+
+def _policies(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the canonical texts of policies; ValueError (for pydantic) where one cannot be read or occurs twice."""
+    try:
+        return tuple(str(policy) for policy in parse_policies(texts))
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
 class AuditSpec(_Part):
     """What is audited, and by which subgroups."""
 
@@ -177,6 +206,29 @@ class AuditSpec(_Part):
     min_group_size: int = Field(30, ge=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     draws: int = Field(2000, ge=100, description="bootstrap draws where no closed form exists")
+    policies: tuple[str, ...] = Field((), description="limits such as 'difference(recall, race:gender) <= 0.05'")
+    plan: PlanSpec = PlanSpec()
+    exploratory: bool = Field(False, description="discover contrasts on one half of the faces, confirm on the other")
+    population: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="per axis: the share of each subgroup where the model is to be used; or, in a TOML file, the name "
+        "of a CSV of cells beside it",
+    )
+
+    @field_validator("policies")
+    @classmethod
+    def _readable(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return _policies(texts)
+
+    @field_validator("population")
+    @classmethod
+    def _shares(cls, population: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        try:
+            for by, shares in population.items():
+                check_shares(by, shares)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return population
 
     @field_validator("subgroups")
     @classmethod
@@ -230,7 +282,17 @@ def load_spec(path: Path) -> Spec:
         raise UsageError(f"spec {path} does not exist") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"spec {path} cannot be read as TOML: {error}") from None
+    part = raw.get("audit")
+    if isinstance(part, dict) and isinstance(part.get("population"), str):
+        part["population"] = read_population(_beside(path, part["population"]))
     return parse_spec(raw, str(path))
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Return the file `name` in the spec's folder; UsageError for a path that leads out of it."""
+    if Path(name).name != name:
+        raise UsageError(f"spec {path}: population = {name!r} must be the name of a file in the spec's own folder")
+    return path.parent / name
 
 
 def parse_spec(raw: Mapping[str, Any], where: str = "spec") -> Spec:

@@ -11,11 +11,13 @@ LAYERS = {
     **dict.fromkeys(("cli", "cli_data", "__main__", "console", "pipeline", "stages", "inputs"), 6),
     "report": 5,
     **dict.fromkeys(("audit", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),
+    **dict.fromkeys(("criteria",), 4),
     **dict.fromkeys(("comparison", "comparison_tables", "comparison_summary", "attribution"), 4),
     "models": 3,
     **dict.fromkeys(("mitigation", "metrics"), 2),
     **dict.fromkeys(("data", "results"), 1),
     **dict.fromkeys(("spec", "subgroups", "registry", "resources", "errors", "files", "progress", "__init__"), 0),
+    **dict.fromkeys(("policies", "population", "plan"), 0),
 }
 NEEDS_NO_TORCH = (
     "report",
@@ -25,6 +27,7 @@ NEEDS_NO_TORCH = (
     "analyses",
     "pooled",
     "gap_tables",
+    "criteria",
     "comparison",
     "comparison_tables",
     "metrics",
