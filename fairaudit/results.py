@@ -53,7 +53,22 @@ GAP_CHANGE_COLUMNS = (
 )
 # Tables of an audit beyond the four that every audit has: file name without .csv → columns. Each is made by the
 # function of the same name in analyses.ANALYSES, and is written only where it has rows.
-MORE_TABLES: dict[str, tuple[str, ...]] = {}
+MORE_TABLES: dict[str, tuple[str, ...]] = {
+    "adjusted": (
+        *("task", "by", "metric", "class", "subgroup", "covariates", "raw", "raw_low", "raw_high"),
+        *("adjusted", "adjusted_low", "adjusted_high", "overlap", "modelled", "n", "reason"),
+        *("modelled_low", "modelled_high", "raw_shared", "change", "change_low", "change_high", "overlap_enough"),
+        *("target", "worst", "best", "adjusted_worst", "adjusted_best", "assessed", "not_assessed"),
+    ),
+    "label_noise": (
+        *("task", "by", "metric", "class", "subgroup", "method", "error_rate", "observed", "observed_low"),
+        *("observed_high", "corrected", "low", "high", "breakdown", "n", "reason", "worst", "best"),
+    ),
+    "criteria": (
+        *("task", "by", "criterion", "class", "metric", "at_class", "difference", "difference_low", "difference_high"),
+        *("ratio", "ratio_low", "ratio_high", "worst", "best", "n", "assessed", "not_assessed", "reason"),
+    ),
+}
 ATTRIBUTION_COLUMNS = (
     "task",
     "by",
@@ -201,6 +216,8 @@ _TEXT = frozenset(
     (
         *("task", "by", "subgroup", "metric", "class", "reason", "worst", "best", "true", "predicted", "model"),
         *("region", "not_assessed"),
+        *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
+        *("criterion", "at_class"),
     )
 )
 _FLAGS = frozenset(("small", "levelling_down"))

@@ -6,7 +6,7 @@ A spec says what is to be done; it holds no path outside its own folder, except 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -199,6 +199,46 @@ def _policies(texts: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError(str(error)) from None
 
 
+_Share = Annotated[float, Field(ge=0, lt=1)]
+_Flips = tuple[tuple[Annotated[float, Field(ge=0, le=1)], ...], ...]
+
+
+class LabelNoiseSpec(_Part):
+    """How wrong labels may be. Without any rate only a bound over `grid` is computed, for each axis's headline gap.
+
+    A rate is the share of labels that are wrong. Where several apply (of the task, a subgroup, a class), the largest
+    counts; an intersection takes the rate of its parts unless it is named itself.
+    """
+
+    rate: _Share | None = Field(None, description="share of wrong labels, in every subgroup and class")
+    subgroups: dict[str, _Share] = Field(default_factory=dict, description="the same per subgroup: {Black = 0.1}")
+    classes: dict[str, _Share] = Field(default_factory=dict, description="the same per class: {'70+' = 0.15}")
+    matrix: dict[str, _Flips] = Field(
+        default_factory=dict,
+        description="per task: P(label | truth), a row a true class in the task's order; each row sums to 1",
+    )
+    membership: dict[str, _Share | _Flips] = Field(
+        default_factory=dict,
+        description="per axis: share of faces in a wrong subgroup (spread evenly), or P(labelled | true subgroup)",
+    )
+    grid: tuple[Annotated[float, Field(gt=0, lt=0.5)], ...] = (0.01, 0.02, 0.05, 0.10)
+
+    @field_validator("matrix", "membership")
+    @classmethod
+    def _rows_sum_to_one(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name, rows in given.items():
+            if isinstance(rows, float):
+                continue
+            if any(len(row) != len(rows) for row in rows) or any(abs(sum(row) - 1) > 1e-6 for row in rows):
+                raise ValueError(f"{name}: a square matrix is needed, each row summing to 1")
+        return given
+
+    @property
+    def stated(self) -> bool:
+        """Whether any rate of wrong labels is stated."""
+        return bool(self.rate is not None or self.subgroups or self.classes)
+
+
 class AuditSpec(_Part):
     """What is audited, and by which subgroups."""
 
@@ -214,6 +254,16 @@ class AuditSpec(_Part):
         description="per axis: the share of each subgroup where the model is to be used; or, in a TOML file, the name "
         "of a CSV of cells beside it",
     )
+    adjust_for: tuple[str, ...] = Field(
+        (),
+        description="covariates at whose common mix gaps are compared, too: columns such as 'age' or 'brightness' "
+        "(numbers are put into quantile bins), and 'label_mix', the task's own labels",
+    )
+    adjust_to: str = Field(
+        "pooled",
+        description="the mix of covariates: 'pooled' (all faces of known subgroup) or 'attribute=value' (those faces)",
+    )
+    label_noise: LabelNoiseSpec = LabelNoiseSpec()
 
     @field_validator("policies")
     @classmethod

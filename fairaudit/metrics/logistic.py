@@ -1,0 +1,164 @@
+"""A logistic model of a rate with subgroup and covariates as main effects: the check of direct standardization.
+
+It lets every covariate act alike in all subgroups (on the logit scale), and so borrows strength where strata are
+sparse. Its standardized rates average the fitted rates over the target mix (Lane & Nelder, Biometrics 1982).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, special
+
+from fairaudit.metrics.adjusted import Cells, influence
+
+MOST_PARAMETERS = 400
+_STEPS = 60
+_FLAT = 15.0  # a logit beyond this in the fit means that it runs away
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marginal:
+    """Model-standardized rates of G subgroups, their standard errors, and how far each lies from direct standardization
+    in standard errors of that difference (`apart`). NaN with a reason where there is none.
+    """
+
+    value: np.ndarray
+    error: np.ndarray
+    apart: np.ndarray
+    reasons: np.ndarray
+
+
+def marginal_rates(
+    cells: Cells, levels: Sequence[np.ndarray], mix: np.ndarray, compared: np.ndarray, known: np.ndarray
+) -> Marginal:
+    """Fit rate ~ subgroup + covariates over the `known` subgroups; return rates at the mix (S,) of the compared ones.
+
+    levels: per covariate, the level of each stratum (S,). A subgroup, or a level of a covariate, in which all faces or
+    none are in the numerator has an infinite coefficient: such a subgroup has no value (reason), such a level the rate
+    0 or 1. Errors are from the inverse information, or the sandwich over subjects where faces have one.
+    """
+    reasons = np.full(len(cells.bottom), "", dtype=object)
+    nothing = np.full(len(cells.bottom), np.nan)
+    fit = _fitted(cells, levels, mix, known)
+    if isinstance(fit, str):
+        reasons[compared] = fit
+        return Marginal(value=nothing, error=nothing, apart=nothing, reasons=reasons)
+    rates, factor, held = fit
+    reasons[compared & ~held] = "no logistic estimate: of its faces all or none count, so its coefficient is infinite"
+    defined = compared & held
+    value = np.where(defined, (rates * mix).sum(-1), np.nan)
+    between = np.sqrt(cells.spread(_spread_out(influence(cells, mix)) - factor, rates.ravel()))
+    direct = (np.where(mix > 0, cells.rate, 0.0) * mix).sum(-1)
+    apart = np.divide(direct - value, between, out=np.zeros(len(value)), where=between > 1e-9)
+    error = np.sqrt(cells.spread(factor, rates.ravel()))
+    return Marginal(
+        value=value, error=np.where(defined, error, np.nan), apart=np.where(defined, apart, np.nan), reasons=reasons
+    )
+
+
+def _spread_out(factor: np.ndarray) -> np.ndarray:
+    """Return (G, G·S): for each subgroup the factors of its own cells, 0 elsewhere."""
+    groups, strata = factor.shape
+    wide = np.zeros((groups, groups, strata))
+    wide[np.arange(groups), np.arange(groups)] = factor
+    return wide.reshape(groups, -1)
+
+
+def _fitted(
+    cells: Cells, levels: Sequence[np.ndarray], mix: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
+    """Return fitted rates (G, S), by how much a face in each cell moves each standardized rate (G, G·S), and which
+    subgroups have a coefficient (G,); or why there is no model.
+    """
+    groups, strata = cells.bottom.shape
+    if groups + sum(int(codes.max(initial=0)) for codes in levels) > MOST_PARAMETERS:
+        return f"no logistic model: it would have over {MOST_PARAMETERS} parameters"
+    held, fixed = _separated(cells, levels, known)
+    rates, factor = np.nan_to_num(fixed), np.zeros((groups, groups * strata))
+    if not held.any():
+        return rates, factor, held.any(1)
+    inside = held.ravel()
+    x = _design(groups, levels)[inside]
+    x = x[:, x.any(0)]
+    bottom = cells.bottom.ravel()[inside]
+    beta = _fit(x, cells.top.ravel()[inside], bottom)
+    if beta is None:
+        return "no logistic model: its coefficients run away (separation)"
+    mu = special.expit(x @ beta)
+    rates[held] = mu
+    slope = mu * (1 - mu)
+    gradient = np.zeros((groups, x.shape[1]))  # of each rate by the coefficients: Σ mix · μ(1 − μ) · x
+    np.add.at(gradient, np.flatnonzero(inside) // strata, (slope * np.tile(mix, groups)[inside])[:, None] * x)
+    factor[:, inside] = gradient @ linalg.pinvh((x * (bottom * slope)[:, None]).T @ x) @ x.T
+    return rates, factor, held.any(1)
+
+
+def _separated(cells: Cells, levels: Sequence[np.ndarray], known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which cells can be fitted (G, S), and the rate 0 or 1 of those whose level has one answer only (else NaN).
+
+    Leaving these out changes no finite coefficient: their likelihood is 1 in the limit.
+    """
+    held = (cells.bottom > 0) & known[:, None]
+    fixed = np.full(held.shape, np.nan)
+    while True:
+        before = held.sum()
+        top, bottom = np.where(held, cells.top, 0), np.where(held, cells.bottom, 0)
+        one = (top.sum(1) <= 0) | (np.abs(bottom.sum(1) - top.sum(1)) <= 1e-9 * bottom.sum(1))
+        held = held & ~one[:, None]
+        for codes in levels:
+            for level in range(int(codes.max(initial=0)) + 1):
+                part = held & (codes == level)
+                a, b = cells.top[part].sum(), cells.bottom[part].sum()
+                if b > 0 and (a <= 0 or b - a <= 1e-9 * b):
+                    fixed[part] = float(a > 0)
+                    held &= ~part
+        if held.sum() == before:
+            return held, fixed
+
+
+def _design(groups: int, levels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the design matrix of all cells (G·S, parameters): a column a subgroup, and each level but the first."""
+    strata = len(levels[0]) if levels else 1
+    group = np.repeat(np.arange(groups), strata)
+    parts = [np.eye(groups)[group]]
+    for codes in levels:
+        count = int(codes.max(initial=0)) + 1
+        parts.append(np.eye(count)[np.tile(codes, groups)][:, 1:])
+    return np.concatenate(parts, axis=1)
+
+
+def _fit(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray | None:
+    """Return the coefficients by Newton's method with halved steps, or None where they run away.
+
+    The least-norm step serves where columns are aliased: fitted rates do not depend on which solution is taken.
+    """
+
+    def deviance(beta: np.ndarray) -> float:
+        eta = x @ beta
+        return float(-2 * (top * eta - bottom * np.logaddexp(0, eta)).sum())
+
+    beta = np.zeros(x.shape[1])
+    now = deviance(beta)
+    for _ in range(_STEPS):
+        rates = special.expit(x @ beta)
+        information = (x * (bottom * rates * (1 - rates))[:, None]).T @ x
+        step = _solve(information, x.T @ (top - bottom * rates))
+        size = 1.0
+        while (new := deviance(beta + size * step)) > now + 1e-12 * abs(now) and size > 1e-6:
+            size /= 2
+        beta, last, now = beta + size * step, now, new
+        if abs(last - now) <= 1e-13 * (abs(now) + 1):
+            return beta if np.abs(x @ beta).max() < _FLAT else None
+    return None
+
+
+def _solve(information: np.ndarray, score: np.ndarray) -> np.ndarray:
+    try:
+        factor, lower = linalg.cho_factor(information)
+        diagonal = np.diag(factor)
+        if diagonal.min() > 1e-6 * diagonal.max():
+            return linalg.cho_solve((factor, lower), score)
+    except linalg.LinAlgError:
+        pass
+    return linalg.pinvh(information) @ score
