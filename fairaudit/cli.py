@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fairaudit import __version__
+from fairaudit.cli_checks import schema, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.registry import lookup
@@ -26,6 +27,8 @@ app = typer.Typer(
     "error · 130 interrupted (run the same command again to go on).",
 )
 app.add_typer(data_app, name="data")
+for _command in (verify, schema):
+    app.command()(_command)
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ByOption = Annotated[
@@ -346,7 +349,9 @@ def report(
 def list_command(
     kind: Annotated[
         str | None,
-        typer.Argument(help="audits, datasets, backbones, metrics, mitigations, attributions, schemes or sections."),
+        typer.Argument(
+            help="audits, datasets, backbones, metrics, mitigations, attributions, schemes, schemas or sections."
+        ),
     ] = None,
 ) -> None:
     """List what a spec may name."""

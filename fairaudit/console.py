@@ -99,6 +99,7 @@ def listings() -> dict[str, Callable[[], list[str]]]:
         "mitigations": lambda: _names("fairaudit.mitigation", "MITIGATIONS"),
         "attributions": lambda: _names("fairaudit.attribution.methods", "ATTRIBUTIONS"),
         "schemes": lambda: [f"{s.name} ({', '.join(s.classes)})" for s in SCHEMES.values()],
+        "schemas": lambda: _names("fairaudit.schemas", "SCHEMAS"),
         "sections": lambda: _names("fairaudit.report.sections", "SECTIONS"),
     }
 

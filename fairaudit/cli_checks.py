@@ -1,0 +1,54 @@
+"""`fairaudit selftest`, `verify`, `diff` and `schema`: how a reader convinces themselves that the numbers hold."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MOST_SHOWN = 50
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an audit, a comparison or an attribution.")],
+    predictions: Annotated[
+        Path | None, typer.Option(help="Table to recompute from where the audit stores no predictions.parquet.")
+    ] = None,
+) -> None:
+    """Recompute every number of an audit from its stored predictions, and check the hashes of its files.
+
+    Exit codes: 0 every number is as stored · 1 something differs, each difference named · 4 it cannot be done.
+    """
+    from fairaudit.console import Bars
+    from fairaudit.report.words import plural
+    from fairaudit.verification import verify as verify_folder
+
+    with Bars() as bars:
+        found = verify_folder(folder, predictions=predictions, progress=bars)
+    for name, (then, now) in found.versions.items():
+        typer.echo(f"{name}: made with {then}, verified with {now}")
+    for difference in found.differences[:MOST_SHOWN]:
+        typer.echo(difference.sentence())
+    if more := len(found.differences) - MOST_SHOWN:
+        typer.echo(f"… and {more:,} more differences" if more > 0 else "", nl=more > 0)
+    for note in found.notes:
+        typer.echo(note)
+    said = f"{plural(found.files, 'file')} checked by hash"
+    if found.kind == "audit":
+        said += f", {found.cells:,} cells of its tables recomputed"
+    if found.inexact:
+        said += f" ({found.inexact:,} of them equal to 1e-9, not to the last digit)"
+    if found.differences:
+        typer.echo(f"{folder}: NOT as stored: {plural(len(found.differences), 'difference')}; {said}")
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: as stored; {said}")
+
+
+def schema(
+    name: Annotated[str, typer.Argument(help="Which schema; `fairaudit list schemas` names them.")] = "audit",
+) -> None:
+    """Print the JSON schema of audit.json."""
+    from fairaudit.schemas import schema_text
+
+    typer.echo(schema_text(name), nl=False)

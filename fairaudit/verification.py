@@ -1,0 +1,271 @@
+"""Make an audit again from its stored predictions and settings, and name every number that differs."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from fairaudit.audit import run_audit, versions
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.tables import Predictions
+from fairaudit.errors import DataError
+from fairaudit.files import file_hash
+from fairaudit.progress import Progress, silent
+from fairaudit.results import FORMAT_VERSION, AuditResult, read_table
+from fairaudit.spec import AuditSpec
+
+TOLERANCE = 1e-9
+PREDICTIONS = "predictions.parquet"
+MARKERS = {"audit.json": "audit", "comparison.json": "comparison", "attribution.json": "attribution"}
+# what audit.json itself says that follows from the predictions; the rest was told to the audit
+FOLLOWS = ("n", "tasks", "subgroups", "degenerate", "shared_classes", "outcomes", "excluded", "independence")
+# columns that name a row, in every table that has them
+KEYS = (
+    *("task", "by", "subgroup", "other", "reference", "metric", "class", "true", "predicted", "model", "region"),
+    *("kind", "policy", "family", "criterion", "score", "bin", "covariate", "status"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One thing that is not as it should be: in which file or table, which row and column, stored and recomputed."""
+
+    table: str
+    row: str
+    column: str
+    stored: str
+    recomputed: str
+
+    def sentence(self) -> str:
+        """Return the difference in words."""
+        where = ", ".join(part for part in (self.table, self.row, self.column) if part)
+        return f"{where}: stored {self.stored}, recomputed {self.recomputed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What was checked in one folder.
+
+    kind: "audit", "comparison" or "attribution"; files: how many files' hashes were checked; cells: how many table
+    cells were recomputed, `inexact` of them equal to 1e-9 but not to the last digit; versions: (stored, present) by
+    library where they differ; notes: what could not be checked, in words.
+    """
+
+    kind: str
+    files: int
+    cells: int = 0
+    inexact: int = 0
+    differences: tuple[Difference, ...] = ()
+    versions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def verify(folder: Path, *, predictions: Path | None = None, progress: Progress = silent) -> Verification:
+    """Check a folder that fairaudit wrote: hashes of its files; of an audit, every number made again.
+
+    predictions: the table to recompute from where the audit stores none. Raises DataError where the folder holds no
+    result, or an audit cannot be made again (no predictions, no settings, another format).
+    """
+    marker = next((name for name in MARKERS if (folder / name).is_file()), None)
+    if marker is None:
+        raise DataError(f"{folder} holds none of {', '.join(MARKERS)}: give the folder of an audit or a comparison")
+    kind, meta = MARKERS[marker], _meta(folder / marker)
+    wrong = _changed_files(folder, meta)
+    if kind != "audit":
+        note = f"Only hashes were checked: the {kind} does not hold the predictions that it was made from."
+        return Verification(kind=kind, files=len(meta["files"]), differences=tuple(wrong), notes=(note,))
+    table = _predictions(folder, meta, predictions)
+    result = _made_again(table, meta, folder, progress)
+    with tempfile.TemporaryDirectory() as temporary:
+        again = Path(temporary) / "audit"
+        result.save(again)
+        more, cells, inexact = _compare_folders(folder, meta, again)
+    wrong += more
+    wrong += _changed_meta(table, meta, result)
+    return Verification(
+        kind=kind,
+        files=len(meta["files"]),
+        cells=cells,
+        inexact=inexact,
+        differences=tuple(wrong),
+        versions=_versions(meta),
+    )
+
+
+def _compare_folders(folder: Path, meta: Mapping[str, Any], again: Path) -> tuple[list[Difference], int, int]:
+    """Return every difference between the stored tables and those made again, the cells compared, and the inexact."""
+    told = {name for name in meta["files"] if name.endswith(".csv")}
+    made = {path.name for path in again.glob("*.csv")}
+    wrong, cells, inexact = [], 0, 0
+    for name in sorted(told ^ made):
+        there = ("a table", "no table") if name in told else ("no table", "a table")
+        wrong.append(Difference(table=name, row="", column="", stored=there[0], recomputed=there[1]))
+    for name in sorted(told & made):
+        if not (folder / name).is_file():
+            continue  # its hash is missing, which is said already
+        frame = read_table(again / name)
+        try:
+            stored = read_table(folder / name)
+        except ValueError as error:
+            said = f"unreadable ({error})"
+            wrong.append(Difference(table=name, row="", column="", stored=said, recomputed="a table"))
+            continue
+        found, close = compare_tables(name, stored, frame)
+        wrong += found
+        cells, inexact = cells + frame.size, inexact + close
+    return wrong, cells, inexact
+
+
+def compare_tables(name: str, stored: pd.DataFrame, recomputed: pd.DataFrame) -> tuple[list[Difference], int]:
+    """Return each cell that differs by more than 1e-9 (relative above 1), and how many differ by less.
+
+    Rows are matched by the columns that name them (KEYS) where these are unique, else by their place.
+    """
+    keys = [key for key in KEYS if key in stored and key in recomputed]
+    first, second = (_numbered(frame, keys) for frame in (stored, recomputed))
+    wrong: list[Difference] = []
+    for column in [c for c in recomputed if c not in stored] + [c for c in stored if c not in recomputed]:
+        there = ("absent", "present") if column in recomputed else ("present", "absent")
+        wrong.append(Difference(table=name, row="", column=str(column), stored=there[0], recomputed=there[1]))
+    for row in first.index.difference(second.index, sort=False):
+        wrong.append(Difference(table=name, row=_words(row), column="", stored="a row", recomputed="none"))
+    for row in second.index.difference(first.index, sort=False):
+        wrong.append(Difference(table=name, row=_words(row), column="", stored="none", recomputed="a row"))
+    common = first.index.intersection(second.index, sort=False)
+    first, second = first.loc[common], second.loc[common]
+    close = 0
+    for column in [c for c in stored if c in recomputed and c not in keys]:
+        a, b = first[column], second[column]
+        differ, near = _differing(a, b)
+        close += int(near.sum())
+        for i in np.flatnonzero(differ):
+            values = (_shown(a.iloc[i]), _shown(b.iloc[i]))
+            row = _words(common[int(i)])
+            wrong.append(Difference(table=name, row=row, column=str(column), stored=values[0], recomputed=values[1]))
+    return wrong, close
+
+
+def _differing(stored: pd.Series, recomputed: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return where two columns differ, and where only in the last digits."""
+    numeric = [pd.api.types.is_numeric_dtype(c) and not pd.api.types.is_bool_dtype(c) for c in (stored, recomputed)]
+    if not all(numeric):
+        texts = (stored.astype(str).to_numpy(dtype=object), recomputed.astype(str).to_numpy(dtype=object))
+        differ = texts[0] != texts[1]
+        return differ, np.zeros(len(differ), dtype=bool)
+    a, b = (part.to_numpy(dtype=float) for part in (stored, recomputed))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        near = ~same & (np.abs(a - b) <= TOLERANCE * np.maximum(1.0, np.abs(b)))
+    return ~same & ~near, near
+
+
+def _numbered(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Index a table by its row names, and by a running number where a name occurs more than once."""
+    names = frame[list(keys)].astype(str) if keys else pd.DataFrame(index=frame.index)
+    place = names.groupby(list(keys)).cumcount() if keys else pd.Series(range(len(frame)), index=frame.index)
+    index = pd.MultiIndex.from_arrays([*(names[key] for key in keys), place])
+    return frame.set_axis(index, axis=0)
+
+
+def _words(row: Any) -> str:
+    """Return the name of a row: its filled key columns, and its number among rows of the same name above the first."""
+    *names, place = row
+    return " · ".join([*(str(name) for name in names if name), *([f"no. {place + 1}"] if place else [])])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return "empty" if np.isnan(value) else repr(float(value))
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(meta["files"], dict):
+            raise TypeError("files is no table of names and hashes")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}): nothing in this folder can be verified") from None
+    if meta.get("format") not in (FORMAT_VERSION, None):
+        raise DataError(f"{path} has format {meta['format']}; this fairaudit reads format {FORMAT_VERSION}")
+    checked: dict[str, Any] = meta
+    return checked
+
+
+def _changed_files(folder: Path, meta: Mapping[str, Any]) -> list[Difference]:
+    wrong = []
+    for name, told in meta["files"].items():
+        path = folder / name
+        if path.resolve().parent != folder.resolve():
+            raise DataError(f"{folder}: a file named {name!r} lies outside the folder; nothing outside is read")
+        found = file_hash(path) if path.is_file() else "the file is missing"
+        if found != told:
+            wrong.append(Difference(table=name, row="", column="SHA-256 of the file", stored=told, recomputed=found))
+    return wrong
+
+
+def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None) -> Predictions:
+    path = given or folder / PREDICTIONS
+    if not path.exists():
+        raise DataError(
+            f"{folder} stores no {PREDICTIONS}, so its numbers cannot be made again; name the table they came from "
+            "with --predictions"
+        )
+    if "settings" not in meta:
+        raise DataError(
+            f"{folder}: audit.json holds no settings (written by fairaudit {meta.get('fairaudit', '?')}); "
+            "make the audit again"
+        )
+    return read_predictions(path)
+
+
+def _made_again(table: Predictions, meta: Mapping[str, Any], folder: Path, progress: Progress) -> AuditResult:
+    settings = meta["settings"]
+    try:
+        audit = AuditSpec.model_validate(settings["audit"])
+        tasks, by, seed = list(settings["tasks"]), list(settings["by"]), int(settings["seed"])
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder}: the settings in audit.json are damaged, so nothing can be recomputed: {error}"
+        ) from None
+    return run_audit(table, tasks=tasks, by=by, audit=audit, seed=seed, progress=progress)
+
+
+def _changed_meta(table: Predictions, meta: Mapping[str, Any], result: AuditResult) -> list[Difference]:
+    """Compare what audit.json says of the predictions and what follows from them."""
+    wrong = []
+    told, found = str(meta.get("hashes", {}).get("predictions")), table.hash()
+    if told != found:
+        where = "hash of what was predicted for which face"
+        wrong.append(Difference(table="audit.json", row="", column=where, stored=told, recomputed=found))
+    again = json.loads(json.dumps({name: result.meta[name] for name in FOLLOWS}))
+    for name in FOLLOWS:
+        if meta.get(name) != again[name]:
+            parts = (_first_change(meta.get(name), again[name]), _first_change(again[name], meta.get(name)))
+            wrong.append(Difference(table="audit.json", row="", column=name, stored=parts[0], recomputed=parts[1]))
+    return wrong
+
+
+def _first_change(value: Any, other: Any) -> str:
+    """Return the first part of `value` that `other` does not have, as JSON cut to a line."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        changed = {key: part for key, part in value.items() if other.get(key) != part}
+        if len(changed) < len(value):
+            key = next(iter(changed), None)
+            return "nothing more" if key is None else f"{key}: {_first_change(changed[key], other.get(key))}"
+    if isinstance(value, list) and isinstance(other, list):
+        changed_parts = [part for part in value if part not in other]
+        value = changed_parts[0] if changed_parts else value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "…"
+
+
+def _versions(meta: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    told, present = meta.get("versions", {}), versions()
+    return {name: (str(told.get(name)), now) for name, now in present.items() if told.get(name) != now}

@@ -1,0 +1,213 @@
+"""`verify` makes an audit again and names what was tampered with; audit.json keeps to its published schema."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from report_data import make_predictions
+
+from fairaudit.audit import run_audit
+from fairaudit.comparison import compare
+from fairaudit.data.predictions import read_predictions
+from fairaudit.errors import DataError
+from fairaudit.files import file_hash
+from fairaudit.schemas import SCHEMAS, load_schema
+from fairaudit.spec import AuditSpec
+from fairaudit.verification import compare_tables, verify
+
+QUICK = AuditSpec(draws=100, min_group_size=20, confidence=0.9)
+
+
+def predictions(kind: str) -> pd.DataFrame:
+    """One demo table of each kind: plain, with outcomes and gaps, with weights and subjects, without labels."""
+    frame = make_predictions(240, tasks=("gender", "age"), races=("White", "Black"))
+    if kind == "outcomes":
+        frame = frame.assign(gender_status="").astype({"gender_pred": object, "race": object})
+        frame.loc[:9, "gender_pred"] = None
+        frame.loc[:5, "gender_status"] = "no_face"
+        frame.loc[20:30, "race"] = None
+    if kind == "weights":
+        frame = frame.assign(weight=np.resize([1.0, 2.0, 0.3], 240), subject_id=np.arange(240) // 2)
+    if kind == "unlabelled":
+        frame = frame[["image", "gender_pred", "race"]]
+    return frame
+
+
+@pytest.fixture(scope="module", params=["plain", "outcomes", "weights", "unlabelled"])
+def audit_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audit of each table, saved with its predictions."""
+    table = read_predictions(predictions(request.param))
+    folder = tmp_path_factory.mktemp("audits") / request.param
+    by = ["race"] if request.param == "unlabelled" else ["race", "race:gender"]
+    run_audit(table, by=by, audit=QUICK, seed=5, meta={"question": "how?"}).save(folder, table)
+    return folder
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A folder to tamper with: the smallest audit, saved with its predictions."""
+    table = read_predictions(predictions("plain"))
+    run_audit(table, tasks=["gender"], by=["race"], audit=QUICK, seed=5).save(tmp_path / "audit", table)
+    return tmp_path / "audit"
+
+
+def rehash(folder: Path, *names: str) -> None:
+    """Write the present hashes of files into audit.json, as somebody who covers their traces would."""
+    meta = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    meta["files"] |= {name: file_hash(folder / name) for name in names}
+    (folder / "audit.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def test_an_untouched_audit_is_as_stored(audit_folder: Path) -> None:
+    """Every cell of every table is equal to the last digit, whatever the table held."""
+    found = verify(audit_folder)
+    assert found.differences == ()
+    assert found.inexact == 0
+    assert found.cells > 100
+    assert found.files == len(list(audit_folder.iterdir())) - 1
+    assert found.versions == {}
+
+
+def test_audit_json_keeps_to_its_schema(audit_folder: Path) -> None:
+    """What is written validates; each required key left out, or a key of another type, does not."""
+    schema = load_schema("audit")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    meta = json.loads((audit_folder / "audit.json").read_text(encoding="utf-8"))
+    jsonschema.validate(meta, schema)
+    for key in schema["required"]:
+        with pytest.raises(jsonschema.ValidationError, match=key):
+            jsonschema.validate({name: value for name, value in meta.items() if name != key}, schema)
+    wrong = {"n": "12", "confidence": 1.5, "format": 2, "tasks": {}, "created": "yesterday", "warnings": "none"}
+    for key, value in wrong.items():
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**meta, key: value}, schema)
+    broken = copy.deepcopy(meta)
+    broken["files"]["metrics.csv"] = "abc"
+    with pytest.raises(jsonschema.ValidationError, match="abc"):
+        jsonschema.validate(broken, schema)
+
+
+def test_every_key_of_an_audit_is_described_in_the_schema(plain: Path) -> None:
+    """A new key of audit.json needs a line in the schema."""
+    meta = json.loads((plain / "audit.json").read_text(encoding="utf-8"))
+    assert set(meta) <= set(load_schema("audit")["properties"])
+    assert all(path.is_file() for path in SCHEMAS.values())
+
+
+def test_a_changed_number_is_named(plain: Path) -> None:
+    """One digit of one cell: table, row, column, stored and recomputed value are named, and the file's hash."""
+    path = plain / "metrics.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    row = int(table.index[(table["metric"] == "accuracy") & (table["subgroup"] == "Black")][0])
+    true = table.loc[row, "value"]
+    table.loc[row, "value"] = "0.99"
+    table.to_csv(path, index=False)
+    hashes, cell = verify(plain).differences
+    assert (hashes.table, hashes.column) == ("metrics.csv", "SHA-256 of the file")
+    assert (cell.table, cell.row, cell.column) == ("metrics.csv", "gender · race · Black · accuracy", "value")
+    assert (float(cell.stored), float(cell.recomputed)) == (0.99, float(true))
+    assert "stored 0.99" in cell.sentence()
+    rehash(plain, "metrics.csv")
+    assert verify(plain).differences == (cell,), "the number is found without the hash, too"
+
+
+def test_a_changed_prediction_is_named(plain: Path) -> None:
+    """One flipped prediction: the file, what it does to each table, and what the audit says of itself."""
+    table = read_predictions(plain / "predictions.parquet")
+    frame = table.frame.copy()
+    white = frame.index[(frame["race"] == "White") & (frame["gender_pred"] == "Male")][0]
+    frame.loc[white, "gender_pred"] = "Female"
+    type(table)(**{**table.__dict__, "frame": frame}).save(plain / "predictions.parquet")
+    rehash(plain, "predictions.parquet")
+    found = verify(plain).differences
+    assert {"metrics.csv", "confusion.csv", "audit.json"} <= {d.table for d in found}
+    cells = [d for d in found if d.table == "confusion.csv" and "White" in d.row]
+    assert len(cells) == 2
+    assert all(abs(float(d.stored) - float(d.recomputed)) == 1 for d in cells)
+    assert any("what was predicted" in d.column for d in found)
+
+
+def test_changed_words_and_lost_rows_are_named(plain: Path) -> None:
+    """A verdict turned into another word, a row left out, a cell that is no number, a table that is missing."""
+    gaps = pd.read_csv(plain / "gaps.csv", dtype=str, keep_default_na=False)
+    gaps.loc[0, "reason"] = "trust us"
+    gaps.iloc[:-1].to_csv(plain / "gaps.csv", index=False)
+    text = (plain / "rest.csv").read_text(encoding="utf-8")
+    (plain / "rest.csv").write_text(text.replace("0.", "zero.", 1), encoding="utf-8")
+    (plain / "confusion.csv").unlink()
+    found = verify(plain).differences
+    assert any(d.column == "reason" and d.stored == "'trust us'" for d in found)
+    assert any(d.table == "gaps.csv" and (d.stored, d.recomputed) == ("none", "a row") for d in found)
+    assert any(d.table == "rest.csv" and "unreadable" in d.stored for d in found)
+    assert any(d.table == "confusion.csv" and d.recomputed == "the file is missing" for d in found)
+
+
+def test_changed_claims_in_audit_json_are_named(plain: Path) -> None:
+    """Counts that audit.json states are recomputed, too; a seed that was changed shows in the drawn limits."""
+    meta = json.loads((plain / "audit.json").read_text(encoding="utf-8"))
+    meta["subgroups"]["race"]["White"] += 1
+    (plain / "audit.json").write_text(json.dumps(meta), encoding="utf-8")
+    (only,) = verify(plain).differences
+    assert (only.table, only.column) == ("audit.json", "subgroups")
+    assert "White" in only.stored
+    meta["subgroups"]["race"]["White"] -= 1
+    meta["settings"]["seed"] = 6
+    (plain / "audit.json").write_text(json.dumps(meta), encoding="utf-8")
+    found = verify(plain).differences
+    assert found
+    assert {d.column for d in found if d.table == "metrics.csv"} <= {"low", "high"}
+
+
+def test_what_cannot_be_verified_says_why(plain: Path, tmp_path: Path) -> None:
+    """No predictions, no settings, no result, a file outside the folder: DataError; a given table stands in."""
+    moved = tmp_path / "moved.parquet"
+    shutil.move(plain / "predictions.parquet", moved)
+    with pytest.raises(DataError, match=r"stores no predictions\.parquet"):
+        verify(plain)
+    (lost,) = verify(plain, predictions=moved).differences
+    assert lost.recomputed == "the file is missing"
+    whole = json.loads((plain / "audit.json").read_text(encoding="utf-8"))
+    breaks = {
+        "no settings": {key: value for key, value in whole.items() if key != "settings"},
+        "are damaged": {**whole, "settings": {"audit": {"draws": -1}, "tasks": [], "by": [], "seed": 0}},
+        "has format 9": {**whole, "format": 9},
+        "outside the folder": {**whole, "files": {"../x.csv": "0"}},
+        "is damaged": {**whole, "files": []},
+    }
+    for why, meta in breaks.items():
+        (plain / "audit.json").write_text(json.dumps(meta), encoding="utf-8")
+        with pytest.raises(DataError, match=why):
+            verify(plain, predictions=moved)
+    with pytest.raises(DataError, match="holds none of"):
+        verify(tmp_path / "nothing")
+
+
+def test_a_comparison_is_checked_by_hash(tmp_path: Path) -> None:
+    """Of a comparison only hashes can be checked, and that is said."""
+    table = read_predictions(predictions("plain"))
+    compare(table, {"same": table}, by=["race"], tasks=["gender"], audit=QUICK).save(tmp_path / "c")
+    found = verify(tmp_path / "c")
+    assert found.differences == ()
+    assert "Only hashes" in found.notes[0]
+    with (tmp_path / "c" / "gap_changes.csv").open("a", encoding="utf-8") as stream:
+        stream.write("\n")
+    assert [d.table for d in verify(tmp_path / "c").differences] == ["gap_changes.csv"]
+
+
+def test_last_digits_are_counted_and_more_is_a_difference() -> None:
+    """A relative difference of 1e-12 is counted as inexact, one of 1e-7 is named; repeated row names are numbered."""
+    stored = pd.DataFrame({"task": ["a", "a", "b"], "value": [1.0, 2.0, np.nan], "small": [True, False, True]})
+    again = stored.assign(value=[1.0 + 1e-12, 2.0 + 1e-7, np.nan], small=[True, False, False])
+    wrong, close = compare_tables("t", stored, again)
+    assert close == 1
+    assert [(d.row, d.column) for d in wrong] == [("a · no. 2", "value"), ("b", "small")]
+    assert compare_tables("t", stored, stored.iloc[::-1])[0][0].column == "value", "equal names are told by place"
+    shuffled = stored.iloc[[2, 0, 1]].reset_index(drop=True)
+    assert compare_tables("t", stored, shuffled) == ([], 0)
+    (gained,) = compare_tables("t", stored, stored.assign(more=1))[0]
+    assert (gained.column, gained.stored, gained.recomputed) == ("more", "absent", "present")
