@@ -52,7 +52,17 @@ def wanted_metrics(rows: TaskRows, sample: Sample, by: str, degenerate: str | No
         and (outcomes or not metric.outcome)
         and (by != OVERALL or metric.name != "accuracy_standardized")
         and (degenerate is not None or metric.name != BY_CLASS)
+        and (not metric.needs or _measurable(metric, rows, sample, by))
     ]
+
+
+def _measurable(metric: Metric, rows: TaskRows, sample: Sample, by: str) -> bool:
+    """Whether the faces have what a metric needs; ages in years that are not known are said once, on all faces."""
+    if sample.measures is None or not rows.labelled:
+        return False
+    if metric.needs == "scores":
+        return sample.measures.scores is not None
+    return sample.measures.years is not None or (by == OVERALL and bool(sample.measures.why_no_years))
 
 
 def pooled_axis(rows: TaskRows, sample: Sample, by: str, degenerate: str | None, audit: AuditSpec) -> PooledAxis:

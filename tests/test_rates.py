@@ -92,7 +92,7 @@ def test_cubes_are_vectorised_over_any_leading_shape() -> None:
     """A stack of cubes gives the stack of each cube's values."""
     cubes = np.random.default_rng(0).integers(1, 9, (2, 3, K, K))
     for name, metric in METRICS.items():
-        if metric.outcome or name == "accuracy_standardized":
+        if metric.outcome or metric.needs or name == "accuracy_standardized":
             continue
         whole = evaluate(name, cubes)
         assert whole.shape == ((2, 3, K) if metric.per_class else (2, 3))
@@ -120,3 +120,5 @@ def test_an_unknown_metric_is_named() -> None:
     """A misspelt metric gets the nearest name."""
     with pytest.raises(UsageError, match="did you mean 'accuracy'"):
         evaluate("acuracy", np.eye(2))
+    with pytest.raises(UsageError, match="auc needs scores"):
+        evaluate("auc", np.eye(2))

@@ -29,6 +29,8 @@ class Estimate:
 
 def bounds(metric: Metric) -> tuple[float, float]:
     """Return the least and the largest value that a metric can have."""
+    if metric.span is not None:
+        return metric.span
     if metric.name in ("mae_bins", "signed_error_bins"):
         return (0.0 if metric.name == "mae_bins" else -np.inf), np.inf
     return (-1.0 if metric.signed else 0.0), 1.0

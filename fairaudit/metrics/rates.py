@@ -1,7 +1,8 @@
-"""The count metrics: what each one is, as arithmetic on confusion cubes of shape (…, K, K).
+"""What each metric is; the count metrics as arithmetic on confusion cubes of shape (…, K, K).
 
-Four kinds. A *proportion* is a share of faces, given by the cells of its numerator and its denominator; *f1* is a
-function of such a share; an *average* is a weighted mean of recalls; a *composite* is any other function of the cube.
+Four kinds of these. A *proportion* is a share of faces, given by the cells of its numerator and its denominator; *f1*
+is a function of such a share; an *average* is a weighted mean of recalls; a *composite* is any other function of the
+cube. A metric of the kind *score* needs more than the cube: probabilities, or ages in years (see `measures`).
 Undefined is NaN: no metric has a value for an empty denominator.
 """
 
@@ -12,11 +13,12 @@ from typing import Literal
 
 import numpy as np
 
+from fairaudit.errors import UsageError
 from fairaudit.metrics import ordinal
 from fairaudit.metrics.cube import OUTCOMES
 from fairaudit.registry import lookup
 
-Kind = Literal["count", "proportion", "f1", "average", "composite"]
+Kind = Literal["count", "proportion", "f1", "average", "composite", "score"]
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ class Metric:
     """One metric. `worst`: which end is worse. `lacking`: what is missing where it is undefined.
 
     cells: numerator and denominator of a proportion (of J for f1). value: a composite's function of the margins and of
-    the classes (a 0/1 mask) it averages over. `lacking` is completed with {class} and {subgroup}.
+    the classes (a 0/1 mask) it averages over. `lacking` is completed with {class} and {subgroup}. needs: what a metric
+    of the kind "score" is computed from. span: least and largest possible value, None: by the name (0…1, or −1…1 where
+    `signed`). target: the value that is best, where neither end is.
     """
 
     name: str
@@ -155,6 +159,9 @@ class Metric:
     degenerate: bool = False
     cells: Cells | None = None
     value: Composite | None = None
+    needs: Literal["", "scores", "years"] = ""
+    span: tuple[float, float] | None = None
+    target: float | None = None
 
 
 _NOBODY = "no face of {subgroup} has a label and a prediction"
@@ -164,10 +171,21 @@ _ALL_LABEL = "every face in {subgroup} is labelled {class}"
 _ALL_PREDICTED = "every face in {subgroup} is predicted as {class}"
 _CONSTANT = "the labels or the predictions in {subgroup} are all of one class"
 _NO_FACE = "{subgroup} has no face"
+_NO_SCORE = "no face of {subgroup} has a label, a prediction and usable probabilities"
+_NO_YEARS = "no face of {subgroup} has a labelled and a predicted age in years"
+_ANY, _POSITIVE = (-np.inf, np.inf), (0.0, np.inf)
 
 
 def _proportion(name: str, lacking: str, cells: Cells, **more: bool | str) -> Metric:
     return Metric(name=name, kind="proportion", lacking=lacking, cells=cells, **more)  # type: ignore[arg-type]
+
+
+def _score(name: str, lacking: str, **more: object) -> Metric:
+    return Metric(name=name, kind="score", lacking=lacking, needs="scores", **more)  # type: ignore[arg-type]
+
+
+def _years(name: str, lacking: str, **more: object) -> Metric:
+    return Metric(name=name, kind="score", lacking=lacking, needs="years", **more)  # type: ignore[arg-type]
 
 
 def _composite(name: str, lacking: str, value: Composite, **more: bool | str) -> Metric:
@@ -248,6 +266,7 @@ _ALL: tuple[Metric, ...] = (
         lambda m, k: ordinal.mean_signed_error(m.cube, m.total),
         ordered=True,
         signed=True,
+        target=0.0,
     ),
     _proportion("off_by_one_accuracy", _NOBODY, lambda t: (t.near(1), t.predicted), ordered=True),
     _proportion("cumulative_score_1", _NOBODY, lambda t: (t.near(1), t.predicted), ordered=True),
@@ -276,6 +295,20 @@ _ALL: tuple[Metric, ...] = (
         for name in OUTCOMES
     ),
     _proportion("end_to_end_accuracy", _NO_FACE, lambda t: (t.right, t.faces), outcome=True, degenerate=True),
+    _score("auc", "{subgroup} needs scored faces that are labelled {class} and others that are not", per_class=True),
+    _score("average_precision", "no face labelled {class} in {subgroup} has usable probabilities", per_class=True),
+    _score("log_loss", _NO_SCORE, worst="high", span=_POSITIVE),
+    _score("brier", _NO_SCORE, worst="high", span=(0.0, 2.0)),
+    _score("mean_labelled_probability", _NO_SCORE, degenerate=True),
+    _score("ece", _NO_SCORE, worst="high", signed=True),
+    _score("calibration_slope", _NO_SCORE, signed=True, span=_ANY, target=1.0),
+    _score("calibration_intercept", _NO_SCORE, signed=True, span=_ANY, target=0.0),
+    _years("mae_years", _NO_YEARS, worst="high", span=_POSITIVE),
+    _years("rmse_years", _NO_YEARS, worst="high", span=_POSITIVE),
+    _years("signed_error_years", _NO_YEARS, signed=True, span=_ANY, target=0.0),
+    _years("cumulative_score_5_years", _NO_YEARS),
+    _years("mae_years_18_to_30", _NO_YEARS, worst="high", span=_POSITIVE),
+    _years("challenge_25_false_positive_rate", "no face labelled 14 to 17 years in {subgroup}", worst="high"),
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
@@ -297,9 +330,11 @@ def evaluate(
 
     cube: (…, K, K) counts or weights of labels × predictions. classes: 0/1 mask of the classes that averages run over
     (default: those labelled in each matrix). mix: label shares that `accuracy_standardized` refers to (default: the
-    cube's own sum). Raises UsageError for an unknown metric.
+    cube's own sum). Raises UsageError for an unknown metric, and for one that counts alone cannot give.
     """
     metric = lookup(METRICS, name, "metric")
+    if metric.needs:
+        raise UsageError(f"{name} needs {metric.needs} of faces; a table of counts does not hold them")
     margins = Margins(cube)
     k = margins.cube.shape[-1]
     chosen = margins.rows > 0 if classes is None else np.broadcast_to(classes, margins.rows.shape)

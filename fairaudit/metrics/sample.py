@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from fairaudit.metrics.cube import confusion_cube
+from fairaudit.metrics.measures import Measures
 from fairaudit.metrics.rates import Table
 
 
@@ -14,7 +15,7 @@ class Sample:
     """N faces: `group` in 0…G−1, `row` (label) and `column` (prediction or outcome) codes into `table`'s cells.
 
     weight: positive floats, or None where every face counts 1. subject: integer codes of persons, or None where faces
-    are taken as independent.
+    are taken as independent. measures: what the cells do not hold (probabilities, ages in years), of the same N faces.
     """
 
     table: Table
@@ -24,6 +25,7 @@ class Sample:
     column: np.ndarray
     weight: np.ndarray | None = None
     subject: np.ndarray | None = None
+    measures: Measures | None = None
 
     @cached_property
     def counts(self) -> np.ndarray:
