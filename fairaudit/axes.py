@@ -16,6 +16,7 @@ from fairaudit.metrics.cube import OUTCOMES
 from fairaudit.metrics.rates import Table
 from fairaudit.metrics.sample import Sample
 from fairaudit.registry import suggestion
+from fairaudit.spec import AuditSpec
 
 MOST_VALUES = 50
 MOST_SUBGROUPS = 1000
@@ -63,6 +64,18 @@ class AxisData:
     def known(self) -> np.ndarray:
         """Which subgroups have a name, bool (G,): all but `unknown`, which is in no extreme, test or rest."""
         return np.array([name != subgroups.UNKNOWN for name in self.sample.groups], dtype=bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditData:
+    """All that an analysis may read: every task on every axis (`overall` first), the spec, and the tables so far."""
+
+    predictions: Predictions
+    axes: Sequence[AxisData]
+    audit: AuditSpec
+    seed: int
+    metrics: pd.DataFrame
+    gaps: pd.DataFrame
 
 
 def choose_tasks(predictions: Predictions, wanted: Sequence[str] | None) -> list[str]:

@@ -51,9 +51,23 @@ GAP_CHANGE_COLUMNS = (
     *("model", "task", "by", "metric", "class", "baseline", "mitigated", "delta", "low", "high", "levelling_down"),
     *("reason", "worst", "best", "pair_baseline", "pair_mitigated", "pair_delta", "pair_low", "pair_high"),
 )
+_JUDGED = (
+    *("policy", "task", "by", "metric", "class", "measure", "limit", "value", "low", "high", "confidence"),
+    *("verdict", "n_needed", "not_assessed", "reason", "worst", "best", "assessed", "n", "n_smallest"),
+)
 # Tables of an audit beyond the four that every audit has: file name without .csv → columns. Each is made by the
 # function of the same name in analyses.ANALYSES, and is written only where it has rows.
 MORE_TABLES: dict[str, tuple[str, ...]] = {
+    "policies": _JUDGED,
+    "hypotheses": _JUDGED,
+    "exploratory": (
+        *("task", "by", "subgroup", "metric", "class", "discovered", "value", "rest", "difference", "low", "high"),
+        *("p_value", "p_adjusted", "confirmed", "n", "n_rest", "n_discovered", "p_discovered", "sentence", "reason"),
+    ),
+    "population": (
+        *("task", "by", "metric", "class", "value", "low", "high", "n", "n_effective", "unweighted"),
+        *("unweighted_low", "unweighted_high", "covered", "reason"),
+    ),
     "adjusted": (
         *("task", "by", "metric", "class", "subgroup", "covariates", "raw", "raw_low", "raw_high"),
         *("adjusted", "adjusted_low", "adjusted_high", "overlap", "modelled", "n", "reason"),
@@ -216,11 +230,12 @@ _TEXT = frozenset(
     (
         *("task", "by", "subgroup", "metric", "class", "reason", "worst", "best", "true", "predicted", "model"),
         *("region", "not_assessed"),
+        *("policy", "measure", "verdict", "sentence"),
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
         *("criterion", "at_class"),
     )
 )
-_FLAGS = frozenset(("small", "levelling_down"))
+_FLAGS = frozenset(("confirmed", "small", "levelling_down"))
 
 
 def _save(
