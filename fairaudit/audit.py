@@ -28,6 +28,7 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError
+from fairaudit.policy_checks import check_policies, declared_axes
 from fairaudit.progress import Progress, silent
 from fairaudit.results import (
     CONFUSION_COLUMNS,
@@ -65,8 +66,10 @@ def run_audit(
     table = read_predictions(predictions) if isinstance(predictions, pd.DataFrame) else predictions
     names = choose_tasks(table, tasks)
     axes, left_out = choose_axes(table, by if by is not None else audit.subgroups)
+    axes = declared_axes(table, axes, audit)
     frame = with_axis_columns(table, axes)
     groups = {by: subgroups.assign(frame, by) for by in axes}
+    check_policies(table, names, groups, audit)
     whole = everyone(len(frame))
     found: list[AxisTables] = []
     axes_data: list[AxisData] = []

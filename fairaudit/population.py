@@ -1,4 +1,4 @@
-"""A stated population: the share of each subgroup where a model is to be used, given in the spec or as a CSV of cells."""
+"""A stated population: the share of each subgroup where a model is to be used, from the spec or a CSV of cells."""
 
 import csv
 import math
