@@ -1,13 +1,13 @@
 """What a predictions table may not contain: contradicting statuses and impossible numbers."""
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fairaudit.data.columns import Column
 from fairaudit.errors import DataError
 
 STATUSES = ("no_face", "abstained", "failed")
@@ -17,24 +17,13 @@ SUSPICIOUS = ("names_disagree", "names_alike", "looks_missing")
 _MISSING_WORDS = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "nat", "-nan"))
 # their squares and the sums of those are still ordinary floats
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-100, 1e100
-_WHOLE = re.compile(r"-?\d+(\.0)?")
+Finding = tuple[str, str, str, str, int]  # kind, image, action, detail; for how many rows it stands
 
 
 def examples(values: Iterable[object], most: int = 3) -> str:
     """Return the first distinct values in quotes, for a message."""
     distinct = list(dict.fromkeys(str(value) for value in values))
     return ", ".join(repr(value) for value in distinct[:most]) + (", …" if len(distinct) > most else "")
-
-
-def without_fraction(column: pd.Series) -> pd.Series | None:
-    """Return a text column of whole numbers without their ".0", or None where it is no such column.
-
-    A CSV file has "1.0" for 1 where the column had a gap; the other column of the task would still say "1".
-    """
-    distinct = [str(value) for value in column.dropna().unique()]
-    if not any(value.endswith(".0") for value in distinct) or not all(map(_WHOLE.fullmatch, distinct)):
-        return None
-    return column.map(lambda value: value.removesuffix(".0"), na_action="ignore")
 
 
 def joined_probabilities(frame: pd.DataFrame) -> pd.DataFrame:
@@ -44,23 +33,23 @@ def joined_probabilities(frame: pd.DataFrame) -> pd.DataFrame:
     """
     for name in frame.columns[frame.columns.duplicated()].unique():
         parts = frame.loc[:, frame.columns == name]
-        numbers = [_numbers(parts.iloc[:, i], str(name), "the table").to_numpy() for i in range(parts.shape[1])]
-        total = np.sum(numbers, axis=0)
+        values = [numbers(parts.iloc[:, i], str(name), "the table").to_numpy() for i in range(parts.shape[1])]
+        total = np.sum(values, axis=0)
         # shares that were rounded may add up to a little over 1
         total = np.where((total > 1) & (total < 1 + 1e-6), 1.0, total)
         frame = frame.drop(columns=name).assign(**{name: total})
     return frame
 
 
-def check_names(frame: pd.DataFrame, name: str, declared: bool, findings: list[tuple[str, str, str, str]]) -> None:
+def check_names(columns: Mapping[str, Column], name: str, declared: bool, findings: list[Finding]) -> None:
     """Look for values that are probably one name spelled twice, or a missing cell spelled as a word.
 
     Of a task (`name` has a column `<name>_pred`) both columns are looked at together; `declared`: its classes are
     given by whoever made the table. Raises DataError where two undeclared classes differ only in case or spaces.
     """
-    task = f"{name}_pred" in frame
-    columns = [c for c in ((f"{name}_true", f"{name}_pred") if task else (name,)) if c in frame]
-    sets = {column: {str(value) for value in frame[column].dropna().unique()} for column in columns}
+    task = f"{name}_pred" in columns
+    own = [c for c in ((f"{name}_true", f"{name}_pred") if task else (name,)) if c in columns]
+    sets = {column: set(columns[column].seen()) for column in own}
     values = sorted(set().union(*sets.values()))
     alike: dict[str, list[str]] = {}
     for value in values:
@@ -72,16 +61,16 @@ def check_names(frame: pd.DataFrame, name: str, declared: bool, findings: list[t
                 f"{said}; map one to the other (--value '{name}.{second}={first}'), "
                 "or give all classes where they really are two"
             )
-        findings.append(("names_alike", "", "kept", f"{said}, and are kept apart"))
+        findings.append(("names_alike", "", "kept", f"{said}, and are kept apart", 1))
     for column, found in sets.items():
         for value in sorted(v for v in found if v.strip().lower() in _MISSING_WORDS):
-            count = int((frame[column] == value).sum())
+            count = columns[column].rows(value)
             said = f"{count} cells of {column} hold {value!r}, which is taken as a name: an empty cell means missing"
-            findings.append(("looks_missing", "", "kept", said))
-    if len(columns) == 2 and all(sets.values()) and not set.intersection(*sets.values()):
-        label, prediction = (examples(sorted(sets[column])) for column in columns)
+            findings.append(("looks_missing", "", "kept", said, 1))
+    if len(own) == 2 and all(sets.values()) and not set.intersection(*sets.values()):
+        label, prediction = (examples(sorted(sets[column])) for column in own)
         said = f"{name}: no prediction is any of the labels ({prediction} against {label}); same meaning? map the names"
-        findings.append(("names_disagree", "", "kept", said))
+        findings.append(("names_disagree", "", "kept", said, 1))
 
 
 def description(raw: bytes, where: str) -> dict[str, Any]:
@@ -107,73 +96,23 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
-def check_statuses(frame: pd.DataFrame, task: str, findings: list[tuple[str, str, str, str]]) -> None:
-    """Make `<task>_status` a column of "ok", a reason, or None (no prediction and no reason: listed, out of rates).
-
-    Raises DataError for an unknown status, and for a reason that stands beside a prediction: which of the two holds
-    cannot be known, and it changes the rates.
-    """
-    name, given = f"{task}_status", frame[f"{task}_pred"].notna()
-    status = frame[name] if name in frame else pd.Series([None] * len(frame), dtype=object)
-    strange = status[status.notna() & ~status.isin(["ok", *STATUSES])]
-    if len(strange):
-        raise DataError(f"{name} holds {examples(strange)}; allowed: ok (or empty), {', '.join(STATUSES)}")
-    both = given & status.isin(STATUSES)
-    if both.any():
+def check_weight_range(where: str, least: float, most: float) -> None:
+    """Raise DataError for weights whose squares or their sums would be no ordinary floats."""
+    if least < _LEAST_WEIGHT or most > _MOST_WEIGHT:
         raise DataError(
-            f"{int(both.sum())} rows have a {task}_pred and the {name} {examples(status[both])} "
-            f"(images {examples(frame['image'][both])}): leave {task}_pred empty where there was no prediction, "
-            f"or {name} empty where there was one"
+            f"{where}: weights reach from {least:g} to {most:g}; allowed: {_LEAST_WEIGHT:g} to "
+            f"{_MOST_WEIGHT:g}. Divide all by one number"
         )
-    missing = ~given & ~status.isin(STATUSES)
-    findings.extend(
-        (NO_PREDICTION, str(image), "excluded", f"{task}_pred is empty and {name} gives no reason")
-        for image in frame["image"][missing]
-    )
-    cleaned = status.where(~given, "ok").where(~missing, None)
-    frame[name] = pd.Series(cleaned.to_numpy(dtype=object), dtype=object)
 
 
-def check_numbers(
-    frame: pd.DataFrame, task: str, classes: Sequence[str], where: str, findings: list[tuple[str, str, str, str]]
-) -> None:
-    """Turn probabilities and weights into floats; a probability of a class that never occurs is listed and left out.
-
-    Raises DataError for a probability outside 0…1, and for a weight that is missing, not finite or not above 0.
-    """
-    prefix = f"{task}_prob_"
-    for column in [c for c in frame.columns if c.startswith(prefix)]:
-        if column.removeprefix(prefix) not in classes:
-            findings.append(
-                ("class_never_met", "", "listed", f"{column} is of no class that a label or prediction has")
-            )
-            del frame[column]
-            continue
-        numbers = _numbers(frame[column], column, where)
-        outside = numbers[(numbers < 0) | (numbers > 1)]
-        if len(outside):
-            raise DataError(f"{where}: {len(outside)} values of {column} lie outside 0…1 ({examples(outside)})")
-        frame[column] = numbers
-    if "weight" in frame:
-        weights = _numbers(frame["weight"], "weight", where)
-        bad = ~(np.isfinite(weights) & (weights > 0))
-        if bad.any():
-            raise DataError(
-                f"{where}: {int(bad.sum())} weights are missing, not finite or not above 0 (images "
-                f"{examples(frame['image'][bad])}); every weight must be positive; leave faces out by leaving out rows"
-            )
-        if weights.min() < _LEAST_WEIGHT or weights.max() > _MOST_WEIGHT:
-            raise DataError(
-                f"{where}: weights reach from {weights.min():g} to {weights.max():g}; allowed: {_LEAST_WEIGHT:g} to "
-                f"{_MOST_WEIGHT:g}. Divide all by one number"
-            )
-        frame["weight"] = weights
-
-
-def _numbers(column: pd.Series, name: str, where: str) -> pd.Series:
+def numbers(column: pd.Series, name: str, where: str) -> pd.Series:
+    """Return a column as floats, an empty cell as NaN. Raises DataError for a value that is no number."""
+    if pd.api.types.is_float_dtype(column.dtype):
+        return column.astype(float)
+    column = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
     raw = column.replace("", np.nan) if column.dtype == object or pd.api.types.is_string_dtype(column.dtype) else column
-    numbers = pd.to_numeric(raw, errors="coerce").astype(float)
-    strange = raw[raw.notna() & numbers.isna()]
+    found = pd.to_numeric(raw, errors="coerce").astype(float)
+    strange = raw[raw.notna() & found.isna()]
     if len(strange):
         raise DataError(f"{where}: {len(strange)} values of {name} are no numbers ({examples(strange)})")
-    return numbers
+    return found
