@@ -6,7 +6,10 @@ import pandas as pd
 
 from fairaudit.axes import AuditData
 from fairaudit.criteria import criteria_table
+from fairaudit.exploratory_table import exploratory_table
 from fairaudit.policy_tables import hypotheses_table, policies_table
+from fairaudit.population_table import population_table
+from fairaudit.summary_table import summary_table
 
 Analysis = Callable[[AuditData], pd.DataFrame]
 
@@ -14,5 +17,8 @@ Analysis = Callable[[AuditData], pd.DataFrame]
 ANALYSES: Mapping[str, Analysis] = {
     "policies": policies_table,
     "hypotheses": hypotheses_table,
+    "exploratory": exploratory_table,
+    "population": population_table,
     "criteria": criteria_table,
+    "summary": summary_table,
 }

@@ -78,6 +78,10 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
         *("task", "by", "metric", "class", "subgroup", "method", "error_rate", "observed", "observed_low"),
         *("observed_high", "corrected", "low", "high", "breakdown", "n", "reason", "worst", "best"),
     ),
+    "summary": (
+        *("task", "by", "metric", "class", "statistic", "value", "low", "high", "expected", "expected_high"),
+        *("subgroup", "n", "groups", "left_out", "reason"),
+    ),
     "criteria": (
         *("task", "by", "criterion", "class", "metric", "at_class", "difference", "difference_low", "difference_high"),
         *("ratio", "ratio_low", "ratio_high", "worst", "best", "n", "assessed", "not_assessed", "reason"),
@@ -232,7 +236,7 @@ _TEXT = frozenset(
         *("region", "not_assessed"),
         *("policy", "measure", "verdict", "sentence"),
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
-        *("criterion", "at_class"),
+        *("criterion", "at_class", "statistic", "left_out"),
     )
 )
 _FLAGS = frozenset(("confirmed", "small", "levelling_down"))
