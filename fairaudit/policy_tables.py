@@ -14,7 +14,7 @@ from fairaudit.metrics.policies import Bounds, Claim, holm_bounds
 from fairaudit.metrics.rates import Metric
 from fairaudit.policies import REST, Policy
 from fairaudit.policy_checks import declared, policy_metric, why_not
-from fairaudit.pooled import PooledAxis, estimates_of, pooled_axis
+from fairaudit.pooled import PooledAxis, estimates_of, pooled_axis, wanted_metrics
 
 PASS, FAIL, INCONCLUSIVE, NOT_APPLICABLE = "pass", "fail", "inconclusive", "not applicable"
 MOST_NAMED = 12  # subgroups that a line names; the table names all
@@ -84,11 +84,11 @@ def _case(data: AuditData, policy: Policy, axis: AxisData, seed: Sequence[int]) 
     why = why_not(policy, axis.task, data.predictions) or (axis.degenerate if not metric.degenerate else "")
     if why:
         return _Case(policy=policy, axis=axis, applies=False, reason=why)
+    if metric.needs and metric not in wanted_metrics(axis.rows, axis.sample, axis.by, axis.degenerate):
+        return _Case(policy=policy, axis=axis, reason=f"the table has no {metric.needs}, which {metric.name} needs")
     pooled = pooled_axis(axis.rows, axis.sample, axis.by, axis.degenerate, data.audit)
     use = "common" if policy.against == REST else "shared"
-    estimate = estimates_of(pooled, [metric], seed).get((metric.name, use))
-    if estimate is None:
-        return _Case(policy=policy, axis=axis, reason=f"{metric.name} cannot be computed from this table")
+    estimate = estimates_of(pooled, [metric], seed)[metric.name, use]
     columns, left_out = _columns(policy, metric, estimate, pooled)
     reason = ""
     if not columns:
