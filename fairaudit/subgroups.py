@@ -1,6 +1,7 @@
 """The only parser of axes such as "race:gender", and the only place where subgroup labels are made."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from fairaudit.registry import suggestion
 UNKNOWN = "unknown"
 OVERALL = "overall"
 CROSS = " × "
+MOST_DENSE = 1_000_000  # possible subgroups up to which each has a place in an array
 
 
 def parse(by: str) -> tuple[str, ...]:
@@ -69,12 +71,15 @@ def assign(frame: pd.DataFrame, by: str) -> pd.Categorical:
     for attribute in attributes:
         column = frame[attribute]
         order = [value for value in values_in_order(column) if value != UNKNOWN]
-        text = column.astype(object).where(column.notna(), None)
-        part = pd.Index(order).get_indexer(pd.Index([None if v is None else str(v) for v in text], dtype=object))
+        own, values = _coded(column)
+        place = {value: i for i, value in enumerate(order)}
+        part = np.array([*(place.get(str(value), -1) for value in values), -1])[own]
         missing |= part < 0
         codes = codes * max(len(order), 1) + np.maximum(part, 0)
         orders.append(order)
-    present = np.unique(codes[~missing])
+    size = int(np.prod([max(len(order), 1) for order in orders]))
+    known = codes if not missing.any() else codes[~missing]
+    present = np.flatnonzero(np.bincount(known, minlength=size)) if size < MOST_DENSE else np.unique(known)
     labels = [_label(int(code), orders) for code in present]
     if len(set(labels)) != len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
@@ -82,24 +87,39 @@ def assign(frame: pd.DataFrame, by: str) -> pd.Categorical:
     position = np.searchsorted(present, codes)
     position[missing] = len(labels)
     categories = [*labels, UNKNOWN] if missing.any() else labels
-    return pd.Categorical(np.array(categories, dtype=object)[position], categories=categories)
+    return pd.Categorical.from_codes(position, categories=categories)
 
 
-def degenerate(groups: pd.Categorical, labels: pd.Series, by: str, task: str) -> str | None:
+def _coded(column: pd.Series) -> tuple[np.ndarray, Sequence[Any]]:
+    """Return the code of each row's value, −1 for none, and the values."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(), list(column.cat.categories)
+    codes, values = pd.factorize(column)
+    return codes, list(values)
+
+
+def degenerate(
+    groups: pd.Categorical, labels: pd.Series, by: str, task: str, times: np.ndarray | None = None
+) -> str | None:
     """Return why the subgroup determines the task's label on this axis, or None where it does not.
 
     By name: the task's own attribute is part of the axis. By data: every subgroup holds faces of one label only while
     several labels occur, with at least two labelled faces a subgroup on average (fewer could be chance). On such an
-    axis rates that need a second label within the subgroup mean nothing, and reweighing collapses to P(label).
+    axis rates that need a second label within the subgroup mean nothing, and reweighing collapses to P(label). times:
+    how many faces each row stands for.
     """
     if task in parse(by):
         return f"on the axis {by} the subgroup determines the label of {task}, because {task} is part of the axis"
-    keep = labels.notna().to_numpy() & (np.asarray(groups, dtype=object) != UNKNOWN)
-    pairs = pd.DataFrame(
-        {"group": np.asarray(groups, dtype=object)[keep], "label": labels.to_numpy(dtype=object)[keep]}
-    )
-    per_group = pairs.groupby("group")["label"].nunique()
-    if len(pairs) < 2 * len(per_group) or pairs["label"].nunique() < 2 or (per_group > 1).any():
+    label, classes = _coded(labels)
+    unknown = [name == UNKNOWN for name in groups.categories]
+    keep = (label >= 0) & ~np.array([*unknown, True])[groups.codes]
+    shape = (len(groups.categories), max(len(classes), 1))
+    packed = groups.codes[keep].astype(np.int64) * shape[1] + label[keep]
+    table = np.bincount(packed, minlength=shape[0] * shape[1]).reshape(shape) > 0
+    labels_of_group = table.sum(1)
+    faces = keep.sum() if times is None else times[keep].sum()
+    several = (labels_of_group > 1).any() or table.any(0).sum() < 2
+    if several or faces < 2 * (labels_of_group > 0).sum():
         return None
     return f"on the axis {by} the subgroup determines the label of {task}: no subgroup holds two labels in these data"
 

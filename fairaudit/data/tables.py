@@ -1,11 +1,13 @@
 """The two tables everything starts from: FaceTable (faces with labels) and Predictions (what a model said of them)."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,7 +98,8 @@ class Predictions:
     `frame` has one row a face: `image`; for each task `<task>_pred`, and where known `<task>_true`,
     `<task>_status` ("ok", "no_face", "abstained", "failed") and `<task>_prob_<class>`; then one column for each
     attribute; optional `subject_id` and `weight`. Labels and attributes are categorical; `tasks` gives each task's
-    classes in order; `ordered` names the tasks whose classes have an order.
+    classes in order; `ordered` names the tasks whose classes have an order. times: how many equal faces each row stands
+    for; None: one. Rows that stand for several name no image.
     """
 
     frame: pd.DataFrame
@@ -106,9 +109,20 @@ class Predictions:
     findings: pd.DataFrame = field(default_factory=findings_table)
     label_source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    times: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.frame) if self.times is None else int(self.times.sum())
+
+    def faces(self, rows: np.ndarray) -> int:
+        """Return how many faces the rows at these positions stand for."""
+        return len(rows) if self.times is None else int(self.times[rows].sum())
+
+    def subjects(self) -> int | None:
+        """Return how many persons the table names, a face without one counting as one; None where it names none."""
+        if "subject_id" not in self.frame:
+            return None
+        return int(self.frame["subject_id"].nunique() + self.frame["subject_id"].isna().sum())
 
     def save(self, path: Path) -> None:
         """Write one Parquet file in the public format, whole or not at all."""
@@ -120,9 +134,23 @@ class Predictions:
     def hash(self) -> str:
         """Return a SHA-256 of what was predicted for which face: equal tables, equal hash, whatever the file format."""
         columns = sorted(self.frame.columns)
-        text = self.frame[columns].astype(str)
-        rows = pd.util.hash_pandas_object(text, index=False).to_numpy()
-        return value_hash([columns, rows.tobytes().hex()])
+        rows = np.zeros(len(self.frame), dtype=np.uint64)
+        for column in columns:
+            rows = rows * np.uint64(0x9E3779B97F4A7C15) + _cell_hashes(self.frame[column])
+        return value_hash([columns, hashlib.sha256(rows.tobytes()).hexdigest()])
+
+
+def _cell_hashes(column: pd.Series) -> np.ndarray:
+    """Return a number for each cell, the same for equal text, whatever the type of the column."""
+    if pd.api.types.is_float_dtype(column.dtype):
+        return pd.util.hash_array(column.to_numpy(dtype=float))
+    codes, values = (
+        (column.cat.codes.to_numpy(), column.cat.categories)
+        if isinstance(column.dtype, pd.CategoricalDtype)
+        else pd.factorize(column)
+    )
+    text = np.array([*map(str, values), ""], dtype=object)  # the last one is picked by the code −1: missing
+    return pd.util.hash_array(text, categorize=False)[codes]
 
 
 def predictions_meta(

@@ -12,10 +12,12 @@ from fairaudit.metrics.rates import Table
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """N faces: `group` in 0…G−1, `row` (label) and `column` (prediction or outcome) codes into `table`'s cells.
+    """N rows of faces: `group` in 0…G−1, `row` (label) and `column` (prediction or outcome) codes into `table`'s cells.
 
     weight: positive floats, or None where every face counts 1. subject: integer codes of persons, or None where faces
     are taken as independent. measures: what the cells do not hold (probabilities, ages in years), of the same N faces.
+    times: how many equal faces each row stands for, positive integers; None: one. Equal faces that are listed once are
+    told apart by nothing, so only a sample without weights, subjects and measures may have it.
     """
 
     table: Table
@@ -26,11 +28,18 @@ class Sample:
     weight: np.ndarray | None = None
     subject: np.ndarray | None = None
     measures: Measures | None = None
+    times: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        alone = self.weight is None and self.subject is None and self.measures is None
+        if self.times is not None and not alone:
+            raise ValueError("faces that are listed once for several have no weights, subjects or measures")
 
     @cached_property
     def counts(self) -> np.ndarray:
         """Faces in each cell: int64 (G, labels, predictions and outcomes)."""
-        return confusion_cube(self.group, self.row, self.column, (len(self.groups), *self.table.shape))
+        counts = confusion_cube(self.group, self.row, self.column, self._shape, self.times)
+        return np.rint(counts).astype(np.int64)  # sums of integers are exact in floats up to 2**53 faces
 
     @cached_property
     def sums(self) -> np.ndarray:
