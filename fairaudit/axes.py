@@ -155,9 +155,11 @@ def task_rows(predictions: Predictions, task: str) -> TaskRows:
     """
     frame, classes = predictions.frame, predictions.tasks[task]
     predicted = _codes(frame[f"{task}_pred"], classes)
-    status = frame.get(f"{task}_status", pd.Series([None] * len(frame), dtype=object)).to_numpy(dtype=object)
-    for number, outcome in enumerate(OUTCOMES):
-        predicted[(predicted < 0) & (status == outcome)] = len(classes) + number
+    empty = np.flatnonzero(predicted < 0)
+    if len(empty) and f"{task}_status" in frame:
+        status = frame[f"{task}_status"].iloc[empty].to_numpy(dtype=object)
+        for number, outcome in enumerate(OUTCOMES):
+            predicted[empty[status == outcome]] = len(classes) + number
     has_labels = f"{task}_true" in frame and bool(frame[f"{task}_true"].notna().any())
     true = _codes(frame[f"{task}_true"], classes) if has_labels else np.zeros(len(frame), dtype=np.int64)
     keep = (predicted >= 0) & (true >= 0)
@@ -176,6 +178,8 @@ def task_rows(predictions: Predictions, task: str) -> TaskRows:
 
 
 def _codes(column: pd.Series, classes: Sequence[str]) -> np.ndarray:
+    if isinstance(column.dtype, pd.CategoricalDtype) and list(column.cat.categories) == list(classes):
+        return column.cat.codes.to_numpy().astype(np.int64)
     return pd.Index(classes).get_indexer(pd.Index(column.astype(object))).astype(np.int64)
 
 
