@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from fairaudit import __version__
-from fairaudit.cli_checks import schema, verify
+from fairaudit.cli_checks import schema, selftest, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
+from fairaudit.cli_plan import PolicyOption, StrictOption, plan, power, verdicts_of
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.registry import lookup
 
@@ -23,12 +24,16 @@ app = typer.Typer(
     help="Does this face model treat people equally, and how sure are we?\n\n"
     "Train or wrap a face classifier, audit it over race, gender, age and their intersections, mitigate, compare, "
     "and write HTML reports that open offline.\n\n"
-    "Exit codes: 0 done · 2 wrong use or bad spec · 4 unusable data or checkpoint · 5 disk full, read-only or internal "
-    "error · 130 interrupted (run the same command again to go on).",
+    "Exit codes: 0 done, policies pass or none declared · 1 a policy fails (audit, run --enforce), or verify or "
+    "selftest finds a mismatch · 2 wrong use or bad spec · 3 a policy stays inconclusive (only with --strict) · "
+    "4 unusable data or checkpoint · 5 disk full, read-only or internal error · 130 interrupted (run the same command "
+    "again to go on).",
 )
 app.add_typer(data_app, name="data")
-for _command in (verify, schema):
+for _command in (selftest, verify, schema):
     app.command()(_command)
+app.command()(power)
+app.command()(plan)
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ByOption = Annotated[
@@ -75,17 +80,24 @@ def run_command(
     data: DataOption,
     out: OutOption,
     device: Annotated[str | None, typer.Option(help="Overrides the spec's training.device.")] = None,
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="End with exit code 1 where a policy fails for any of the models.")
+    ] = False,
+    strict: StrictOption = False,
 ) -> None:
     """Train, predict, audit, attribute, mitigate, compare and report, as a spec says.
 
-    Stages whose inputs are unchanged are skipped; after an interruption the same command goes on.
+    Stages whose inputs are unchanged are skipped; after an interruption the same command goes on. Without --enforce a
+    complete run ends with 0, whatever its policies say.
     """
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec, require_folder
-    from fairaudit.pipeline import Run, run
+    from fairaudit.pipeline import Run, audits_of, run
     from fairaudit.stages import RECORD
 
+    if strict and not enforce:
+        raise UsageError("--strict says how --enforce ends; give both, or neither")
     loaded, folder = find_spec(spec)
     if device:
         loaded = loaded.model_copy(update={"training": loaded.training.model_copy(update={"device": device})})
@@ -93,7 +105,10 @@ def run_command(
     claim(out, "run", RECORD)
     with Bars() as bars:
         index = run(Run(spec=loaded, root=data, out=out, weights_folders=(folder,), progress=bars, say=say))
+    code = verdicts_of(audits_of(loaded, out), strict, enforce)
     typer.echo(f"Open {index}")
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -169,6 +184,12 @@ def audit(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls this audit.")] = None,
     min_group_size: Annotated[int | None, typer.Option(help="Smallest denominator that enters gaps.", min=1)] = None,
+    policy: PolicyOption = None,
+    plan: Annotated[Path | None, typer.Option(help="Frozen plan (fairaudit plan): audit exactly as it says.")] = None,
+    exploratory: Annotated[
+        bool, typer.Option("--exploratory", help="Discover differences on one half of the faces, confirm on the other.")
+    ] = False,
+    strict: StrictOption = False,
     device: DeviceOption = "auto",
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces (needs --data).")
@@ -176,7 +197,8 @@ def audit(
 ) -> None:
     """Audit a table of predictions (no model, no torch, no spec needed), or a checkpoint on a folder of faces.
 
-    Writes audit.json, metrics.csv, gaps.csv and the HTML report with one page a subgroup.
+    Writes audit.json, metrics.csv, gaps.csv and the HTML report with one page a subgroup. Prints the verdict on each
+    policy: exit code 1 where one fails, with --strict 3 where one stays inconclusive.
     """
     from fairaudit.audit import run_audit
     from fairaudit.console import Bars
@@ -185,12 +207,14 @@ def audit(
         audit_settings,
         find_spec,
         keep_history,
+        planned,
         predict_for_audit,
         read_table,
         refuse_unread,
         require_folder,
         table_meta,
     )
+    from fairaudit.policy_checks import check_names
     from fairaudit.report.render import render_audit
 
     if (predictions is None) == (checkpoint is None):
@@ -206,7 +230,13 @@ def audit(
         require_folder(data)
     claim(out, "audit", "audit.json")
     loaded = find_spec(spec)[0] if spec else None
-    settings = audit_settings(loaded, min_group_size)
+    settings = audit_settings(loaded, min_group_size, policy or (), exploratory)
+    tasks, seed = task or (loaded.tasks if loaded and loaded.tasks else None), loaded.seed if loaded else 0
+    plan_record: dict[str, Any] = {}
+    if plan:
+        fixed = {"--by": by, "--task": task, "--policy": policy, "--min-group-size": min_group_size}
+        settings, tasks, seed, plan_record = planned(plan, loaded, {**fixed, "--exploratory": exploratory}, predictions)
+    check_names(settings)
     faces_root = data
     with Bars() as bars:
         if checkpoint is not None and data is not None:
@@ -215,19 +245,22 @@ def audit(
             table, meta = read_table(predictions, loaded, rename or (), value or (), task), table_meta()
         result = run_audit(
             table,
-            tasks=task or (loaded.tasks if loaded and loaded.tasks else None),
+            tasks=tasks,
             by=by or settings.subgroups,
             audit=settings,
-            seed=loaded.seed if loaded else 0,
+            seed=seed,
             name=name or (loaded.name if loaded else (predictions or checkpoint or out).stem),
-            meta=meta,
+            meta={**meta, **plan_record},
             progress=bars,
         )
         result.save(out, table)
         if checkpoint is not None:
             keep_history(checkpoint, out)
         render_audit(out, out, faces_root=faces_root if show_faces else None)
+    code = verdicts_of({result.meta["name"]: result}, strict)
     typer.echo(f"Open {out / 'index.html'}")
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """`fairaudit selftest`, `verify`, `diff` and `schema`: how a reader convinces themselves that the numbers hold."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,30 @@ import typer
 
 MOST_SHOWN = 50
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+def selftest(as_json: JsonOption = False) -> None:
+    """Audit small tables whose answers are known, and print what was expected and what was found.
+
+    Exit codes: 0 every case as expected · 1 a mismatch.
+    """
+    from fairaudit.audit import versions
+    from fairaudit.console import Bars, check_table
+    from fairaudit.selftest import run_selftest
+
+    with Bars() as bars:
+        outcomes = run_selftest(progress=bars)
+    wrong = [outcome.name for outcome in outcomes if not outcome.ok]
+    if as_json:
+        cases = [{**asdict(outcome), "ok": outcome.ok} for outcome in outcomes]
+        typer.echo(json.dumps({"versions": versions(), "ok": not wrong, "cases": cases}, indent=1, ensure_ascii=False))
+    else:
+        check_table(outcomes)
+        checks = sum(len(outcome.checks) for outcome in outcomes)
+        said = f"MISMATCH in {', '.join(wrong)}" if wrong else "all as expected"
+        typer.echo(f"fairaudit {versions()['fairaudit']}: {len(outcomes)} cases, {checks} checks: {said}")
+    if wrong:
+        raise typer.Exit(1)
 
 
 def verify(

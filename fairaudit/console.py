@@ -3,8 +3,9 @@
 import importlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -16,9 +17,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
 from fairaudit.data.taxonomy import SCHEMES
 from fairaudit.resources import resource_dir
+
+if TYPE_CHECKING:
+    from fairaudit.selftest import Outcome
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 _QUIET_SECONDS = 2.0  # stages shorter than this need no line of their own
@@ -87,6 +93,21 @@ class Bars:
 def say(text: str) -> None:
     """Print one line of what was done or found, to standard error."""
     console.print(text, markup=False)
+
+
+def check_table(outcomes: "Sequence[Outcome]") -> None:
+    """Print what the self-test expected (third column) and found (fourth), one block a case, to standard output."""
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    for outcome in outcomes:
+        out.print(Text(f"{outcome.name}: {outcome.tests}", style="bold"))
+        table = Table.grid(padding=(0, 2))
+        for width, name in ((5, ""), (50, "what"), (35, "expected"), (35, "found")):
+            table.add_column(name, width=width)
+        for check in outcome.checks:
+            mark = Text("ok", style="green") if check.ok else Text("WRONG", style="bold red")
+            found = Text(check.found if check.ok else f"found {check.found}")
+            table.add_row(mark, Text(check.what), Text(check.expected), found)
+        out.print(table)
 
 
 def listings() -> dict[str, Callable[[], list[str]]]:
