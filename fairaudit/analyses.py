@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from fairaudit.adjusted_table import adjusted_table
 from fairaudit.axes import AuditData
+from fairaudit.confusion_tables import attraction_table, directed_table, pairs_table
 from fairaudit.criteria import criteria_table
 from fairaudit.exploratory_table import exploratory_table
 from fairaudit.policy_tables import hypotheses_table, policies_table
@@ -21,4 +23,8 @@ ANALYSES: Mapping[str, Analysis] = {
     "population": population_table,
     "criteria": criteria_table,
     "summary": summary_table,
+    "directed": directed_table,
+    "attraction": attraction_table,
+    "pairs": pairs_table,
+    "adjusted": adjusted_table,
 }

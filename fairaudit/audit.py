@@ -24,6 +24,7 @@ from fairaudit.axes import (
     task_rows,
     with_axis_columns,
 )
+from fairaudit.covariates import MEDIATOR, check_covariates
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
 from fairaudit.data.tables import Predictions
@@ -70,6 +71,7 @@ def run_audit(
     frame = with_axis_columns(table, axes)
     groups = {by: subgroups.assign(frame, by) for by in axes}
     check_policies(table, names, groups, audit)
+    check_covariates(list(frame.columns), audit.adjust_for, list(table.tasks), audit.adjust_to)
     whole = everyone(len(frame))
     found: list[AxisTables] = []
     axes_data: list[AxisData] = []
@@ -253,6 +255,8 @@ def _warnings(
             )
     if table.meta.get("row_numbers"):
         said.append("The table names no images: rows are numbered, so this audit cannot be compared with another.")
+    if audit.adjust_for:
+        said.append(MEDIATOR)
     if "weight" in table.frame:
         said.append("Faces are weighted: intervals use the effective number of faces (Σw)² / Σw².")
     return said

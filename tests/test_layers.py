@@ -8,10 +8,11 @@ import fairaudit
 PACKAGE = Path(fairaudit.__file__).parent
 # a module may import from its own layer and from lower ones
 LAYERS = {
-    **dict.fromkeys(("cli", "cli_data", "__main__", "console", "pipeline", "stages", "inputs"), 6),
+    **dict.fromkeys(("cli", "cli_data", "cli_plan", "__main__", "console", "pipeline", "stages", "inputs"), 6),
     "report": 5,
     **dict.fromkeys(("audit", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),
-    **dict.fromkeys(("criteria", "summary_table"), 4),
+    **dict.fromkeys(("criteria", "summary_table", "confusion_tables"), 4),
+    **dict.fromkeys(("covariates", "adjusted", "adjusted_table", "label_noise_table"), 4),
     **dict.fromkeys(("policy_checks", "policy_tables", "exploratory_table", "population_table"), 4),
     **dict.fromkeys(("verification", "audit_diff"), 4),
     **dict.fromkeys(("cli_checks",), 6),
@@ -25,6 +26,7 @@ LAYERS = {
     **dict.fromkeys(("policies", "population", "plan"), 0),
 }
 NEEDS_NO_TORCH = (
+    *("covariates", "adjusted", "adjusted_table", "label_noise_table"),
     "report",
     "audit",
     "audit_tables",
@@ -34,6 +36,7 @@ NEEDS_NO_TORCH = (
     "gap_tables",
     "criteria",
     "summary_table",
+    "confusion_tables",
     "policy_checks",
     "policy_tables",
     "verification",

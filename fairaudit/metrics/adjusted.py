@@ -7,6 +7,7 @@ the target mix says how much each counts. Covariates are properties of the face 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from fairaudit.metrics.estimates import Estimate
 from fairaudit.metrics.intervals import Limits, mover_sum, wilson
@@ -48,9 +49,9 @@ class Cells:
             return (coefficients**2 * (self.squares.ravel() * mean * (1 - mean))).sum(-1)
         cell, hit, weight, subject = self.faces
         people, number = np.unique(subject, return_inverse=True)
-        residual = weight * (hit - mean[cell])
-        sums = [np.bincount(number, weights=c[cell] * residual, minlength=len(people)) for c in coefficients]
-        return (np.array(sums) ** 2).sum(-1) * len(people) / max(len(people) - 1, 1)
+        shape = (len(mean), len(people))
+        residual = sparse.coo_array((weight * (hit - mean[cell]), (cell, number)), shape=shape).tocsr()
+        return ((coefficients @ residual) ** 2).sum(-1) * len(people) / max(len(people) - 1, 1)
 
     def own_spread(self, factor: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Return that variance for each subgroup's own faces, with coefficients `factor` (G, S): (G,)."""
@@ -85,11 +86,12 @@ def cells_of(sample: Sample, stratum: np.ndarray, strata: int, metric: Metric) -
     groups = len(sample.groups)
     place = sample.group.astype(np.int64) * strata + stratum
     weight = np.ones(len(place)) if sample.weight is None else sample.weight
+    times = np.ones(len(place)) if sample.times is None else sample.times
     found = []
     for above, below in zip(top.reshape(len(top), -1), bottom.reshape(len(top), -1), strict=True):
         inside = below[sample.cell] > 0
-        where, hit, w = place[inside], above[sample.cell[inside]], weight[inside]
-        sums = [np.bincount(where, weights=x, minlength=groups * strata) for x in (hit * w, w, w * w, np.ones(len(w)))]
+        where, hit, w, t = place[inside], above[sample.cell[inside]], weight[inside], times[inside]
+        sums = [np.bincount(where, weights=x * t, minlength=groups * strata) for x in (hit * w, w, w * w, t > 0)]
         a, b, squares, counts = (part.reshape(groups, strata) for part in sums)
         faces = None if sample.subject is None else (where, hit, w, sample.subject[inside])
         found.append(Cells(top=a, bottom=b, squares=squares, counts=counts, faces=faces))
@@ -102,7 +104,8 @@ class Overlap:
 
     own, enough: per subgroup the share of the target mix in strata where it has a face, or at least ENOUGH (G,);
     compared: subgroups that are standardized, bool (G,); shared: strata that all of those hold, bool (S,); share: their
-    part of the target mix; mix: the target mix over the shared strata, summing to 1 (all 0 where nothing is shared).
+    part of the target mix; mix: the target mix over the shared strata, summing to 1 (all 0 where nothing is shared);
+    target: the whole target mix (S,).
     """
 
     own: np.ndarray
@@ -111,6 +114,7 @@ class Overlap:
     shared: np.ndarray
     share: float
     mix: np.ndarray
+    target: np.ndarray
 
 
 def overlap(counts: np.ndarray, target: np.ndarray, candidates: np.ndarray, least: float = LEAST_OVERLAP) -> Overlap:
@@ -131,10 +135,8 @@ def overlap(counts: np.ndarray, target: np.ndarray, candidates: np.ndarray, leas
             break
         compared = compared.copy()
         compared[np.flatnonzero(compared)[np.argmin(own[compared])]] = False
-    mix = np.where(shared, t, 0.0)
-    return Overlap(
-        own=own, enough=enough, compared=compared, shared=shared, share=share, mix=mix / share if share > 0 else mix
-    )
+    mix = np.where(shared, t, 0.0) / (share or 1.0)
+    return Overlap(own=own, enough=enough, compared=compared, shared=shared, share=share, mix=mix, target=t)
 
 
 def standardized(cells: Cells, mix: np.ndarray, metric: Metric) -> Estimate:

@@ -12,7 +12,7 @@ from scipy import linalg, special
 
 from fairaudit.metrics.adjusted import Cells, influence
 
-MOST_PARAMETERS = 400
+MOST_CELLS = 30_000_000  # subgroups² × strata: what its errors take in memory
 _STEPS = 60
 _FLAT = 15.0  # a logit beyond this in the fit means that it runs away
 
@@ -72,26 +72,28 @@ def _fitted(
     subgroups have a coefficient (G,); or why there is no model.
     """
     groups, strata = cells.bottom.shape
-    if groups + sum(int(codes.max(initial=0)) for codes in levels) > MOST_PARAMETERS:
-        return f"no logistic model: it would have over {MOST_PARAMETERS} parameters"
+    if groups * groups * strata > MOST_CELLS:
+        return f"no logistic model: {groups} subgroups × {strata} strata are too many for it"
     held, fixed = _separated(cells, levels, known)
-    rates, factor = np.nan_to_num(fixed), np.zeros((groups, groups * strata))
-    if not held.any():
-        return rates, factor, held.any(1)
-    inside = held.ravel()
-    x = _design(groups, levels)[inside]
-    x = x[:, x.any(0)]
-    bottom = cells.bottom.ravel()[inside]
-    beta = _fit(x, cells.top.ravel()[inside], bottom)
-    if beta is None:
+    active = np.asarray(held.any(1))
+    rates, factor = np.nan_to_num(fixed), np.zeros((groups, groups, strata))
+    if not active.any():
+        return rates, factor.reshape(groups, -1), active
+    z = _dummies(levels)
+    top, bottom = (np.where(held, part, 0.0)[active] for part in (cells.top, cells.bottom))
+    eta = _fit(z, top, bottom)
+    if eta is None:
         return "no logistic model: its coefficients run away (separation)"
-    mu = special.expit(x @ beta)
-    rates[held] = mu
-    slope = mu * (1 - mu)
-    gradient = np.zeros((groups, x.shape[1]))  # of each rate by the coefficients: Σ mix · μ(1 − μ) · x
-    np.add.at(gradient, np.flatnonzero(inside) // strata, (slope * np.tile(mix, groups)[inside])[:, None] * x)
-    factor[:, inside] = gradient @ linalg.pinvh((x * (bottom * slope)[:, None]).T @ x) @ x.T
-    return rates, factor, held.any(1)
+    mu = special.expit(eta)
+    rates[held] = mu[held[active]]
+    slope = np.where(held[active], mu * (1 - mu), 0.0)
+    inverse = _inverse(z, bottom * slope)
+    # of each rate by the coefficients: Σ mix · μ(1 − μ) · x over the subgroup's own strata
+    gradient = np.concatenate([np.diag(slope @ mix), (slope * mix) @ z], axis=1) @ inverse
+    count = int(active.sum())
+    own = gradient[:, :count, None] + (gradient[:, count:] @ z.T)[:, None, :]
+    factor[np.ix_(active, active)] = own * held[active]
+    return rates, factor.reshape(groups, -1), active
 
 
 def _separated(cells: Cells, levels: Sequence[np.ndarray], known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,48 +119,46 @@ def _separated(cells: Cells, levels: Sequence[np.ndarray], known: np.ndarray) ->
             return held, fixed
 
 
-def _design(groups: int, levels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the design matrix of all cells (G·S, parameters): a column a subgroup, and each level but the first."""
-    strata = len(levels[0]) if levels else 1
-    group = np.repeat(np.arange(groups), strata)
-    parts = [np.eye(groups)[group]]
-    for codes in levels:
-        count = int(codes.max(initial=0)) + 1
-        parts.append(np.eye(count)[np.tile(codes, groups)][:, 1:])
+def _dummies(levels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return a column for each level but the first of each covariate: 0/1 (S, L)."""
+    parts = [np.eye(int(codes.max(initial=0)) + 1)[codes][:, 1:] for codes in levels]
     return np.concatenate(parts, axis=1)
 
 
-def _fit(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray | None:
-    """Return the coefficients by Newton's method with halved steps, or None where they run away.
+def _fit(z: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray | None:
+    """Return the fitted logits (G, S) by Newton's method with halved steps, or None where they run away.
 
-    The least-norm step serves where columns are aliased: fitted rates do not depend on which solution is taken.
+    z: the covariates' columns (S, L). The information matrix is a diagonal of subgroups bordered by L columns, so it
+    is never built whole. The least-norm step serves where columns are aliased: fitted rates do not depend on it.
     """
 
-    def deviance(beta: np.ndarray) -> float:
-        eta = x @ beta
+    def deviance(eta: np.ndarray) -> float:
         return float(-2 * (top * eta - bottom * np.logaddexp(0, eta)).sum())
 
-    beta = np.zeros(x.shape[1])
-    now = deviance(beta)
+    eta = np.zeros(top.shape)
+    now = deviance(eta)
     for _ in range(_STEPS):
-        rates = special.expit(x @ beta)
-        information = (x * (bottom * rates * (1 - rates))[:, None]).T @ x
-        step = _solve(information, x.T @ (top - bottom * rates))
+        mu = special.expit(eta)
+        residual, weight = top - bottom * mu, bottom * mu * (1 - mu)
+        diagonal, border = weight.sum(1), weight @ z
+        schur = linalg.pinvh((z * weight.sum(0)[:, None]).T @ z - border.T @ (border / diagonal[:, None]))
+        step = schur @ (z.T @ residual.sum(0) - border.T @ (residual.sum(1) / diagonal))
+        move = ((residual.sum(1) - border @ step) / diagonal)[:, None] + (z @ step)[None, :]
         size = 1.0
-        while (new := deviance(beta + size * step)) > now + 1e-12 * abs(now) and size > 1e-6:
+        while (new := deviance(eta + size * move)) > now + 1e-12 * abs(now) and size > 1e-6:
             size /= 2
-        beta, last, now = beta + size * step, now, new
+        eta, last, now = eta + size * move, now, new
+        if np.abs(eta[bottom > 0]).max() > _FLAT:
+            return None
         if abs(last - now) <= 1e-13 * (abs(now) + 1):
-            return beta if np.abs(x @ beta).max() < _FLAT else None
+            return eta
     return None
 
 
-def _solve(information: np.ndarray, score: np.ndarray) -> np.ndarray:
-    try:
-        factor, lower = linalg.cho_factor(information)
-        diagonal = np.diag(factor)
-        if diagonal.min() > 1e-6 * diagonal.max():
-            return linalg.cho_solve((factor, lower), score)
-    except linalg.LinAlgError:
-        pass
-    return linalg.pinvh(information) @ score
+def _inverse(z: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the inverse information of all coefficients (G + L, G + L), subgroups first."""
+    diagonal, border = weight.sum(1), weight @ z
+    share = border / diagonal[:, None]
+    schur = linalg.pinvh((z * weight.sum(0)[:, None]).T @ z - border.T @ share)
+    corner = np.diag(1 / diagonal) + share @ schur @ share.T
+    return np.block([[corner, -share @ schur], [-schur @ share.T, schur]])
