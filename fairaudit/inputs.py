@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fairaudit.errors import UsageError
 from fairaudit.files import value_hash, write_text
+from fairaudit.plan import LATE, check_against, load_plan, plan_meta
+from fairaudit.policies import parse_policies
 from fairaudit.progress import Progress
 from fairaudit.registry import lookup
 from fairaudit.resources import resource_dir
@@ -154,10 +156,30 @@ def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
     return pairs
 
 
-def audit_settings(spec: Spec | None, min_group_size: int | None) -> AuditSpec:
-    """Return the spec's audit settings (or the defaults), with the group size from the command line."""
+def audit_settings(
+    spec: Spec | None, min_group_size: int | None, policies: Sequence[str] = (), exploratory: bool = False
+) -> AuditSpec:
+    """Return the spec's audit settings (or the defaults), with what was given on the command line added."""
     settings = spec.audit if spec else AuditSpec()
-    return settings.model_copy(update={"min_group_size": min_group_size}) if min_group_size else settings
+    given: dict[str, Any] = {"min_group_size": min_group_size, "exploratory": exploratory}
+    if policies:
+        given["policies"] = tuple(str(policy) for policy in parse_policies([*settings.policies, *policies]))
+    return settings.model_copy(update={key: value for key, value in given.items() if value})
+
+
+def planned(
+    path: Path, spec: Spec | None, given: Mapping[str, Any], predictions: Path | None
+) -> tuple[AuditSpec, tuple[str, ...] | None, int, dict[str, Any]]:
+    """Return the settings, tasks (None: all) and seed of a frozen plan, and what the audit's meta keeps of it."""
+    plan = load_plan(path)
+    check_against(plan, spec, given)
+    kept = plan_meta(plan, predictions)
+    record = {
+        "plan": kept,
+        "hashes": {"plan": plan.sha256},
+        "warnings": [kept["timing"]] if LATE in kept["timing"] else [],
+    }
+    return plan.audit, plan.tasks or None, plan.seed, record
 
 
 def attribution_settings(spec: Spec, faces_per_head: int | None, steps: int | None) -> AttributionSpec:

@@ -33,6 +33,7 @@ from fairaudit.models.backbones import check_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
 from fairaudit.models.inference import predict
 from fairaudit.models.training import train
+from fairaudit.policy_checks import check_names, declared
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
@@ -104,12 +105,16 @@ def run_demo(job: Run) -> tuple[Path, list[dict[str, Any]]]:
 
 
 def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
-    """Raise UsageError for a data set, backbone, weights or mitigation that cannot be had, before any face is read."""
+    """Raise UsageError for a data set, backbone, weights, mitigation or metric of a policy that cannot be had.
+
+    Called before any face is read.
+    """
     for source in spec.data.sources or (spec.data,):
         lookup(READERS, source.dataset, "dataset")
     for entry in spec.mitigations:
         lookup(MITIGATIONS, entry.method, "mitigation")
     check_backbone(spec.model, weights_folders)
+    check_names(spec.audit)
 
 
 def mitigation_names(mitigations: Sequence[MitigationSpec]) -> dict[str, MitigationSpec]:
@@ -132,8 +137,18 @@ def choose_axes(spec: Spec, faces: FaceTable) -> tuple[str, ...] | None:
     for task in spec.tasks:
         lookup(faces.tasks, task, "head (the data have no such label)")
     chosen = [*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations)]
+    for policy in [p for family in declared(spec.audit).values() for p in family]:
+        chosen.append(policy.by)
+        if policy.task is not None:
+            lookup({task: task for task in spec.tasks or faces.tasks}, policy.task, f"task in policy {policy}:")
     faces.require([*chosen, spec.training.select_by] if spec.training.select_by else chosen)
     return spec.audit.subgroups
+
+
+def audits_of(spec: Spec, out: Path) -> dict[str, AuditResult]:
+    """Return the audits that a complete run left in `out`, by the name of the model."""
+    names = (BASELINE, *mitigation_names(spec.mitigations))
+    return {name: AuditResult.load(out / "audits" / name) for name in names}
 
 
 def prepare_faces(job: Run) -> FaceTable:
