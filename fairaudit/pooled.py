@@ -9,6 +9,7 @@ from fairaudit.axes import TaskRows
 from fairaudit.metrics.estimates import Estimate, composites, mean_recall, share
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
+from fairaudit.metrics.score_estimates import score_estimates
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
@@ -103,7 +104,7 @@ def estimates_of(axis: PooledAxis, chosen: Sequence[Metric], seed: Sequence[int]
     for metric in chosen:
         if axis.degenerate is not None and not metric.degenerate:
             continue
-        if metric.kind == "count":
+        if metric.kind in ("count", "score"):
             continue
         if metric.kind in ("proportion", "f1"):
             estimate = share(axis.sample, axis.pools, metric)
@@ -117,6 +118,10 @@ def estimates_of(axis: PooledAxis, chosen: Sequence[Metric], seed: Sequence[int]
                 found[metric.name, use] = mean_recall(axis.sample, axis.pools, metric, over, axis.mix)
             elif use == "own" or (metric.averages and not np.array_equal(classes, axis.own)):
                 pending[metric.name, use] = (metric.name, classes)
+    scored = [m for m in chosen if m.kind == "score" and (axis.degenerate is None or m.degenerate)]
+    if scored:
+        for name, estimate in score_estimates(axis.sample, axis.known, axis.by != OVERALL, scored).items():
+            found.update({(name, use): estimate for use in masks})
     if pending:
         keys = {f"{name}/{use}": item for (name, use), item in pending.items()}
         drawn = composites(

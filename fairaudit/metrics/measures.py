@@ -6,7 +6,9 @@ from functools import cached_property
 import numpy as np
 
 MOST_CERTAIN = 1e-6  # a probability nearer to 0 or 1 counts as this far from it where its logit is taken
-LEAST_PROBABILITY = float(np.finfo(float).eps)  # scikit-learn's: what the label's probability of 0 counts as in log loss
+LEAST_PROBABILITY = float(
+    np.finfo(float).eps
+)  # scikit-learn's: what the label's probability of 0 counts as in log loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ def ranked(values: np.ndarray) -> Ranked:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceScores:
-    """Probabilities of K classes for N faces: (N, K), NaN in all of a row that cannot be used; label, prediction: codes.
+    """Probabilities of K classes for N faces: (N, K), NaN in all of an unusable row; label and prediction: codes (N,).
 
     A face without a prediction has no score that counts: its row is NaN, too.
     """
@@ -81,11 +83,12 @@ class FaceScores:
 class Measures:
     """What is known of N faces beyond label and prediction; None where it is not.
 
-    years: labelled and predicted age (N, 2), NaN where missing. sex: codes of the two sexes that faces are labelled as,
-    −1 where unknown. why_no_years: why an age task has no years, in words; "" for another task.
+    years: labelled and predicted age (N, 2), NaN where missing. sex: codes of the two `sexes` that faces are labelled
+    as, −1 where unknown. why_no_years: why an age task has no years, in words; "" for another task.
     """
 
     scores: FaceScores | None = None
     years: np.ndarray | None = None
     sex: np.ndarray | None = None
+    sexes: tuple[str, ...] = ()
     why_no_years: str = ""

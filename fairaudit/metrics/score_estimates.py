@@ -1,0 +1,161 @@
+"""From a sample with measures to estimates of the metrics that counts cannot give, for all pools of subgroups."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fairaudit.metrics import scores, years
+from fairaudit.metrics.calibration_estimates import error_of_calibration, recalibrations
+from fairaudit.metrics.estimates import Estimate
+from fairaudit.metrics.means import logit_limits, mean_estimate, means, positive_limits
+from fairaudit.metrics.measures import LEAST_PROBABILITY, Ranked
+from fairaudit.metrics.pools import Pools
+from fairaudit.metrics.rates import METRICS, Metric
+from fairaudit.metrics.sample import Sample
+
+FEW = f"not estimable: an interval needs {scores.LEAST_OF_EACH} faces of the class and {scores.LEAST_OF_EACH} others"
+_EDGE = "not estimable: no interval at a value of {}"
+
+
+def score_estimates(sample: Sample, known: np.ndarray, rest: bool, wanted: Sequence[Metric]) -> dict[str, Estimate]:
+    """Estimate the metrics `wanted` (kind "score") of each subgroup and, with `rest`, everyone else of each known one.
+
+    known: bool (G,). Every metric has limits in closed form at any level, from a variance between faces, weighted faces
+    or subjects. Raises ValueError where the sample has no measures.
+    """
+    if sample.measures is None:
+        raise ValueError("the sample has no measures")
+    pools = Pools(sample, known if rest else np.zeros(len(known), dtype=bool))
+    found: dict[str, Estimate] = {}
+    for metric in wanted:
+        if metric.name in found:
+            continue
+        if metric.needs == "years":
+            found[metric.name] = years.estimate(pools, metric)
+        elif metric.name in ("auc", "average_precision"):
+            found[metric.name] = ranking(pools, metric.name)
+        elif metric.name == "ece":
+            found[metric.name] = error_of_calibration(pools)
+        elif metric.name.startswith("calibration_"):
+            found |= recalibrations(pools)
+        else:
+            found[metric.name] = loss(pools, metric.name)
+    return found
+
+
+def ranking(pools: Pools, name: str) -> Estimate:
+    """Estimate ROC AUC or average precision of each class, limits on the logit scale; denominators: see below.
+
+    AUC stands on the smaller of its two sides, average precision on the faces of the class. Variance: DeLong (1988) for
+    AUC, the infinitesimal jackknife for average precision; with subjects the influences of a person are summed
+    (Obuchowski, Biometrics 1997).
+    """
+    faces, k = pools.scores, pools.scores.values.shape[1]
+    parts = [_class_curve(pools, faces.classes[c], faces.label == c, name) for c in range(k)]
+    value, variance, positives, negatives = (
+        np.stack([getattr(part, field) for part in parts], axis=-1)
+        for field in ("value", "variance", "positives", "negatives")
+    )
+    smaller = (negatives < positives) & (name == "auc")
+    labelled = faces.label[:, None] == np.arange(k)
+    sides = [
+        pools.effective(counts, side & faces.usable[:, None])
+        for counts, side in ((positives, labelled), (negatives, ~labelled))
+    ]
+    few = (np.minimum(positives, negatives) < scores.LEAST_OF_EACH) & ~np.isnan(value)
+    notes = np.full(value.shape, "", dtype=object)
+    notes[few] = FEW
+    for edge in (0, 1):
+        notes[~few & (np.abs(value - edge) < 1e-12)] = _EDGE.format(edge)
+    return Estimate(
+        metric=METRICS[name],
+        value=value,
+        denominator=np.where(smaller, negatives, positives),
+        effective=np.where(smaller, sides[1], sides[0]),
+        limits=logit_limits(value, np.where(notes == "", variance, np.nan)),
+        notes=notes,
+    )
+
+
+def _class_curve(pools: Pools, ranks: Ranked, positive: np.ndarray, name: str) -> scores.Curve:
+    table = pools.table(ranks, positive)
+    if name == "auc" and pools.sample.subject is None:
+        return scores.auc(table, pools.known)
+    if pools.sample.subject is None:
+        return _precision(pools, table)
+    make = scores.auc_influence if name == "auc" else scores.precision_influence
+    return _clustered_curve(pools, ranks, positive, make, both=name == "auc")
+
+
+def _precision(pools: Pools, table: scores.ScoreTable) -> scores.Curve:
+    rows = []
+    for _, (up, down, up2, down2, ups, downs) in pools.tables(table):
+        m, n = ups.sum(), downs.sum()
+        if not m:
+            rows.append((np.nan, np.nan, m, n))
+            continue
+        # only scores of the class matter: others between two of them act as if they had the lower one
+        at = np.flatnonzero(ups > 0.5)
+        step = np.searchsorted(at, np.arange(len(up)), side="right") - 1
+        above = step >= 0
+        down, down2 = (np.bincount(step[above], weights=c[above], minlength=len(at)) for c in (down, down2))
+        found = scores.precision_influence(up[at], down)
+        spread = (up2[at] * found.positive**2 + down2 * found.negative**2).sum()
+        rows.append((found.value, spread * (m + n) / max(m + n - 1, 1), m, n))
+    return scores.Curve(**dict(zip(("value", "variance", "positives", "negatives"), np.array(rows).T, strict=True)))
+
+
+def _clustered_curve(
+    pools: Pools, ranks: Ranked, positive: np.ndarray, make: Callable[..., scores.Influence], *, both: bool
+) -> scores.Curve:
+    """Value, and variance of the summed influences of whole subjects; `both`: whether an empty side has no value."""
+    subject = pools.sample.subject
+    assert subject is not None  # called only then
+    place = np.full(len(positive), -1)
+    place[ranks.faces] = ranks.place
+    rows = []
+    for members in pools.faces():
+        members = members[place[members] >= 0]
+        up = positive[members]
+        m, n = int(up.sum()), int((~up).sum())
+        if not m or (both and not n):
+            rows.append((np.nan, np.nan, m, n))
+            continue
+        at = place[members]
+        if len(members) * 4 < len(ranks.score):
+            at = np.unique(at, return_inverse=True)[1]
+        weight, size = pools.weight[members], int(at.max()) + 1
+        found = make(*(np.bincount(at[s], weights=weight[s], minlength=size) for s in (up, ~up)))
+        moves = weight * np.where(up, found.positive[at], found.negative[at])
+        codes = np.unique(subject[members], return_inverse=True)[1]
+        people = np.bincount(codes, weights=moves)
+        rows.append((found.value, (people**2).sum() * len(people) / max(len(people) - 1, 1), m, n))
+    columns = np.array(rows, dtype=float).T
+    return scores.Curve(**dict(zip(("value", "variance", "positives", "negatives"), columns, strict=True)))
+
+
+def loss(pools: Pools, name: str) -> Estimate:
+    """Estimate a mean over faces: log loss, Brier score, or the probability of the class that a face is labelled as.
+
+    Brier: (p − y)² for two classes, as is usual there (0…1), else Σ over classes (0…2), as in scikit-learn.
+    """
+    faces = pools.scores
+    keep = faces.usable[:, None].astype(float)
+    labelled = np.nan_to_num(faces.labelled)
+    zero = np.full((len(pools), 1), "", dtype=object)
+    if name == "log_loss":
+        each = -np.log(np.maximum(labelled, LEAST_PROBABILITY))
+        none = means(pools.sample, pools.matrix, keep * (labelled <= 0)[:, None], keep)
+        for q in np.flatnonzero(none.value[:, 0] > 0):
+            zero[q] = "a probability of 0 for the label counts as 2e-16 (a loss of 36)"
+    elif name == "brier":
+        truth = np.eye(faces.values.shape[1])[faces.label]
+        each = ((faces.values - truth) ** 2).sum(1) / (2 if faces.values.shape[1] == 2 else 1)
+    else:
+        each = labelled
+    found = means(pools.sample, pools.matrix, np.where(faces.usable, each, 0.0)[:, None], keep)
+    if name == "mean_labelled_probability":
+        limits = logit_limits(found.value, found.variance, found.units)
+    else:
+        limits = positive_limits(found)
+    return mean_estimate(METRICS[name], found, limits, zero)
