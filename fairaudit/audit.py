@@ -21,6 +21,7 @@ from fairaudit.axes import (
     choose_tasks,
     excluded_rows,
     sample_of,
+    sizes,
     task_rows,
     with_axis_columns,
 )
@@ -66,33 +67,37 @@ def run_audit(
     audit = audit or AuditSpec()
     table = read_predictions(predictions) if isinstance(predictions, pd.DataFrame) else predictions
     names = choose_tasks(table, tasks)
-    axes, left_out = choose_axes(table, by if by is not None else audit.subgroups)
-    axes = declared_axes(table, axes, audit)
-    frame = with_axis_columns(table, axes)
-    groups = {by: subgroups.assign(frame, by) for by in axes}
-    check_policies(table, names, groups, audit)
+    wanted = by if by is not None else audit.subgroups
+    outline = table.outline(wanted)
+    axes, left_out = choose_axes(outline, wanted)
+    axes = declared_axes(outline, axes, audit)
+    own, frame, groups = outline, *_on_axes(outline, axes)
+    check_policies(outline, names, groups, audit)
     check_covariates(list(frame.columns), audit.adjust_for, list(table.tasks), audit.adjust_to)
-    whole = everyone(len(frame))
+    group_sizes = {by: sizes(labels, outline.times) for by, labels in groups.items()}
     found: list[AxisTables] = []
     axes_data: list[AxisData] = []
     excluded: list[dict[str, Any]] = []
     unlabelled = []
     for number, task in enumerate(names):
-        rows = task_rows(table, task)
+        if (counted := table.of_task(task, axes)) is not own:
+            own, frame, groups = counted, *_on_axes(counted, axes)
+        rows = task_rows(own, task)
         if not len(rows.position):
-            raise DataError(f"{task}: no face has both what is needed: {_why_empty(rows)}")
-        excluded += excluded_rows(rows, frame, groups)
+            raise DataError(f"{task}: no face has both what is needed: {_why_empty(rows, own)}")
+        excluded += excluded_rows(rows, own, groups)
         unlabelled += [] if rows.labelled else [task]
-        for step, (axis, labels) in enumerate([(OVERALL, whole), *groups.items()]):
+        part = frame if len(rows.position) == len(frame) else frame.iloc[rows.position]
+        times = None if own.times is None else own.times[rows.position]
+        for step, (axis, labels) in enumerate([(OVERALL, everyone(len(frame))), *groups.items()]):
             progress("audit", number * (len(axes) + 1) + step, len(names) * (len(axes) + 1), f"{task} by {axis}")
-            sample = sample_of(rows, frame, labels)
-            why = _degenerate(rows, frame, labels, axis)
-            part = frame.iloc[rows.position]
+            sample = sample_of(rows, frame, labels, times)
+            why = _degenerate(rows, frame, labels, axis, own.times)
             axes_data.append(AxisData(rows=rows, sample=sample, by=axis, degenerate=why, frame=part))
             found.append(axis_tables(rows, sample, axis, why, audit, [seed, number, step]))
     progress("audit", len(names) * (len(axes) + 1), len(names) * (len(axes) + 1))
-    own = _meta(table, names, groups, audit, seed, excluded, found)
-    own["warnings"] = [*_warnings(table, groups, audit, excluded, unlabelled), *left_out]
+    known = _meta(table, names, group_sizes, audit, seed, excluded, found)
+    known["warnings"] = [*_warnings(table, group_sizes, audit, excluded, unlabelled), *left_out]
     metrics, gaps = _joined([t.metrics for t in found], METRIC_COLUMNS), _joined([t.gaps for t in found], GAP_COLUMNS)
     data = AuditData(predictions=table, axes=axes_data, audit=audit, seed=seed, metrics=metrics, gaps=gaps)
     more = {name: analysis(data) for name, analysis in ANALYSES.items()}
@@ -102,7 +107,7 @@ def run_audit(
         confusion=_joined([t.confusion for t in found], CONFUSION_COLUMNS),
         rest=_joined([t.rest for t in found], REST_COLUMNS),
         more={name: found for name, found in more.items() if len(found)},
-        meta=_merged(own, {"name": name, **(meta or {})}),
+        meta=_merged(known, {"name": name, **(meta or {})}),
     )
 
 
@@ -119,13 +124,12 @@ def versions() -> dict[str, str]:
 
 def everyone(n: int) -> Any:
     """Return the labels of `n` faces that all belong to the one subgroup `overall`."""
-    return pd.Categorical([OVERALL] * n, categories=[OVERALL])
+    return pd.Categorical.from_codes(np.zeros(n, dtype=np.int8), dtype=pd.CategoricalDtype([OVERALL]))
 
 
 def independence(table: Predictions) -> str:
     """Return what the intervals take as independent, in a sentence for the report."""
-    if "subject_id" in table.frame:
-        people = int(table.frame["subject_id"].nunique() + table.frame["subject_id"].isna().sum())
+    if (people := table.subjects()) is not None:
         return (
             f"Pictures of one person are kept together: intervals come from the spread between {people} subjects, "
             "not between faces."
@@ -138,15 +142,23 @@ def independence(table: Predictions) -> str:
     )
 
 
-def _degenerate(rows: TaskRows, frame: pd.DataFrame, labels: pd.Categorical, axis: str) -> str | None:
+def _on_axes(table: Predictions, axes: Sequence[str]) -> tuple[pd.DataFrame, dict[str, pd.Categorical]]:
+    """Return the table with every attribute of the axes, and each row's subgroup on each."""
+    frame = with_axis_columns(table, axes)
+    return frame, {by: subgroups.assign(frame, by) for by in axes}
+
+
+def _degenerate(
+    rows: TaskRows, frame: pd.DataFrame, labels: pd.Categorical, axis: str, times: np.ndarray | None
+) -> str | None:
     if not rows.labelled or axis == OVERALL:
         return None
-    return subgroups.degenerate(labels, frame[f"{rows.task}_true"], axis, rows.task)
+    return subgroups.degenerate(labels, frame[f"{rows.task}_true"], axis, rows.task, times)
 
 
-def _why_empty(rows: TaskRows) -> str:
+def _why_empty(rows: TaskRows, table: Predictions) -> str:
     words = {NO_LABEL: "have no label", NO_PREDICTION: "have neither a prediction nor a status"}
-    return ", ".join(f"{len(found)} faces {words[reason]}" for reason, found in rows.excluded.items())
+    return ", ".join(f"{table.faces(found)} faces {words[reason]}" for reason, found in rows.excluded.items())
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
@@ -157,7 +169,7 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 def _meta(
     table: Predictions,
     names: Sequence[str],
-    groups: Mapping[str, pd.Categorical],
+    groups: Mapping[str, Mapping[str, int]],
     audit: AuditSpec,
     seed: int,
     excluded: list[dict[str, Any]],
@@ -169,7 +181,7 @@ def _meta(
         "format": FORMAT_VERSION,
         "n": len(table),
         "tasks": {t: {"classes": list(table.tasks[t]), "ordered": t in table.ordered} for t in names},
-        "subgroups": {by: _sizes(labels) for by, labels in groups.items()},
+        "subgroups": groups,
         "degenerate": [{"task": t.task, "by": t.by, "reason": t.degenerate} for t in found if t.degenerate],
         "shared_classes": [
             {"task": t.task, "by": t.by, "classes": list(t.shared)} for t in found if t.by != OVERALL and t.shared
@@ -203,11 +215,6 @@ def _checkpoint_hash(table: Predictions) -> dict[str, str]:
     return {"checkpoint": str(table.meta["checkpoint_hash"])} if table.meta.get("checkpoint_hash") else {}
 
 
-def _sizes(labels: pd.Categorical) -> dict[str, int]:
-    counts = np.bincount(labels.codes, minlength=len(labels.categories))
-    return {str(name): int(n) for name, n in zip(labels.categories, counts, strict=True)}
-
-
 def _findings(table: Predictions) -> list[dict[str, Any]]:
     """Return what was met in the table or its faces, counted by kind; what a task left out is listed by the task."""
     entries = []
@@ -215,13 +222,21 @@ def _findings(table: Predictions) -> list[dict[str, Any]]:
     for (kind, action), rows in met.groupby(["kind", "action"], sort=False):
         images = [str(image) for image in rows["image"] if image][:20]
         details = list(dict.fromkeys(str(detail) for detail in rows["detail"]))[:5]
-        entries.append({"kind": kind, "action": action, "count": len(rows), "images": images, "details": details})
+        entries.append(
+            {
+                "kind": kind,
+                "action": action,
+                "count": int(rows["rows"].sum()) if "rows" in rows else len(rows),
+                "images": images,
+                "details": details,
+            }
+        )
     return entries
 
 
 def _warnings(
     table: Predictions,
-    groups: Mapping[str, pd.Categorical],
+    groups: Mapping[str, Mapping[str, int]],
     audit: AuditSpec,
     excluded: Sequence[Mapping[str, Any]],
     unlabelled: Sequence[str],
@@ -240,16 +255,16 @@ def _warnings(
     if unlabelled:
         said.append(f"No labels of {', '.join(unlabelled)}: only how often each class is predicted can be reported.")
     said += [f"{e['task']}: {e['count']} faces left out ({e['kind'].replace('_', ' ')})." for e in excluded]
-    for by, labels in groups.items():
-        sizes = {name: n for name, n in _sizes(labels).items() if n < audit.min_group_size and name != UNKNOWN}
-        if sizes:
-            shown = ", ".join(f"{name} ({n})" for name, n in list(sizes.items())[:10])
-            more = f" and {len(sizes) - 10} more" if len(sizes) > 10 else ""
+    for by, members in groups.items():
+        few = {name: n for name, n in members.items() if n < audit.min_group_size and name != UNKNOWN}
+        if few:
+            shown = ", ".join(f"{name} ({n})" for name, n in list(few.items())[:10])
+            more = f" and {len(few) - 10} more" if len(few) > 10 else ""
             said.append(
-                f"{by}: {len(sizes)} subgroups have fewer than {audit.min_group_size} faces and are shown, but not "
+                f"{by}: {len(few)} subgroups have fewer than {audit.min_group_size} faces and are shown, but not "
                 f"assessed: {shown}{more}."
             )
-        if unknown := _sizes(labels).get(UNKNOWN):
+        if unknown := members.get(UNKNOWN):
             said.append(
                 f"{by}: {unknown} faces lack an attribute and form the subgroup {UNKNOWN!r}, outside comparisons."
             )
@@ -257,7 +272,7 @@ def _warnings(
         said.append("The table names no images: rows are numbered, so this audit cannot be compared with another.")
     if audit.adjust_for:
         said.append(MEDIATOR)
-    if "weight" in table.frame:
+    if table.weighted:
         said.append("Faces are weighted: intervals use the effective number of faces (Σw)² / Σw².")
     return said
 

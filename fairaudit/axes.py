@@ -1,6 +1,7 @@
 """Which tasks and axes an audit covers, and a task's faces on an axis as the codes that metrics count."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit import subgroups
-from fairaudit.data.predictions_check import NO_PREDICTION
+from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
 from fairaudit.metrics.cube import OUTCOMES
@@ -20,7 +21,6 @@ from fairaudit.spec import AuditSpec
 
 MOST_VALUES = 50
 MOST_SUBGROUPS = 1000
-NO_LABEL = "no_label_given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def _too_many(frame: pd.DataFrame, by: str) -> str | None:
             return (
                 f"axis {by!r}: {attribute!r} has {frame[attribute].nunique()} values; an axis has at most {MOST_VALUES}"
             )
-    groups = len(frame[attributes].dropna().drop_duplicates())
+    groups = subgroups.count(frame, by)
     return (
         f"axis {by!r} has {groups} subgroups; at most {MOST_SUBGROUPS} can be compared"
         if groups > MOST_SUBGROUPS
@@ -183,14 +183,15 @@ def _codes(column: pd.Series, classes: Sequence[str]) -> np.ndarray:
     return pd.Index(classes).get_indexer(pd.Index(column.astype(object))).astype(np.int64)
 
 
-def sample_of(rows: TaskRows, frame: pd.DataFrame, groups: pd.Categorical) -> Sample:
+def sample_of(rows: TaskRows, frame: pd.DataFrame, groups: pd.Categorical, times: np.ndarray | None = None) -> Sample:
     """Return a task's faces on an axis whose subgroup of every face is `groups`, with weights and subjects if known.
 
-    Weights are scaled to mean 1, so that no tolerance depends on the unit in which they were given.
+    Weights are scaled to mean 1, so that no tolerance depends on the unit in which they were given. times: how many
+    faces each of the task's rows stands for.
     """
     weight = frame["weight"].to_numpy(dtype=float)[rows.position] if "weight" in frame else None
     if weight is not None and len(weight):
-        weight = weight / weight.mean()
+        weight = weight / mean_weight(weight)
     return Sample(
         table=rows.table,
         groups=tuple(str(name) for name in groups.categories),
@@ -199,7 +200,14 @@ def sample_of(rows: TaskRows, frame: pd.DataFrame, groups: pd.Categorical) -> Sa
         column=rows.column,
         weight=weight,
         subject=_subjects(frame)[rows.position] if "subject_id" in frame else None,
+        times=times,
     )
+
+
+def mean_weight(weight: np.ndarray) -> float:
+    """Return the mean to the last bit, in whatever order the weights stand: every other sum depends on it."""
+    values, count = np.unique(weight, return_counts=True)
+    return math.fsum(values * count) / len(weight)
 
 
 def _subjects(frame: pd.DataFrame) -> np.ndarray:
@@ -211,20 +219,26 @@ def _subjects(frame: pd.DataFrame) -> np.ndarray:
     return codes
 
 
-def excluded_rows(rows: TaskRows, frame: pd.DataFrame, axes: dict[str, pd.Categorical]) -> list[dict[str, Any]]:
+def sizes(groups: pd.Categorical, times: np.ndarray | None = None) -> dict[str, int]:
+    """Return how many faces each subgroup holds; times: how many each row stands for."""
+    counts = np.bincount(groups.codes, weights=times, minlength=len(groups.categories))
+    return {str(name): round(n) for name, n in zip(groups.categories, counts, strict=True)}
+
+
+def excluded_rows(rows: TaskRows, predictions: Predictions, axes: Mapping[str, pd.Categorical]) -> list[dict[str, Any]]:
     """Return one entry a reason: how many faces of a task were left out, the first 20, and how many per subgroup."""
     entries = []
     for reason, positions in rows.excluded.items():
+        times = None if predictions.times is None else predictions.times[positions]
         per_axis = {
-            by: {str(name): int(n) for name, n in pd.Series(groups[positions]).value_counts(sort=False).items() if n}
-            for by, groups in axes.items()
+            by: {name: n for name, n in sizes(groups[positions], times).items() if n} for by, groups in axes.items()
         }
-        images = [str(image) for image in frame["image"].iloc[positions[:20]]]
+        images = predictions.first_images(reason, positions)
         entries.append(
             {
                 "kind": reason,
                 "task": rows.task,
-                "count": len(positions),
+                "count": predictions.faces(positions),
                 "action": "excluded",
                 "images": images,
                 "subgroups": per_axis,

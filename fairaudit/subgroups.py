@@ -63,12 +63,31 @@ def assign(frame: pd.DataFrame, by: str) -> pd.Categorical:
     the order of the attributes' values, `unknown` last and only when it has members.
     Raises UsageError for an attribute that the frame lacks, DataError where two subgroups would get the same label.
     """
-    attributes = parse(by)
+    codes, missing, orders = _packed(frame, by)
+    present = _present(codes, missing, orders)
+    labels = [_label(int(code), orders) for code in present]
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(f"axis {by!r}: two different subgroups would both be labelled {twice!r}; rename a value")
+    position = np.searchsorted(present, codes).astype(np.int64)
+    position[missing] = len(labels)
+    categories = [*labels, UNKNOWN] if missing.any() else labels
+    labelled: Any = pd.Categorical.from_codes(position, dtype=pd.CategoricalDtype(categories))
+    return labelled
+
+
+def count(frame: pd.DataFrame, by: str) -> int:
+    """Return how many subgroups the axis `by` has, `unknown` not counted."""
+    return len(_present(*_packed(frame, by)))
+
+
+def _packed(frame: pd.DataFrame, by: str) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
+    """Return each row's subgroup as one number, which rows lack an attribute, and the values of each attribute."""
     require(frame.columns, [by])
     codes = np.zeros(len(frame), dtype=np.int64)
     missing = np.zeros(len(frame), dtype=bool)
     orders: list[list[str]] = []
-    for attribute in attributes:
+    for attribute in parse(by):
         column = frame[attribute]
         order = [value for value in values_in_order(column) if value != UNKNOWN]
         own, values = _coded(column)
@@ -77,17 +96,14 @@ def assign(frame: pd.DataFrame, by: str) -> pd.Categorical:
         missing |= part < 0
         codes = codes * max(len(order), 1) + np.maximum(part, 0)
         orders.append(order)
-    size = int(np.prod([max(len(order), 1) for order in orders]))
-    known = codes if not missing.any() else codes[~missing]
-    present = np.flatnonzero(np.bincount(known, minlength=size)) if size < MOST_DENSE else np.unique(known)
-    labels = [_label(int(code), orders) for code in present]
-    if len(set(labels)) != len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise DataError(f"axis {by!r}: two different subgroups would both be labelled {twice!r}; rename a value")
-    position = np.searchsorted(present, codes)
-    position[missing] = len(labels)
-    categories = [*labels, UNKNOWN] if missing.any() else labels
-    return pd.Categorical.from_codes(position, categories=categories)
+    return codes, missing, orders
+
+
+def _present(codes: np.ndarray, missing: np.ndarray, orders: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return the subgroups that have members, in order."""
+    size = int(np.prod([max(len(order), 1) for order in orders], dtype=float))
+    known = codes[~missing] if missing.any() else codes
+    return np.flatnonzero(np.bincount(known, minlength=size)) if size < MOST_DENSE else np.unique(known)
 
 
 def _coded(column: pd.Series) -> tuple[np.ndarray, Sequence[Any]]:

@@ -12,6 +12,7 @@ from fairaudit.errors import DataError
 
 STATUSES = ("no_face", "abstained", "failed")
 NO_PREDICTION = "no_prediction_given"
+NO_LABEL = "no_label_given"
 # findings that a reader of the audit must be told first: each may turn every number into nonsense
 SUSPICIOUS = ("names_disagree", "names_alike", "looks_missing")
 _MISSING_WORDS = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "nat", "-nan"))

@@ -99,7 +99,7 @@ class Predictions:
     `<task>_status` ("ok", "no_face", "abstained", "failed") and `<task>_prob_<class>`; then one column for each
     attribute; optional `subject_id` and `weight`. Labels and attributes are categorical; `tasks` gives each task's
     classes in order; `ordered` names the tasks whose classes have an order. times: how many equal faces each row stands
-    for; None: one. Rows that stand for several name no image.
+    for; None: one. Rows that stand for several name no image; `left_out` then has the first images by reason.
     """
 
     frame: pd.DataFrame
@@ -110,6 +110,7 @@ class Predictions:
     label_source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     times: np.ndarray | None = None
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frame) if self.times is None else int(self.times.sum())
@@ -117,6 +118,25 @@ class Predictions:
     def faces(self, rows: np.ndarray) -> int:
         """Return how many faces the rows at these positions stand for."""
         return len(rows) if self.times is None else int(self.times[rows].sum())
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the faces have weights."""
+        return "weight" in self.frame
+
+    def outline(self, axes: Sequence[str] | None = None) -> "Predictions":
+        """Return the table from which axes are chosen: this one, because it is in memory."""
+        return self
+
+    def of_task(self, task: str, axes: Sequence[str]) -> "Predictions":
+        """Return the table that a task is counted from on these axes: this one, because it is in memory."""
+        return self
+
+    def first_images(self, reason: str, rows: np.ndarray) -> list[str]:
+        """Return the first 20 images of the rows at these positions, which were left out for `reason`."""
+        if self.times is None:
+            return [str(image) for image in self.frame["image"].iloc[rows[:20]]]
+        return list(self.left_out.get(reason, ()))
 
     def subjects(self) -> int | None:
         """Return how many persons the table names, a face without one counting as one; None where it names none."""
