@@ -271,3 +271,23 @@ def test_a_column_is_given_one_name_only() -> None:
     frame = pd.DataFrame({"image": ["a"], "g": ["u"], "race": ["A"]})
     with pytest.raises(UsageError, match="two names"):
         read_predictions(frame, rename={"x_true": "g", "x_pred": "g"})
+
+
+def test_ages_in_years_are_kept_beside_their_bins(tmp_path: Path) -> None:
+    """Years become bins and stay in columns of their own, impossible ones empty; a saved table keeps them."""
+    frame = pd.DataFrame({"image": list("abcd"), "race": list("xyxy")})
+    frame["age_true"], frame["age_pred"] = ["3", "45.5", "-1", ""], ["5", "44", "30", "20"]
+    table = read_predictions(frame)
+    assert table.frame["age_true"].tolist()[:2] == ["3-9", "40-49"]
+    np.testing.assert_array_equal(table.frame["age_true_years"], [3, 45.5, np.nan, np.nan])
+    np.testing.assert_array_equal(table.frame["age_pred_years"], [5, 44, 30, 20])
+    assert table.attributes == ("race",)
+    table.save(tmp_path / "table.parquet")
+    again = read_predictions(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(again.frame, table.frame, check_categorical=False, check_dtype=False)
+    bins = frame.assign(age_true="20-29", age_pred="20-29", age_true_years="22", age_pred_years=["23", "", "21", "28"])
+    given = read_predictions(bins)
+    np.testing.assert_array_equal(given.frame["age_pred_years"], [23, np.nan, 21, 28])
+    assert given.attributes == ("race",)
+    with pytest.raises(DataError, match="age_pred_years"):
+        read_predictions(bins.assign(age_pred_years="old"))

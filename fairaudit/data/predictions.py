@@ -39,7 +39,8 @@ def read_predictions(
     else the values of both columns, a known scheme in its order, an ordered scheme whole). attributes: columns to keep
     as attributes (default: every other column of at most 50 values; without any, the `X_true` of race, gender and age).
 
-    A numeric `age` (also `age_true`, `age_pred`) in years becomes the nine bins. An empty prediction with a status is
+    A numeric `age` (also `age_true`, `age_pred`) in years becomes the nine bins; the years of the latter two stay in
+    `age_true_years` and `age_pred_years`, which a table may also hold itself. An empty prediction with a status is
     an outcome; without one it is listed as `no_prediction_given` and left out of rates. A table without `image` gets
     row numbers, and cannot be compared. Raises UsageError for names that the table lacks, DataError for a table that is
     unreadable, contradicts itself, or holds labels outside `classes`, repeated images, or impossible numbers.
@@ -69,9 +70,10 @@ def read(
     if numbered:
         said = "rows are numbered; such a table cannot be compared by image"
         findings.append(("no_image_column", "", "listed", said, 1))
+    years: dict[str, np.ndarray] = {}
     for column in ("age", "age_true", "age_pred"):
         if column in columns and (column != "age" or column in found):
-            _bin_ages(source, columns, column, findings)
+            years |= _bin_ages(source, columns, column, findings)
     chosen = {task: _classes(columns, task, classes, described) for task in names}
     for task in names:
         check_names(columns, task, task in classes or task in described.get("tasks", {}), findings)
@@ -103,6 +105,7 @@ def read(
             findings=findings,
             label_source=_label_source(source, described),
             meta={**described.get("meta", {}), **({"row_numbers": True} if numbered else {})},
+            years=years,
         )
     )
 
@@ -212,10 +215,13 @@ def _map_values(
             findings.append(("value_never_met", "", "listed", f"{name}: the mapped value {theirs!r} does not occur", 1))
 
 
-def _bin_ages(source: Source, columns: dict[str, Column], column: str, findings: list[Finding]) -> None:
-    """Replace ages in years by their bin. Numbers that are all 0…8 may be codes of the nine bins: kept as they are.
+def _bin_ages(
+    source: Source, columns: dict[str, Column], column: str, findings: list[Finding]
+) -> dict[str, np.ndarray]:
+    """Replace ages in years by their bin and return the years. Numbers that are all 0…8 may be codes of the nine bins.
 
-    The word "unknown" beside years is a missing age, except as a prediction, whose status is not known.
+    The word "unknown" beside years is a missing age, except as a prediction, whose status is not known. The years of
+    each distinct value stand under the column's name, with NaN for a missing one and at the end.
     """
     ages = columns[column]
     text = pd.Series(ages.text, dtype=object)
@@ -223,7 +229,7 @@ def _bin_ages(source: Source, columns: dict[str, Column], column: str, findings:
     known = text[~unknown].dropna()
     years = pd.to_numeric(known, errors="coerce")
     if known.empty or years.isna().any() or not np.isfinite(years).all():
-        return
+        return {}
     other = columns.get({"age_true": "age_pred", "age_pred": "age_true"}.get(column, ""))
     top = years.max()
     if other is not None and column == "age_pred":
@@ -232,7 +238,7 @@ def _bin_ages(source: Source, columns: dict[str, Column], column: str, findings:
         top = max(top, pd.to_numeric(pd.Series(other.text, dtype=object), errors="coerce").max())
     if top <= 8:
         findings.append(("age_codes", "", "kept", f"{column} holds only 0…8: taken as class names, not as years", 1))
-        return
+        return {}
     binned = age_bins(text.mask(unknown))
     impossible = (text.notna() & binned.isna() & ~unknown).to_numpy()
     if impossible.any():
@@ -243,6 +249,8 @@ def _bin_ages(source: Source, columns: dict[str, Column], column: str, findings:
     if unknown.any():
         said = f"{int(ages.count[unknown].sum())} values of {column} are {UNKNOWN!r}: taken as missing"
         findings.append(("age_unknown", "", "masked", said, 1))
+    kept = pd.to_numeric(text.mask(unknown), errors="coerce").to_numpy(dtype=float)
+    return {column: np.append(np.where(impossible, np.nan, kept), np.nan)}
 
 
 def _classes(

@@ -6,7 +6,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +29,12 @@ from fairaudit.errors import DataError
 
 # columns of our own tables that describe a file or a split, and never a group of people
 NOT_ATTRIBUTES = frozenset(
-    ("image", "subject_id", "weight", "label_source", "sha256", "split", "trainable", "age_years", "path")
+    (
+        *("image", "subject_id", "weight", "label_source", "sha256", "split", "trainable", "path"),
+        *("age_years", "age_true_years", "age_pred_years"),
+    )
 )
+YEARS = ("age_true_years", "age_pred_years")
 KEPT = ("subject_id", "weight", "label_source", "sha256", "split", "age_years")
 Where = Mapping[str, np.ndarray]  # column → which of its distinct values are meant, bool (U + 1,); last: no value
 
@@ -40,7 +44,8 @@ class Reading:
     """What the rules made of a table: every label and attribute column's codes, and the words that go with them.
 
     codes: column → class or value of each distinct value, −1 for missing, one more −1 at the end. status: task → the
-    status text of each distinct value.
+    status text of each distinct value. years: the columns that held ages in years before these became bins → the
+    years of each distinct value, NaN for none, with one more NaN at the end.
     """
 
     tasks: Mapping[str, tuple[str, ...]]
@@ -52,6 +57,7 @@ class Reading:
     findings: Sequence[Finding]
     label_source: str
     meta: Mapping[str, Any]
+    years: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -181,6 +187,12 @@ class FrameSource:
         for name in KEPT:
             if name in self.columns:
                 out[name] = _text_column(self.frame[name]) if name == "subject_id" else self.frame[name]
+        for name in YEARS:  # our own tables hold them beside the bins
+            column = name.removesuffix("_years")
+            if column in reading.years:
+                out[name] = reading.years[column][self._codes[column]]
+            elif name in self.columns:
+                out[name] = numbers(self.frame[name], name, self.where)
         return Predictions(
             frame=pd.DataFrame(out).reset_index(drop=True),
             tasks=reading.tasks,
