@@ -245,7 +245,12 @@ class AuditSpec(_Part):
     subgroups: tuple[str, ...] | None = Field(None, description="axes such as 'race' or 'race:gender'")
     min_group_size: int = Field(30, ge=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    draws: int = Field(2000, ge=100, description="bootstrap draws where no closed form exists")
+    draws: int = Field(2000, ge=100, description="draws of the bootstrap where no closed form exists, and of the null")
+    multiplicity: Literal["max-t", "benjamini-hochberg"] = Field(
+        "max-t",
+        description="how p-values of findings are adjusted: max-t bounds the chance of any false finding in a family, "
+        "benjamini-hochberg the expected share of false ones among those found",
+    )
     policies: tuple[str, ...] = Field((), description="limits such as 'difference(recall, race:gender) <= 0.05'")
     plan: PlanSpec = PlanSpec()
     exploratory: bool = Field(False, description="discover contrasts on one half of the faces, confirm on the other")
