@@ -32,7 +32,8 @@ def exploratory_table(data: AuditData) -> pd.DataFrame:
     if not data.audit.exploratory:
         return pd.DataFrame()
     first = discovery_half(data)
-    kept = [c for axis in data.axes if axis.by != OVERALL for c in _discovered(axis, first, data)]
+    seen: set[tuple[Any, ...]] = set()
+    kept = [c for axis in data.axes if axis.by != OVERALL for c in _discovered(axis, first, data, seen)]
     p_values = np.array([c.p for c in kept])
     levels, adjusted = holm_levels(p_values, data.audit.confidence), holm(p_values)
     return pd.DataFrame([_row(c, z, p, data) for c, z, p in zip(kept, levels, adjusted, strict=True)])
@@ -65,8 +66,8 @@ class _Contrast:
     p: float
 
 
-def _discovered(axis: AxisData, first: np.ndarray, data: AuditData) -> list[_Contrast]:
-    """Return the contrasts of one task on one axis that the first half shows at nominal p < .05."""
+def _discovered(axis: AxisData, first: np.ndarray, data: AuditData, seen: set[tuple[Any, ...]]) -> list[_Contrast]:
+    """Return the contrasts of one task on one axis that the first half shows at nominal p < .05, and none of `seen`."""
     side = first[axis.rows.position]
     samples = [_part(axis.sample, mask) for mask in (side, ~side)]
     known = np.flatnonzero(axis.known)
@@ -76,7 +77,6 @@ def _discovered(axis: AxisData, first: np.ndarray, data: AuditData) -> list[_Con
     pools = np.concatenate([eye, (axis.known.astype(float) - eye)[known]])
     wanted = {m.name for m in wanted_metrics(axis.rows, axis.sample, axis.by, axis.degenerate)}
     found: list[_Contrast] = []
-    seen: set[tuple[Any, ...]] = set()
     for metric in (METRICS[name] for name in _SEARCHED if name in wanted):
         if axis.degenerate is not None and not metric.degenerate:
             continue
@@ -84,9 +84,7 @@ def _discovered(axis: AxisData, first: np.ndarray, data: AuditData) -> list[_Con
         tests = [_tests(part, axis, known, data.audit.min_group_size) for part in (one, two)]
         for i, p in np.argwhere(tests[0] < SCREEN):
             g, rest = int(known[i]), len(axis.known) + int(i)
-            if len(known) == 2 and i == 1 and _same_pair(tests, int(p)):
-                continue
-            key = _key(axis.sample, metric, g, int(p))
+            key = _key(axis.task, (one, two), (g, rest), int(p))
             if key in seen:
                 continue
             seen.add(key)
@@ -107,11 +105,6 @@ def _discovered(axis: AxisData, first: np.ndarray, data: AuditData) -> list[_Con
     return found
 
 
-def _same_pair(tests: Sequence[np.ndarray], column: int) -> bool:
-    """Two subgroups against each other are one contrast: the first one's, where that was discovered, too."""
-    return bool(tests[0][0, column] < SCREEN)
-
-
 def _tests(estimate: Estimate, axis: AxisData, known: np.ndarray, least: int) -> np.ndarray:
     """Return p-values (known subgroups, classes); NaN where either side has fewer than `least` faces."""
     others = len(axis.known) + np.arange(len(known))
@@ -122,13 +115,16 @@ def _tests(estimate: Estimate, axis: AxisData, known: np.ndarray, least: int) ->
     return np.where(enough, found, np.nan)
 
 
-def _key(sample: Sample, metric: Metric, g: int, column: int) -> tuple[Any, ...]:
-    """Name a contrast by its faces: with two classes the FPR of one is 1 − the recall of the other, a single test."""
-    assert metric.cells is not None
-    top, bottom = (part[min(column, len(part) - 1)] for part in metric.cells(sample.table))
-    used = bottom > 0
-    inside = top[used] > 0
-    return g, used.tobytes(), min(inside.tobytes(), (~inside).tobytes())
+def _key(task: str, halves_: Sequence[Estimate], pools: tuple[int, int], column: int) -> tuple[Any, ...]:
+    """Name a contrast by what it counts, so that each is tested once.
+
+    Two groups against each other are one contrast; with two classes the FPR of one is 1 − the recall of the other; and
+    recall of Male among "Black" and among "Black × Male" speaks of the same faces.
+    """
+    n = np.array([[part.denominator[g, column] for part in halves_] for g in pools])
+    share_ = np.nan_to_num(np.array([[part.value[g, column] for part in halves_] for g in pools]))
+    named = [sorted(map(tuple, np.hstack([n, np.round(n * p, 6)]).tolist())) for p in (share_, 1 - share_)]
+    return task, *min(named)
 
 
 def _part(sample: Sample, mask: np.ndarray) -> Sample:

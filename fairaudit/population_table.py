@@ -119,5 +119,5 @@ def _stratified(
     notes = [f"no face of {', '.join(missing)}: this speaks of the other {100 * covered:.4g} %"] if missing else []
     if (~keep).any():
         others = ", ".join(names[c] for c in np.unique(codes[~keep]))
-        notes.append(f"{int((~keep).sum())} faces are outside the stated population ({others})")
+        notes.append(f"{int((~keep).sum()):,} faces are outside the stated population ({others})")
     return sample, share_of[there] / covered, "; ".join(notes), covered

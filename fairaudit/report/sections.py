@@ -8,6 +8,7 @@ from fairaudit.report.attributions import attribution_views
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.figures import share_bar
 from fairaudit.report.heads import head_view
+from fairaudit.report.policies import exploratory_data, plan_data, population_data
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import summary, verdicts
 from fairaudit.report.words import axis_label, count, number, sentence_case
@@ -107,6 +108,26 @@ def composition_section(context: Context) -> Section:
     data = {"views": views, "excluded": excluded, "unpredicted": unpredicted, "count": count}
     data["outcomes"] = table if outcomes else None
     return Section(key="composition", title="Who was audited", template="sections/composition.html", data=data)
+
+
+def policies_section(context: Context) -> Section | None:
+    """Set what was declared beforehand, and frozen in a plan, beside the verdict on it."""
+    return _optional("policies", "Plan and policies", plan_data(context))
+
+
+def exploratory_section(context: Context) -> Section | None:
+    """Show what was discovered on one half of the faces and confirmed on the other."""
+    return _optional("exploratory", "Discovered and confirmed", exploratory_data(context))
+
+
+def population_section(context: Context) -> Section | None:
+    """Show the overall figures re-weighted to a stated population."""
+    return _optional("population", "In the stated population", population_data(context))
+
+
+def _optional(key: str, title: str, data: Mapping[str, Any] | None) -> Section | None:
+    """Return a section whose template bears its name, None where there is nothing to print."""
+    return Section(key=key, title=title, template=f"sections/{key}.html", data=data) if data is not None else None
 
 
 def planted_section(context: Context) -> Section | None:
@@ -226,11 +247,14 @@ def _plain(value: Any) -> str:
 
 SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "verdict": verdict_section,
+    "policies": policies_section,
     "warnings": warnings_section,
     "planted": planted_section,
     "audited": audited_section,
     "composition": composition_section,
     "heads": heads_section,
+    "population": population_section,
+    "exploratory": exploratory_section,
     "attribution": attribution_section,
     "training": training_section,
     "method": method_section,
