@@ -78,6 +78,17 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
         *("task", "by", "metric", "class", "subgroup", "method", "error_rate", "observed", "observed_low"),
         *("observed_high", "corrected", "low", "high", "breakdown", "n", "reason", "worst", "best"),
     ),
+    "directed": (
+        *("task", "by", "subgroup", "true", "predicted", "count", "value", "low", "high", "n", "rest", "n_rest"),
+        *("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "family", "small", "reason"),
+    ),
+    "attraction": (
+        *("task", "by", "subgroup", "class", "value", "low", "high", "predicted", "labelled", "small", "reason"),
+    ),
+    "pairs": (
+        *("task", "by", "subgroup", "first", "second", "value", "low", "high", "confused", "confused_low"),
+        *("confused_high", "n_first", "n_second", "reading", "small", "reason"),
+    ),
     "summary": (
         *("task", "by", "metric", "class", "statistic", "value", "low", "high", "expected", "expected_high"),
         *("subgroup", "n", "groups", "left_out", "reason"),
@@ -236,7 +247,7 @@ _TEXT = frozenset(
         *("region", "not_assessed"),
         *("policy", "measure", "verdict", "sentence"),
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
-        *("criterion", "at_class", "statistic", "left_out"),
+        *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading"),
     )
 )
 _FLAGS = frozenset(("confirmed", "small", "levelling_down"))

@@ -10,6 +10,7 @@ PACKAGE = Path(fairaudit.__file__).parent
 LAYERS = {
     **dict.fromkeys(("cli", "cli_data", "cli_plan", "__main__", "console", "pipeline", "stages", "inputs"), 6),
     "report": 5,
+    **dict.fromkeys(("task_measures",), 4),
     **dict.fromkeys(("audit", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),
     **dict.fromkeys(("criteria", "summary_table", "confusion_tables"), 4),
     **dict.fromkeys(("covariates", "adjusted", "adjusted_table", "label_noise_table"), 4),
