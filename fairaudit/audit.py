@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -42,6 +43,7 @@ from fairaudit.results import (
 )
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.task_measures import measures_of
 
 FEW_FACES = 100
 
@@ -78,6 +80,7 @@ def run_audit(
     found: list[AxisTables] = []
     axes_data: list[AxisData] = []
     excluded: list[dict[str, Any]] = []
+    unscored: list[dict[str, Any]] = []
     unlabelled = []
     for number, task in enumerate(names):
         if (counted := table.of_task(task, axes)) is not own:
@@ -89,14 +92,16 @@ def run_audit(
         unlabelled += [] if rows.labelled else [task]
         part = frame if len(rows.position) == len(frame) else frame.iloc[rows.position]
         times = None if own.times is None else own.times[rows.position]
+        measures, left, said = measures_of(own, rows, groups)
+        unscored, left_out = [*unscored, *left], [*left_out, *said]
         for step, (axis, labels) in enumerate([(OVERALL, everyone(len(frame))), *groups.items()]):
             progress("audit", number * (len(axes) + 1) + step, len(names) * (len(axes) + 1), f"{task} by {axis}")
-            sample = sample_of(rows, frame, labels, times)
+            sample = replace(sample_of(rows, frame, labels, times), measures=measures)
             why = _degenerate(rows, frame, labels, axis, own.times)
             axes_data.append(AxisData(rows=rows, sample=sample, by=axis, degenerate=why, frame=part))
             found.append(axis_tables(rows, sample, axis, why, audit, [seed, number, step]))
     progress("audit", len(names) * (len(axes) + 1), len(names) * (len(axes) + 1))
-    known = _meta(table, names, group_sizes, audit, seed, excluded, found)
+    known = _meta(table, names, group_sizes, audit, seed, [*excluded, *unscored], found)
     known["warnings"] = [*_warnings(table, group_sizes, audit, excluded, unlabelled), *left_out]
     metrics, gaps = _joined([t.metrics for t in found], METRIC_COLUMNS), _joined([t.gaps for t in found], GAP_COLUMNS)
     data = AuditData(predictions=table, axes=axes_data, audit=audit, seed=seed, metrics=metrics, gaps=gaps)

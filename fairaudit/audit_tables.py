@@ -114,7 +114,8 @@ def _reasons(axis: PooledAxis, metric: Metric, value: np.ndarray, notes: np.ndar
     reasons = notes.copy()
     existing = int((axis.mix > 0).sum())
     for g, p in zip(*np.nonzero(np.isnan(value)), strict=True):
-        reasons[g, p] = _lacking(axis, metric, int(g), int(p))
+        known = metric.kind == "score" and reasons[g, p]  # what such a metric needs is more than faces
+        reasons[g, p] = known or _lacking(axis, metric, int(g), int(p))
     if metric.averages and metric.name != "accuracy_standardized":
         for g in np.flatnonzero(~np.isnan(value[:, 0]) & (axis.own[: axis.size].sum(-1) < existing)):
             used = ", ".join(c for c, on in zip(axis.rows.classes, axis.own[g], strict=True) if on)
