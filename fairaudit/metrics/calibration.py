@@ -185,7 +185,8 @@ def _newton(
         p = special.expit(beta[0] + beta[1] * x)
         pull = right - mass * p
         information = _cross(x, mass * p * (1 - p))
-        if not np.linalg.cond(information) < 1e14:
+        (a, b), (_, c) = information
+        if not a * c - b * b > 1e-13 * a * c:  # the scores are all but one
             return None
         step = np.linalg.solve(information, np.array([pull.sum(), pull @ x]))
         size = np.abs(step).max()

@@ -37,21 +37,23 @@ class Pools:
     def tables(self, table: ScoreTable) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yield (score, the columns SUMS of the table) of every pool over its own distinct scores, ascending; (D,)."""
         columns = [getattr(table, name) for name in SUMS]
+        different = {id(column): column for column in columns}
         cuts = np.searchsorted(table.group, np.arange(table.groups + 1))
         size, keep = len(table.score), self.known[table.group].astype(float)
-        total = [np.bincount(table.place, weights=column * keep, minlength=size) for column in columns]
+        total = {i: np.bincount(table.place, weights=column * keep, minlength=size) for i, column in different.items()}
         for first, last in pairwise(cuts):
             here = slice(first, last)
             yield table.score[table.place[here]], [column[here] for column in columns]
         for g in np.flatnonzero(self.known):
             here = slice(cuts[g], cuts[g + 1])
-            rest = []
-            for column, whole in zip(columns, total, strict=True):
-                left = whole.copy()
-                left[table.place[here]] -= column[here]
-                rest.append(left)
-            some = np.flatnonzero(rest[-2] + rest[-1] > 0.5)  # numbers of faces: sums of weights leave rounding dust
-            yield table.score[some], [np.maximum(column[some], 0) for column in rest]
+            rest = {}
+            for i, column in different.items():
+                rest[i] = total[i].copy()
+                rest[i][table.place[here]] -= column[here]
+            faces = rest[id(columns[-2])] + rest[id(columns[-1])]
+            some = faces > 0.5  # by numbers of faces: sums of weights leave rounding dust
+            kept = {i: np.maximum(column[some], 0) for i, column in rest.items()}
+            yield table.score[some], [kept[id(column)] for column in columns]
 
     def faces(self) -> Iterator[np.ndarray]:
         """Yield the positions of the faces of every pool."""

@@ -119,10 +119,10 @@ def _collected(
     changes = np.ones(len(group), dtype=bool)
     changes[1:] = (group[1:] != group[:-1]) | (place[1:] != place[:-1])
     starts = np.flatnonzero(changes)
-    joined = sums if len(starts) == len(group) else [np.add.reduceat(column, starts) for column in sums]
-    return ScoreTable(
-        groups=groups, score=score, group=group[starts], place=place[starts], **dict(zip(SUMS, joined, strict=True))
-    )
+    # without weights three pairs of columns are one and the same, and stay so
+    joined = {id(c): c if len(starts) == len(group) else np.add.reduceat(c, starts) for c in sums}
+    columns = {name: joined[id(column)] for name, column in zip(SUMS, sums, strict=True)}
+    return ScoreTable(groups=groups, score=score, group=group[starts], place=place[starts], **columns)
 
 
 def auc(table: ScoreTable, known: np.ndarray | None = None) -> Curve:
