@@ -9,6 +9,8 @@ from fairaudit.axes import AuditData
 from fairaudit.confusion_tables import attraction_table, directed_table, pairs_table
 from fairaudit.criteria import criteria_table
 from fairaudit.exploratory_table import exploratory_table
+from fairaudit.impact_table import impact_table
+from fairaudit.label_noise_table import label_noise_table
 from fairaudit.policy_tables import hypotheses_table, policies_table
 from fairaudit.population_table import population_table
 from fairaudit.summary_table import summary_table
@@ -23,8 +25,10 @@ ANALYSES: Mapping[str, Analysis] = {
     "population": population_table,
     "criteria": criteria_table,
     "summary": summary_table,
+    "impact": impact_table,
     "directed": directed_table,
     "attraction": attraction_table,
     "pairs": pairs_table,
     "adjusted": adjusted_table,
+    "label_noise": label_noise_table,
 }

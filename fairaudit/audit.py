@@ -31,6 +31,8 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError
+from fairaudit.impact_table import check_selection
+from fairaudit.label_noise_table import check_label_noise
 from fairaudit.policy_checks import check_policies, declared_axes
 from fairaudit.progress import Progress, silent
 from fairaudit.results import (
@@ -46,6 +48,7 @@ from fairaudit.subgroups import OVERALL, UNKNOWN
 from fairaudit.task_measures import measures_of
 
 FEW_FACES = 100
+UNKNOWN_LABELS = "Where the labels come from is not known: every claim holds on this sample and these labels only."
 
 
 def run_audit(
@@ -75,7 +78,10 @@ def run_audit(
     axes = declared_axes(outline, axes, audit)
     own, frame, groups = outline, *_on_axes(outline, axes)
     check_policies(outline, names, groups, audit)
+    check_selection(outline, names, audit)
     check_covariates(list(frame.columns), audit.adjust_for, list(table.tasks), audit.adjust_to)
+    named = {by: [str(name) for name in labels.categories] for by, labels in groups.items()}
+    check_label_noise(audit.label_noise, {task: table.tasks[task] for task in names}, named)
     group_sizes = {by: sizes(labels, outline.times) for by, labels in groups.items()}
     found: list[AxisTables] = []
     axes_data: list[AxisData] = []
@@ -288,4 +294,6 @@ def _merged(own: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     merged["hashes"] = {**own["hashes"], **given.get("hashes", {})}
     merged["warnings"] = [*own["warnings"], *(w for w in given.get("warnings", []) if w not in own["warnings"])]
     merged["label_source"] = given.get("label_source") or own["label_source"]
+    if not merged["label_source"]:
+        merged["warnings"].append(UNKNOWN_LABELS)
     return merged

@@ -89,6 +89,10 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
         *("task", "by", "subgroup", "first", "second", "value", "low", "high", "confused", "confused_low"),
         *("confused_high", "n_first", "n_second", "reading", "small", "reason"),
     ),
+    "impact": (
+        *("task", "class", "by", "subgroup", "applicants", "selected", "no_output", "share", "value", "low", "high"),
+        *("ratio", "ratio_low", "ratio_high", "reference", "reading", "small", "reason"),
+    ),
     "summary": (
         *("task", "by", "metric", "class", "statistic", "value", "low", "high", "expected", "expected_high"),
         *("subgroup", "n", "groups", "left_out", "reason"),
@@ -247,7 +251,7 @@ _TEXT = frozenset(
         *("region", "not_assessed"),
         *("policy", "measure", "verdict", "sentence"),
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
-        *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading"),
+        *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading", "reference"),
     )
 )
 _FLAGS = frozenset(("confirmed", "small", "levelling_down"))

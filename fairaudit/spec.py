@@ -239,6 +239,15 @@ class LabelNoiseSpec(_Part):
         return bool(self.rate is not None or self.subgroups or self.classes)
 
 
+class SelectionSpec(_Part):
+    """The output that selects people: impact ratios are about it, and about no label head."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    task: str
+    class_: str = Field(alias="class", description="the class that means: selected")
+
+
 class AuditSpec(_Part):
     """What is audited, and by which subgroups."""
 
@@ -269,6 +278,9 @@ class AuditSpec(_Part):
         description="the mix of covariates: 'pooled' (all faces of known subgroup) or 'attribute=value' (those faces)",
     )
     label_noise: LabelNoiseSpec = LabelNoiseSpec()
+    selection: SelectionSpec | None = Field(
+        None, description="where the audited output is a selection: {task = 'hired', class = 'yes'}"
+    )
 
     @field_validator("policies")
     @classmethod
@@ -385,7 +397,7 @@ def _fields_at(location: list[str]) -> list[str]:
         if not found:
             return []
         model = found[0]
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

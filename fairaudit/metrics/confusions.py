@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairaudit.metrics import exact
-from fairaudit.metrics.contrasts import Linear, against_rest, mid_p, sums_of
 from fairaudit.metrics.intervals import Limits, wilson
 from fairaudit.metrics.nulls import null_cubes, random_tables, strata_of
-from fairaudit.metrics.rates import METRICS, Metric, Table, ratio
+from fairaudit.metrics.rates import Metric, Table, ratio
 from fairaudit.metrics.sample import Sample
 
 
@@ -88,39 +87,40 @@ def _counted(
         for c, a in zip(here, place, strict=True):
             p = contrasts.predicted[c]
             n, marks, size = int(rows[a]), int(total[p]), int(total.sum())
-            x = np.append(counts[members[a], p], drawn[:, a, p])
-            law = mid_p(n, marks, size)
-            if law.table is None:
-                found = np.abs(exact.score(x, np.full(len(x), n), marks - x, np.full(len(x), size - n)))
-            else:
-                found = law.table[x - law.low]
+            found = _mid_p(np.append(counts[members[a], p], drawn[:, a, p]), n, marks, size)
             seen[c], null[:, c] = found[0], found[1:]
     return seen, null
+
+
+def _mid_p(x: np.ndarray, n: int, marks: int, size: int) -> np.ndarray:
+    """Return the strength of x marks among n of `size` faces that hold `marks`: exact mid-p, else the score test."""
+    if min(n, marks) - max(0, n + marks - size) >= exact.LARGEST:
+        return _score(x, np.full(len(x), float(n)), float(marks), float(size))
+    low, law = exact.outcomes(n, marks, size)
+    return exact.strength(exact.p_values(law, mid=True))[x - low]
+
+
+def _score(x: np.ndarray, n: np.ndarray, marks: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
+    """Return |z| of x marks among n of `size` (sums of weights), standardized as a draw without replacement."""
+    variance = n * (size - n) * marks * (size - marks) / np.maximum(np.square(size) * (size - 1), 1e-300)
+    apart = np.abs(x - n * marks / np.maximum(size, 1e-300))
+    return np.divide(apart, np.sqrt(np.maximum(variance, 0)), out=np.zeros(np.shape(apart)), where=variance > 1e-12)
 
 
 def _permuted(
     sample: Sample, known: np.ndarray, contrasts: Contrasts, draws: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     cubes, _ = null_cubes(sample, known, strata_of(sample.table, "label"), draws, rng)
-    whole = sample.sums.reshape(1, len(sample.groups), -1)
-    seen, null = np.zeros(len(contrasts.group)), np.zeros((draws, len(contrasts.group)), dtype=np.float32)
-    pool, width = np.flatnonzero(known), sample.table.shape[1]
-    row, column = np.divmod(np.arange(cubes.shape[-1]), width)
-    for y, p in sorted(set(zip(contrasts.true.tolist(), contrasts.predicted.tolist(), strict=True))):
-        here = np.flatnonzero((contrasts.true == y) & (contrasts.predicted == p))
-        inside = (row == y) & (column < sample.table.classes)
-        line = Linear(
-            metric=METRICS["recall"],
-            position=0,
-            condition="label",
-            score=(inside & (column == p)).astype(float),
-            stratum=np.where(inside, 0, -1),
-            averaged=False,
-            one=True,
-        )
-        for store, sums in ((seen[None], sums_of(line, whole)), (null, sums_of(line, cubes))):
-            store[:, here] = against_rest(line, sums, contrasts.group[here], pool, counts=False)
-    return seen, null
+    shape = (len(sample.groups), *sample.table.shape)
+    both = np.concatenate([sample.sums.reshape(1, *shape), cubes.reshape(draws, *shape)])
+    hits = np.empty((draws + 1, len(contrasts.group)), dtype=np.float32)
+    for y in np.unique(contrasts.true):
+        row = both[:, :, y, : sample.table.classes]
+        n, pool = row.sum(-1), row[:, known].sum(1)
+        here = np.flatnonzero(contrasts.true == y)
+        g, p = contrasts.group[here], contrasts.predicted[here]
+        hits[:, here] = _score(row[:, g, p], n[:, g], pool[:, p], pool.sum(-1, keepdims=True))
+    return hits[0].astype(float), hits[1:]
 
 
 @dataclass(frozen=True, kw_only=True)
