@@ -1,0 +1,175 @@
+"""Predictions that stay on disk, as an audit reads them: distinct rows, and how many faces each stands for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fairaudit import subgroups
+from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION, STATUSES
+from fairaudit.data.sources import Reading
+from fairaudit.data.tables import FINDING_COLUMNS, Predictions
+from fairaudit.errors import DataError
+from fairaudit.files import value_hash
+
+if TYPE_CHECKING:
+    from fairaudit.data.shards import ShardSource
+
+MOST_ROWS = 4_000_000  # distinct combinations of label, prediction and attributes that are held in memory
+FIRST = 20  # images that an audit names of the faces left out
+
+
+class _Part(NamedTuple):
+    """A column of a counted table: our name, the column of the files, its codes per distinct value, the categories."""
+
+    name: str
+    column: str
+    codes: np.ndarray
+    categories: Sequence[str]
+
+
+class ShardedPredictions:
+    """A predictions table on disk, read by the rules of `read_predictions`; see `tables.Predictions` for the fields."""
+
+    def __init__(self, *, source: "ShardSource", reading: Reading, shards: Sequence[Mapping[str, Any]]) -> None:
+        self.source, self.reading = source, reading
+        self.tasks, self.ordered, self.label_source = reading.tasks, reading.ordered, reading.label_source
+        self.attributes = tuple(reading.attributes)
+        self.meta = {**reading.meta, "shards": list(shards)}
+        self.findings = pd.DataFrame(list(reading.findings), columns=[*FINDING_COLUMNS, "rows"])
+        self._counted: dict[tuple[str, ...], Predictions] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def hash(self) -> str:
+        """Return a SHA-256 of the files' hashes, in their order."""
+        return value_hash([shard["sha256"] for shard in self.meta["shards"]])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the faces have weights."""
+        return "weight" in self.source.columns
+
+    @cached_property
+    def _people(self) -> int:
+        return self.source.subjects()
+
+    def subjects(self) -> int | None:
+        """Return how many persons the table names, a face without one counting as one; None where it names none."""
+        return self._people if "subject_id" in self.source.columns else None
+
+    def outline(self, axes: Sequence[str] | None = None) -> Predictions:
+        """Return every combination of the attributes and of the labels that `axes` name, with their faces.
+
+        Labels that no axis names stand as one value, which says that there are some.
+        """
+        labels = self._labels_of(axes or ())
+        found = self._count([*self._attributes(), *self._label_parts(labels)], {})
+        frame = found.frame
+        for task, classes in self.tasks.items():
+            column = f"{task}_true"
+            if column in self.reading.codes and task not in labels:
+                some = self.reading.codes[column][:-1].max(initial=-1)
+                frame = frame.assign(**{column: _categorical(np.full(len(frame), some), classes)})
+        return self._predictions(frame, found.times, {})
+
+    def of_task(self, task: str, axes: Sequence[str]) -> Predictions:
+        """Return every combination of a task's label, prediction and status, the attributes, and the labels in `axes`.
+
+        Raises DataError where there are more than fit into memory.
+        """
+        parts = [*self._label_parts([task, *self._labels_of(axes)]), self._part(f"{task}_pred", self.tasks[task])]
+        if task in self.reading.status:
+            text = self.reading.status[task]
+            codes = np.array([STATUSES.index(value) if value in STATUSES else -1 for value in text])
+            parts.append(_Part(f"{task}_status", f"{task}_status", codes, STATUSES))
+        found = self._count([*parts, *self._attributes()], {})
+        frame = found.frame
+        status = frame[f"{task}_status"].astype(object) if f"{task}_status" in frame else pd.Series(np.nan, frame.index)
+        status = status.astype(object).where(status.notna(), None)
+        status[frame[f"{task}_pred"].notna()] = "ok"
+        frame = frame.assign(**{f"{task}_status": pd.Series(status, dtype=object)})
+        return self._predictions(frame, found.times, self._left_out(task, frame))
+
+    def _part(self, column: str, categories: Sequence[str]) -> _Part:
+        return _Part(column, column, self.reading.codes[column], categories)
+
+    def _attributes(self) -> list[_Part]:
+        told = self.reading
+        return [_Part(name, told.serving[name], told.codes[name], values) for name, values in told.attributes.items()]
+
+    def _label_parts(self, tasks: Iterable[str]) -> list[_Part]:
+        columns = [(f"{task}_true", self.tasks[task]) for task in dict.fromkeys(tasks)]
+        return [self._part(column, classes) for column, classes in columns if column in self.reading.codes]
+
+    def _labels_of(self, axes: Sequence[str]) -> list[str]:
+        """Return the tasks whose labels serve as attributes of the axes."""
+        named = {attribute for by in axes for attribute in subgroups.parse(by)} - set(self.attributes)
+        return [task for task in self.tasks if task in named]
+
+    def _count(self, parts: Sequence[_Part], left_out: Mapping[str, Sequence[str]]) -> Predictions:
+        """Count the distinct rows, sorted by their codes, so that they are the same whatever the shards."""
+        key = tuple(part.name for part in parts)
+        if key not in self._counted:
+            if not parts:
+                return self._predictions(pd.DataFrame(index=[0]), np.array([len(self)]), left_out)
+            columns = list(dict.fromkeys(part.column for part in parts))
+            raw = self.source.grouped(columns, MOST_ROWS)
+            codes = [part.codes[raw[part.column].to_numpy()] for part in parts]
+            table = pd.DataFrame(dict(enumerate(codes))).assign(times=raw["count"].to_numpy())
+            summed = table.groupby(list(range(len(parts))), sort=True, as_index=False)["times"].sum()
+            frame = pd.DataFrame(
+                {part.name: _categorical(summed[i].to_numpy(), part.categories) for i, part in enumerate(parts)}
+            )
+            self._counted[key] = self._predictions(frame, summed["times"].to_numpy(dtype=np.int64), left_out)
+        return self._counted[key]
+
+    def _predictions(
+        self, frame: pd.DataFrame, times: np.ndarray | None, left_out: Mapping[str, Sequence[str]]
+    ) -> Predictions:
+        return Predictions(
+            frame=frame,
+            tasks=self.tasks,
+            attributes=self.attributes,
+            ordered=self.ordered,
+            label_source=self.label_source,
+            meta=self.meta,
+            times=times,
+            left_out=left_out,
+        )
+
+    def _left_out(self, task: str, frame: pd.DataFrame) -> dict[str, list[str]]:
+        """Return the first images of the faces that a task cannot count, by reason."""
+        given = self.reading.codes[f"{task}_pred"] >= 0
+        missing = frame[f"{task}_pred"].isna() & frame[f"{task}_status"].isna()
+        where = {f"{task}_pred": ~given}
+        if task in self.reading.status:
+            where[f"{task}_status"] = np.array([text not in STATUSES for text in self.reading.status[task]])
+        found = {}
+        if f"{task}_true" in frame and frame[f"{task}_true"].notna().any():
+            labelled = self.reading.codes[f"{task}_true"] >= 0
+            if frame[f"{task}_true"].isna().any():
+                found[NO_LABEL] = self._images({f"{task}_true": ~labelled})
+            missing &= frame[f"{task}_true"].notna()
+            where[f"{task}_true"] = labelled
+        if missing.any():
+            found[NO_PREDICTION] = self._images(where)
+        return found
+
+    def _images(self, where: Mapping[str, np.ndarray]) -> list[str]:
+        return [image for image, _, _ in self.source.faces(where)][:FIRST]
+
+
+def _categorical(codes: np.ndarray, categories: Sequence[str]) -> Any:
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(categories)))
+
+
+def too_many(where: str, rows: int) -> DataError:
+    """Return the word on a table whose distinct rows do not fit into memory."""
+    return DataError(
+        f"{where}: its labels, predictions and attributes have {rows:,} different combinations; at most {MOST_ROWS:,} "
+        "are held in memory. Leave out columns that are no attribute, or name fewer of them"
+    )

@@ -1,0 +1,403 @@
+"""A folder of Parquet and CSV files as one table that is never in memory: duckdb answers for it.
+
+The rules of `predictions.py` ask the same of it as of a table in memory (`sources.Source`).
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from fairaudit.data.columns import Column, column_of
+from fairaudit.data.predictions_check import check_weight_range, examples
+from fairaudit.data.shard_files import ShardFile, common_description, hashes, list_shards, orders
+from fairaudit.data.sharded import MOST_ROWS, ShardedPredictions, too_many
+from fairaudit.data.sources import Reading, Where, bad_weights, empty_images, repeated_images
+from fairaudit.errors import DataError, FairauditError, UsageError
+from fairaudit.progress import Progress, silent
+
+MOST_DISTINCT = 100_000  # a column of more distinct values is only counted
+MOST_YEARS = 1_000  # ages of more distinct values are looked at by whole years, which is all that bins need
+FIRST = 20  # images that a finding names
+_AGES = ("age", "age_true", "age_pred")
+_FILE, _ROW = "fairaudit_file", "file_row_number"
+_FILE_SIZE = 1 << 40  # a row's place in the table: number of its file × this + its row
+
+
+def default_memory() -> str:
+    """Return how much memory duckdb takes unless it is told: a quarter of the machine's, at most 2 GB."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{min(whole // 4, 2 << 30) >> 20}MB"
+
+
+class Kind:
+    """Files whose columns have the same types, as one relation: `table` its name, `place` the SQL of a row's place."""
+
+    def __init__(self, table: str, files: Sequence[tuple[int, ShardFile]]) -> None:
+        self.table, self.files = table, files
+        self._types = {field.name: _plain(field.type) for field in files[0][1].schema}
+        names, numbers = [_literal(str(file.parquet)) for _, file in files], [number for number, _ in files]
+        self.view = (
+            f"CREATE TEMP VIEW {table} AS FROM read_parquet([{', '.join(map(_no_pattern, names))}], "
+            f"filename = '{_FILE}', file_row_number = true, hive_partitioning = false)"
+        )
+        number = f"list_extract({numbers}, list_position([{', '.join(names)}], {_FILE}))"
+        self.place = f"CAST({number} AS BIGINT) * {_FILE_SIZE} + {_ROW}"
+
+    def quoted(self, column: str) -> str:
+        """Return a column's name as SQL has it."""
+        return '"' + column.replace('"', '""') + '"'
+
+    def is_text(self, column: str) -> bool:
+        """Tell whether a column holds text."""
+        return bool(pa.types.is_string(self._types[column]) or pa.types.is_large_string(self._types[column]))
+
+    def is_float(self, column: str) -> bool:
+        """Tell whether a column holds floats, of which some may be NaN."""
+        return bool(pa.types.is_floating(self._types[column]))
+
+
+class ShardSource:
+    """The files below `where`, in the order of their names, as one table; `memory` such as "2GB" bounds duckdb's."""
+
+    def __init__(self, where: Path, *, memory: str | None = None, progress: Progress = silent) -> None:
+        self.where, self.folder, self.progress = str(where), where, progress
+        if not where.exists():
+            raise DataError(
+                f"predictions {where} does not exist; give a CSV or Parquet file, or a folder of such files"
+            )
+        self._temporary = tempfile.TemporaryDirectory(prefix="fairaudit-")  # removed with this object, or at exit
+        self.files = list_shards(where, Path(self._temporary.name), progress)
+        self.columns = list(self.files[0].columns)
+        self.described = common_description(self.files)
+        self.orders = orders(self.files)
+        self._connection = _connected(memory or default_memory(), self._temporary.name)
+        self.kinds = _by_kind(self.files)
+        for kind in self.kinds:
+            self.ask(kind.view)
+        self._names = {name: [name] for name in self.columns}  # our name → the columns of the files that it sums
+        self._years: dict[str, float] = {}
+        self._values: dict[str, list[pd.Series]] = {}
+        self._asked = 0
+
+    def __len__(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    # what the reading rules ask
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        self._names = {names.get(name, name): theirs for name, theirs in self._names.items()}
+        self.columns = list(self._names)
+        self.orders = {names.get(name, name): order for name, order in self.orders.items()}
+
+    def join(self, names: Mapping[str, str]) -> None:
+        joined: dict[str, list[str]] = {}
+        for name, theirs in self._names.items():
+            joined.setdefault(names.get(name, name), []).extend(theirs)
+        self._names, self.columns = joined, list(joined)
+
+    def column(self, name: str) -> Column:
+        self._step(name)
+        most = MOST_YEARS if name in _AGES else MOST_DISTINCT
+        found = self._distinct(name, most)
+        if found is None and name in _AGES and self._in_years(name):
+            found = self._distinct(name, MOST_DISTINCT)
+        if found is None and most < MOST_DISTINCT:
+            found = self._distinct(name, MOST_DISTINCT)
+        if found is None:
+            texts = " UNION ".join(f"SELECT {self._text(name, kind)} AS v FROM {kind.table}" for kind in self.kinds)
+            many = self.ask(f"SELECT count(*) FROM ({texts}) WHERE v <> ''").column(0)[0].as_py()
+            return Column(text=np.array([], dtype=object), count=np.zeros(0, dtype=np.int64), many=int(many))
+        parts, missing = found
+        self._values[name] = [part["v"] for part in parts]
+        values = pd.concat(self._values[name], ignore_index=True)
+        return column_of(values, np.concatenate([[missing], *(part["n"] for part in parts)]))
+
+    def joint(self, first: str, second: str) -> pd.DataFrame:
+        return self.grouped([first, second])
+
+    def faces(self, where: Where, column: str | None = None) -> list[tuple[str, int, int]]:
+        total, rows = 0, []
+        for number, kind in enumerate(self.kinds):
+            meant = self._condition(where, number)
+            key = self.key(column, kind) if column else "NULL"
+            image = self._text("image", kind) if "image" in self._names else "NULL"
+            source = f"SELECT {image} AS image, {key} AS code, {kind.place} AS place FROM {kind.table} WHERE {meant}"
+            count = self.ask(f"SELECT count(*) FROM {kind.table} WHERE {meant}").column(0)[0].as_py()
+            total += count
+            if not count:
+                continue
+            found = [self.ask(f"SELECT * FROM ({source}) ORDER BY place LIMIT {FIRST}")]
+            if column:  # and the first row of each value, because a finding tells which there were
+                firsts = f"SELECT min_by(image, place) image, code, min(place) place FROM ({source}) GROUP BY code"
+                found.append(self.ask(f"SELECT * FROM ({firsts}) ORDER BY place LIMIT {FIRST}"))
+            for table in found:
+                frame = table.to_pandas()
+                code = self.code(column, number, frame["code"]) if column else np.full(len(frame), -1)
+                rows.append(frame.assign(code=code))
+        if not total:
+            return []
+        told = pd.concat(rows).drop_duplicates("place").sort_values("place")
+        images = told["image"] if "image" in self._names else [f"row {self._number(p)}" for p in told["place"]]
+        listed = [(str(image), int(code), 1) for image, code in zip(images, told["code"], strict=True)]
+        return [*listed[:-1], (*listed[-1][:2], total - len(listed) + 1)]
+
+    def check_images(self) -> bool:
+        if "image" not in self._names:
+            return True
+        self._step("image")
+        texts = [(kind, self._text("image", kind)) for kind in self.kinds]
+        empty, first = 0, 1 << 62
+        for kind, text in texts:
+            found = self.ask(f"SELECT count(*), min({kind.place}) FROM {kind.table} WHERE coalesce({text}, '') = ''")
+            empty += found.column(0)[0].as_py()
+            first = min(first, found.column(1)[0].as_py() or 1 << 62)
+        if empty:
+            raise DataError(empty_images(empty, self._number(first)))
+        # by hash first, which takes a fraction of the memory; what shares a hash is then compared as it stands
+        hashed = " UNION ALL ".join(f"SELECT hash({text}) AS h FROM {kind.table}" for kind, text in texts)
+        self.ask(f"CREATE OR REPLACE TEMP TABLE twice AS SELECT h FROM ({hashed}) GROUP BY h HAVING count(*) > 1")
+        if not self.ask("SELECT count(*) FROM twice").column(0)[0].as_py():
+            return False
+        whole = " UNION ALL ".join(
+            f"SELECT {text} AS image, {kind.place} AS place FROM {kind.table} WHERE hash({text}) IN (FROM twice)"
+            for kind, text in texts
+        )
+        repeated = f"SELECT image, min(place) AS place FROM ({whole}) GROUP BY image HAVING count(*) > 1"
+        found = self.ask(f"SELECT image, count(*) OVER () FROM ({repeated}) ORDER BY place LIMIT 4")
+        if found.num_rows:
+            raise DataError(repeated_images(found.column(1)[0].as_py(), found.column(0).to_pylist()))
+        return False
+
+    def check_probabilities(self, columns: Sequence[str]) -> None:
+        for column in columns:
+            self._step(column)
+            for kind in self.kinds:
+                value = self.number(column, kind)
+                outside = self._some(f"SELECT {value} AS v FROM {kind.table}", "v < 0 OR v > 1")
+                if outside[0]:
+                    raise DataError(
+                        f"{self.where}: {outside[0]} values of {column} lie outside 0…1 ({examples(outside[1])})"
+                    )
+
+    def check_weights(self) -> None:
+        self._step("weight")
+        least, most = np.inf, -np.inf
+        for kind in self.kinds:
+            value = self.number("weight", kind)
+            image = self._text("image", kind) if "image" in self._names else kind.place
+            table = f"SELECT {value} AS w, {image} AS v FROM {kind.table}"
+            bad = self._some(table, "w IS NULL OR NOT isfinite(w) OR w <= 0")
+            if bad[0]:
+                raise DataError(bad_weights(self.where, bad[0], bad[1]))
+            ends = self.ask(f"SELECT min(w), max(w) FROM ({table})")
+            least, most = min(least, ends.column(0)[0].as_py()), max(most, ends.column(1)[0].as_py())
+        check_weight_range(self.where, least, most)
+
+    def made(self, reading: Reading) -> ShardedPredictions:
+        self.progress("read shards", self._asked, self._asked)
+        told = hashes(self.files, self.folder, self.progress)
+        return ShardedPredictions(source=self, reading=reading, shards=told)
+
+    # what the audited tables are made of
+
+    def ask(self, query: str) -> pa.Table:
+        """Run a query; Ctrl-C stops it. Raises DataError where a file cannot be read, FairauditError without space."""
+        import duckdb
+
+        try:
+            answer = self._connection.sql(query)
+            return answer.to_arrow_table() if answer is not None else pa.table({})
+        except duckdb.InterruptException:
+            raise KeyboardInterrupt from None
+        except duckdb.OutOfMemoryException as error:
+            raise FairauditError(
+                f"{self.where}: duckdb needs more memory or temporary space ({_line(error)}); give --memory, and free "
+                f"space in {self._temporary.name} (or set TMPDIR)"
+            ) from None
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException) as error:
+            raise DataError(f"{self.where} cannot be read: {_line(error)}") from None
+
+    def grouped(self, names: Sequence[str], most: int = MOST_ROWS) -> pd.DataFrame:
+        """Return how often each combination of values occurs: one column of codes a name (−1: none), and `count`.
+
+        Raises DataError where there are more than `most`.
+        """
+        parts, found = [], 0
+        for number, kind in enumerate(self.kinds):
+            keys = ", ".join(f"{self.key(name, kind)} AS k{i}" for i, name in enumerate(names))
+            by = ", ".join(f"k{i}" for i in range(len(names)))
+            counted = f"SELECT {keys}, count(*) AS count FROM {kind.table} GROUP BY {by}"
+            self.ask(f"CREATE OR REPLACE TEMP TABLE counted AS {counted}")
+            found += self.ask("SELECT count(*) FROM counted").column(0)[0].as_py()
+            if found > most:
+                raise too_many(self.where, found)
+            frame = self.ask("FROM counted").to_pandas()
+            codes = {name: self.code(name, number, frame[f"k{i}"]) for i, name in enumerate(names)}
+            parts.append(pd.DataFrame({**codes, "count": frame["count"]}))
+        return pd.concat(parts, ignore_index=True)
+
+    def key(self, name: str, kind: "Kind") -> str:
+        """Return the SQL of a column's value, by which rows are told apart; missing is NULL."""
+        column = kind.quoted(self._names[name][0])
+        number = column
+        if kind.is_float(self._names[name][0]):
+            column = number = f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END"
+        if name not in self._years:
+            return column
+        top = repr(self._years[name])
+        if kind.is_text(self._names[name][0]):
+            number = f"TRY_CAST({column} AS DOUBLE)"
+            whole = f"CAST(floor({number}) AS VARCHAR)"
+        else:
+            whole = f"floor({number})"
+        # bins begin at whole years, so that whole years are all they need; the oldest age stays as it is
+        return f"CASE WHEN {number} IS NULL OR {number} < 0 OR {number} = {top} THEN {column} ELSE {whole} END"
+
+    def number(self, name: str, kind: "Kind") -> str:
+        """Return the SQL of a column as a float; several of one name are added up. Raises DataError for other text."""
+        parts = []
+        for column in self._names[name]:
+            quoted = kind.quoted(column)
+            if kind.is_text(column):
+                value = f"TRY_CAST(nullif({quoted}, '') AS DOUBLE)"
+                cells = f"SELECT {quoted} AS v, {value} AS f FROM {kind.table}"
+                strange = self._some(cells, "v <> '' AND f IS NULL")
+                if strange[0]:
+                    raise DataError(
+                        f"{self.where}: {strange[0]} values of {name} are no numbers ({examples(strange[1])})"
+                    )
+            else:
+                value = f"CAST({quoted} AS DOUBLE)"
+            parts.append(f"(CASE WHEN isnan({value}) THEN NULL ELSE {value} END)")
+        total = " + ".join(parts)
+        return total if len(parts) == 1 else f"(CASE WHEN {total} BETWEEN 1 AND 1.000001 THEN 1 ELSE {total} END)"
+
+    def subjects(self) -> int:
+        """Return how many persons the table names, a face without one counting as one."""
+        texts = [f"SELECT nullif({self._text('subject_id', kind)}, '') AS v FROM {kind.table}" for kind in self.kinds]
+        persons = f"SELECT v, count(*) AS n FROM ({' UNION ALL '.join(texts)}) GROUP BY v"
+        found = self.ask(f"SELECT sum(CASE WHEN v IS NULL THEN n ELSE 1 END) FROM ({persons})")
+        return int(found.column(0)[0].as_py())
+
+    def code(self, name: str | None, kind: int, values: pd.Series) -> np.ndarray:
+        """Return the position of each value among the column's distinct values, −1 for none."""
+        assert name is not None  # asked only with a column
+        earlier = sum(len(part) for part in self._values[name][:kind])
+        found = pd.Index(self._values[name][kind]).get_indexer(pd.Index(values))
+        return np.where(found < 0, -1, found + earlier)
+
+    def _step(self, what: str) -> None:
+        self._asked += 1
+        self.progress("read shards", self._asked, max(len(self.columns) + 1, self._asked + 1), what)
+
+    def close(self) -> None:
+        """Remove what was written on the way; also done when the object goes."""
+        self._connection.close()
+        self._temporary.cleanup()
+
+    def _distinct(self, name: str, most: int) -> tuple[list[pd.DataFrame], int] | None:
+        """Return the distinct values with their counts for each kind of file, and how many rows have none."""
+        parts, missing, found = [], 0, 0
+        for kind in self.kinds:
+            query = f"SELECT {self.key(name, kind)} AS v, count(*) AS n FROM {kind.table} GROUP BY v LIMIT {most + 2}"
+            frame = self.ask(query).to_pandas()
+            found += len(frame)
+            if found > most:
+                return None
+            gone = frame["v"].isna()
+            missing += int(frame["n"][gone].sum())
+            parts.append(frame[~gone].sort_values("v", kind="stable").reset_index(drop=True))
+        return parts, missing
+
+    def _in_years(self, name: str) -> bool:
+        """Tell whether a column holds numbers, so many that it must be years, and note the largest."""
+        tops = []
+        for kind in self.kinds:
+            column = kind.quoted(self._names[name][0])
+            if kind.is_text(self._names[name][0]):
+                column = f"TRY_CAST({column} AS DOUBLE)"
+            found = self.ask(f"SELECT max(v) FROM (SELECT {column} AS v FROM {kind.table}) WHERE isfinite(v)")
+            tops.append(found.column(0)[0].as_py())
+        known = [float(top) for top in tops if top is not None]
+        if known:
+            self._years[name] = max(known)
+        return bool(known)
+
+    def _text(self, name: str, kind: "Kind") -> str:
+        """Return the SQL of a column as text; whole floats are written as whole numbers."""
+        column = kind.quoted(self._names[name][0])
+        if kind.is_float(self._names[name][0]):
+            whole, text = f"{column} = floor({column}) AND abs({column}) < 9e15", f"CAST({column} AS VARCHAR)"
+            integer = f"CAST(CAST({column} AS BIGINT) AS VARCHAR)"
+            return f"(CASE WHEN isnan({column}) THEN NULL WHEN {whole} THEN {integer} ELSE {text} END)"
+        return column if kind.is_text(self._names[name][0]) else f"CAST({column} AS VARCHAR)"
+
+    def _condition(self, where: Where, number: int) -> str:
+        """Return the SQL for the rows meant in one kind of file."""
+        kind, said = self.kinds[number], ["true"]
+        for i, (name, mask) in enumerate(where.items()):
+            if mask.all():
+                continue
+            values, earlier = self._values[name][number], sum(len(part) for part in self._values[name][:number])
+            chosen = values[mask[earlier : earlier + len(values)]]
+            key = self.key(name, kind)
+            parts = [f"{key} IS NULL"] if mask[-1] else []
+            if len(chosen):
+                self._connection.register(f"chosen{i}", pa.table({"v": pa.Array.from_pandas(chosen)}))
+                self.ask(f"CREATE OR REPLACE TEMP TABLE values{number}_{i} AS FROM chosen{i}")
+                parts.append(f"{key} IN (FROM values{number}_{i})")
+            said.append(f"({' OR '.join(parts) or 'false'})")
+        return " AND ".join(said)
+
+    def _some(self, table: str, condition: str) -> tuple[int, list[Any]]:
+        """Return how many rows of `table` fulfil the condition, and the first four of their `v`."""
+        found = self.ask(f"SELECT v, count(*) OVER () AS n FROM ({table}) WHERE {condition} LIMIT 4")
+        return (found.column("n")[0].as_py() if found.num_rows else 0), found.column("v").to_pylist()
+
+    def _number(self, place: int) -> int:
+        """Return the number of a row in the whole table, from 1."""
+        file, row = divmod(place, _FILE_SIZE)
+        return sum(shard.rows for shard in self.files[:file]) + row + 1
+
+
+def _by_kind(files: Sequence[ShardFile]) -> list[Kind]:
+    kinds: dict[Any, list[tuple[int, ShardFile]]] = {}
+    for number, file in enumerate(files):
+        kinds.setdefault(file.kind, []).append((number, file))
+    return [Kind(f"shards{i}", members) for i, members in enumerate(kinds.values())]
+
+
+def _connected(memory: str, temporary: str) -> Any:
+    """Return a connection of its own with bounded memory, which writes to `temporary` what does not fit."""
+    import duckdb
+
+    connection = duckdb.connect(config={"temp_directory": temporary, "preserve_insertion_order": "false"})
+    try:
+        connection.execute(f"SET memory_limit = {_literal(memory)}")
+    except duckdb.Error:
+        raise UsageError(f"--memory {memory!r}: write a number with its unit, such as 500MB or 2GB") from None
+    connection.execute("SET enable_progress_bar = false; SET autoinstall_known_extensions = false")
+    return connection
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _no_pattern(text: str) -> str:
+    """Return a file name in which no character stands for others."""
+    return text.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
