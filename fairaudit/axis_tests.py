@@ -1,0 +1,396 @@
+"""One task on one axis under the null: every gap, every subgroup against the rest, every pair, from the same draws."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from fairaudit.axes import AxisData
+from fairaudit.metrics.contrasts import Linear, Sums, against_rest, distinct, linear, strengths, sums_of, value_of
+from fairaudit.metrics.estimates import share
+from fairaudit.metrics.gap_nulls import MOST_IN_PAIRS, extremes, joint_strength, largest_deviation, moments
+from fairaudit.metrics.nulls import Condition, condition_of, null_cubes, strata_of
+from fairaudit.metrics.rates import METRICS, Margins, Metric, average, average_weights, ratio
+from fairaudit.pooled import BY_CLASS, PooledAxis, pooled_axis, wanted_metrics
+from fairaudit.spec import AuditSpec
+from fairaudit.subgroups import OVERALL
+
+Kind = Literal["rest", "pair"]
+_Key = tuple[str, int, str]
+ERRORS, LABEL_MIX, DATA = "error rates", "label mix", "composition"
+FAMILIES = (ERRORS, LABEL_MIX, DATA)
+# Of no subgroup's treatment, or told by others of the same family (accuracy by balanced accuracy and recalls).
+NOT_CONTRASTED = ("base_rate", "npv", "accuracy_standardized")
+_COUNTED = ("proportion", "f1", "average", "composite")  # what the cube alone gives, and so its draws
+_BLOCK = 8_000_000
+_CONDITIONS: tuple[Condition, ...] = ("label", "prediction", "nothing", "faces")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestedAxis:
+    """One task on one axis with the metrics that are compared; `first`: of which metric and class each is a repeat."""
+
+    data: AxisData
+    pooled: PooledAxis
+    metrics: tuple[Metric, ...]
+    first: dict[tuple[str, int], tuple[str, int]]
+
+    @property
+    def plain(self) -> bool:
+        """Whether faces are independent and count alike, so that permutations are tables with fixed margins."""
+        return self.data.sample.weight is None and self.data.sample.subject is None
+
+    def rng(self, seed: int, *more: int) -> np.random.Generator:
+        """Return a generator for this task and axis, whatever else is audited."""
+        names = (zlib.crc32(text.encode()) for text in (self.data.task, self.data.by))
+        return np.random.default_rng([seed, *names, *more])
+
+
+@dataclass(kw_only=True)
+class GapTest:
+    """The gap of one metric and class: which subgroups are assessed, its strength, and both under the null (B,).
+
+    deviation: (G,) of every subgroup's value under the null, as it moves against all faces.
+    """
+
+    axis: TestedAxis
+    metric: Metric
+    position: int
+    family: str
+    chosen: np.ndarray
+    gap: float
+    strength: float
+    null_gap: np.ndarray
+    null: np.ndarray
+    deviation: np.ndarray
+
+
+@dataclass(kw_only=True)
+class Contrasts:
+    """Contrasts of one metric and class: subgroups `first` against the rest, or against `second` in pairs.
+
+    strength (m,) and null (B, m): |z| of each, observed and with labels exchanged.
+    """
+
+    axis: TestedAxis
+    line: Linear
+    family: str
+    kind: Kind
+    first: np.ndarray
+    second: np.ndarray
+    strength: np.ndarray
+    null: np.ndarray
+
+
+def family_of(metric: Metric) -> str:
+    """Return the family of a metric: what the mix of labels moves stands apart from error rates within labels.
+
+    "error rates": within true classes, of outcomes, and by labelled class; "label mix": crude shares and what
+    conditions on predictions, which differ wherever the label mix does; "composition": the labels alone.
+    """
+    if metric.name == "base_rate":
+        return DATA
+    if metric.name == BY_CLASS or (metric.outcome and metric.name != "end_to_end_accuracy"):
+        return ERRORS
+    return ERRORS if condition_of(metric) == "label" else LABEL_MIX
+
+
+def tested_axis(data: AxisData, audit: AuditSpec) -> TestedAxis | None:
+    """Return what is to be tested of one task on one axis, None for all faces together."""
+    if data.by == OVERALL:
+        return None
+    pooled = pooled_axis(data.rows, data.sample, data.by, data.degenerate, audit)
+    chosen = wanted_metrics(data.rows, data.sample, data.by, data.degenerate)
+    metrics = [m for m in chosen if m.kind in _COUNTED and (data.degenerate is None or m.degenerate)]
+    return TestedAxis(data=data, pooled=pooled, metrics=tuple(metrics), first=distinct(metrics, data.rows.table))
+
+
+def metric_values(axis: TestedAxis, metric: Metric, cubes: np.ndarray, margins: Margins | None = None) -> np.ndarray:
+    """Return a metric of every subgroup in cubes (…, G, cells), (…, G, P), averages over the shared classes.
+
+    margins: of the same cubes, so that several metrics may share them.
+    """
+    table, shared = axis.data.rows.table, axis.pooled.shared
+    if metric.cells is not None:
+        top, bottom = metric.cells(table)
+        masks = (np.broadcast_to(m, (len(top), *table.shape)).reshape(len(top), -1) for m in (top, bottom))
+        found = ratio(*(cubes[..., m.any(0)] @ m[:, m.any(0)].T for m in masks))
+        return 2 * found / (1 + found) if metric.kind == "f1" else found
+    margins = margins or margins_of(axis, cubes)
+    if metric.value is not None:
+        return metric.value(margins, np.broadcast_to(shared, margins.rows.shape))[..., None]
+    weights = average_weights(metric.name, shared, axis.pooled.mix)
+    return np.where(weights.sum() > 0, average(margins.recall, weights), np.nan)[..., None]
+
+
+def margins_of(axis: TestedAxis, cubes: np.ndarray) -> Margins:
+    """Return cubes (…, G, cells) as stacks of confusion matrices."""
+    table = axis.data.rows.table
+    return Margins(cubes.reshape(*cubes.shape[:-1], *table.shape)[..., : table.classes])
+
+
+def metric_faces(axis: TestedAxis, metric: Metric, counts: np.ndarray) -> np.ndarray:
+    """Return the denominator of a metric in every subgroup of counts (…, G, cells), (…, G, P)."""
+    table = axis.data.rows.table
+    if metric.cells is not None:
+        top, bottom = metric.cells(table)
+        return counts @ np.broadcast_to(bottom, top.shape).reshape(len(top), -1).T
+    held = table.predicted
+    if metric.kind == "average":
+        held = (table.labelled_as * axis.pooled.shared[:, None, None]).sum(0, keepdims=True)
+    return counts @ held.reshape(1, -1).T
+
+
+def efficiency(axis: TestedAxis, metric: Metric) -> np.ndarray:
+    """Return the effective number of faces per face of a metric, over all known subgroups (P,): 1 without weights."""
+    if axis.plain:
+        return np.ones(axis.data.rows.table.classes if metric.per_class else 1)
+    estimate = share(axis.data.sample, np.eye(axis.pooled.size), metric if metric.cells else METRICS["accuracy"])
+    known = axis.pooled.known
+    d = ratio(estimate.effective[known].sum(0), estimate.denominator[known].sum(0))
+    return np.clip(np.nan_to_num(d, nan=1.0), 0, 1)
+
+
+def eligible(axis: TestedAxis, metric: Metric, values: np.ndarray, faces: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Return which subgroups enter extremes: known, defined, with enough (effective) faces; (…, G, P) → bool."""
+    allowed = axis.pooled.known
+    if metric.name == BY_CLASS:
+        allowed = allowed & (axis.pooled.own[: axis.pooled.size].sum(-1) <= 1)
+    enough = np.minimum(faces, faces * d + 1e-9) >= axis.pooled.audit.min_group_size
+    return allowed[:, None] & enough & ~np.isnan(values)
+
+
+def observed_eligible(axis: TestedAxis, metric: Metric) -> np.ndarray:
+    """Return which subgroups are assessed in the data themselves, by their own effective numbers, (G, P)."""
+    sample, size = axis.data.sample, axis.pooled.size
+    sums, counts = (part.reshape(size, -1) for part in (sample.sums, sample.counts))
+    values, faces = metric_values(axis, metric, sums), metric_faces(axis, metric, counts)
+    chosen = eligible(axis, metric, values, faces, np.ones(faces.shape[-1]))
+    if not axis.plain:
+        estimate = share(sample, np.eye(size), metric if metric.cells else METRICS["accuracy"])
+        own = np.clip(ratio(estimate.effective, estimate.denominator), 0, 1)
+        chosen &= faces * np.nan_to_num(own, nan=0.0) + 1e-9 >= axis.pooled.audit.min_group_size
+    return chosen
+
+
+def test_axis(
+    axis: TestedAxis, draws: int, seed: int, part: int, families: Sequence[str]
+) -> tuple[list[GapTest], list[Contrasts]]:
+    """Return every gap and contrast of these families with `draws` draws of the null; `part` numbers the draws."""
+    gaps: list[GapTest] = []
+    contrasts: list[Contrasts] = []
+    for condition in _CONDITIONS:
+        for family in families:
+            todo = [
+                (m, p)
+                for m in axis.metrics
+                if condition_of(m) == condition and family_of(m) == family
+                for p in range(axis.data.rows.table.classes if m.per_class else 1)
+                if axis.first[m.name, p] == (m.name, p)
+            ]
+            if not todo or axis.pooled.known.sum() < 2:
+                continue
+            found = _Condition(axis, todo)
+            rng = axis.rng(seed, _CONDITIONS.index(condition), FAMILIES.index(family), part)
+            for cubes, counts in _chunks(axis, condition, found.alike, draws, rng):
+                found.add(cubes, counts)
+            gaps += found.gaps()
+            contrasts += found.contrasts()
+    return gaps, contrasts
+
+
+def _chunks(
+    axis: TestedAxis, condition: Condition, alike: np.ndarray | None, draws: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the drawn cubes in parts of bounded memory."""
+    strata = strata_of(axis.data.rows.table, condition)
+    size = max(1, min(draws, _BLOCK // (axis.pooled.size * strata.size)))
+    for start in range(0, draws, size):
+        yield null_cubes(axis.data.sample, axis.pooled.known, strata, min(size, draws - start), rng, alike)
+
+
+class _Condition:
+    """The gaps and contrasts of all metrics that share one null; draws are added part by part."""
+
+    def __init__(self, axis: TestedAxis, todo: Sequence[tuple[Metric, int]]) -> None:
+        sample = axis.data.sample
+        self.axis, self.todo = axis, todo
+        self.whole = sample.sums.reshape(axis.pooled.size, -1).astype(float)
+        self.pool = np.flatnonzero(axis.pooled.known)
+        metrics = list(dict.fromkeys(m for m, _ in todo))
+        self.values = {m: metric_values(axis, m, self.whole) for m in metrics}
+        self.assessed = {m: observed_eligible(axis, m) for m in metrics}
+        self.d = {m: efficiency(axis, m) for m in metrics}
+        self.lines = {(m.name, p): linear(m, axis.data.rows.table, p) for m, p in todo}
+        lines = {key: line for key, line in self.lines.items() if line is not None}
+        self.sums = {key: sums_of(line, self.whole) for key, line in lines.items()}
+        self.alike = self._alike()
+        first = np.zeros(0, dtype=np.int64) if self.alike is None else np.unique(self.alike, return_index=True)[1]
+        narrow = {} if self.alike is None else lines
+        self.narrow = {
+            key: replace(line, score=line.score[first], stratum=line.stratum[first]) for key, line in narrow.items()
+        }
+        self.scale: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self.null: dict[_Key, list[np.ndarray]] = {}
+        self.seen: dict[_Key, np.ndarray] = {}
+
+    def _alike(self) -> np.ndarray | None:
+        """Return a number a cell, the same for cells that no metric here tells apart; None where all are needed."""
+        lines = [line for line in self.lines.values() if line is not None and not line.averaged]
+        if len(lines) < len(self.lines) or not self.axis.plain:
+            return None
+        marks = np.concatenate([(line.score, line.stratum) for line in lines])
+        return np.unique(marks, axis=1, return_inverse=True)[1].reshape(-1)
+
+    def add(self, cubes: np.ndarray, counts: np.ndarray) -> None:
+        """Add drawn cubes (B, G, cells): sums of weights, and counts."""
+        margins = None if self.alike is not None else margins_of(self.axis, cubes)
+        values: dict[Metric, np.ndarray] = {}
+        for metric, p in self.todo:
+            line, assessed = self.lines[metric.name, p], self.assessed[metric][:, p]
+            drawn: Sums | None
+            if line is not None and not line.averaged and self.axis.plain:
+                # margins, and so denominators, are those of the data
+                drawn = sums_of(self.narrow.get((metric.name, p), line), cubes, self.sums[metric.name, p].n)
+                found, chosen = value_of(line, drawn), np.broadcast_to(assessed, drawn.x.shape[1:])
+            else:
+                if metric not in values:
+                    values = {metric: metric_values(self.axis, metric, cubes, margins)}
+                drawn = sums_of(line, cubes) if line is not None else None
+                found, chosen = values[metric][..., p], self._chosen(metric, p, values[metric], counts)
+            self._add(metric, p, np.nan_to_num(found), chosen, drawn)
+
+    def _chosen(self, metric: Metric, p: int, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return which subgroups the size filter leaves in each draw, (B, G)."""
+        if self.axis.plain and metric.kind != "f1":
+            return np.broadcast_to(self.assessed[metric][:, p], values.shape[:-1])
+        faces = metric_faces(self.axis, metric, counts)
+        return eligible(self.axis, metric, values, faces, self.d[metric])[..., p]
+
+    def _add(self, metric: Metric, p: int, values: np.ndarray, chosen: np.ndarray, drawn: Sums | None) -> None:
+        name, line, assessed = (metric.name, p), self.lines[metric.name, p], self.assessed[metric][:, p]
+        own = np.nan_to_num(self.values[metric][:, p])
+        self._record((*name, "gap"), extremes(own, assessed)[None], extremes(values, chosen))
+        if line is not None and drawn is not None:
+            self._contrast(line, np.flatnonzero(assessed), self.sums[name], drawn)
+            return
+        if name not in self.scale:
+            # the data are one more draw: observed and drawn strengths are then exchangeable
+            self.scale[name] = moments(np.vstack([values, own]), np.vstack([chosen, assessed]))
+        faces = metric_faces(self.axis, metric, self.whole)[:, p]
+        part = faces / max(faces[self.pool].sum(), 1e-300)
+        largest = largest_deviation(np.vstack([own, values]), np.vstack([assessed, chosen]), *self.scale[name], part)
+        largest = joint_strength(largest, _comparisons(int(assessed.sum()), len(self.pool)))
+        self._record((*name, "strength"), largest[:1], largest[1:])
+
+    def _contrast(self, line: Linear, members: np.ndarray, seen: Sums, drawn: Sums) -> None:
+        """Record members against the rest and, on small axes, in pairs; the strongest of these is the gap's."""
+        name = (line.metric.name, line.position)
+        pairs = len(self.pool) <= MOST_IN_PAIRS
+        tested = line.metric.name not in NOT_CONTRASTED
+        largest: list[np.ndarray] = []
+        for sums in (seen, drawn):
+            rest = against_rest(line, sums, members, self.pool, counts=self.axis.plain) if tested or not pairs else None
+            between = pair_strengths(line, sums, members) if pairs else None
+            for key, found in (("rest", rest), ("pair", between)):
+                if found is not None:
+                    store = found.astype(np.float32)
+                    if sums is seen:
+                        self.seen[(*name, key)] = store
+                    else:
+                        self.null.setdefault((*name, key), []).append(store)
+            chosen = between if between is not None else rest
+            assert chosen is not None  # one of the two is computed
+            top = chosen.max(-1) if chosen.shape[-1] else np.zeros(chosen.shape[:-1])
+            largest.append(joint_strength(top, _comparisons(len(members), len(self.pool))))
+        self._record((*name, "strength"), largest[0][None], largest[1])
+
+    def _record(self, key: _Key, seen: np.ndarray, drawn: np.ndarray) -> None:
+        self.seen[key] = seen.astype(np.float32)
+        self.null.setdefault(key, []).append(drawn.astype(np.float32))
+
+    def gaps(self) -> list[GapTest]:
+        """Return the gaps over at least two assessed subgroups."""
+        found = []
+        for metric, p in self.todo:
+            chosen = self.assessed[metric][:, p]
+            if chosen.sum() < 2:
+                continue
+            parts = {key: (self.seen[metric.name, p, key], self._joined(metric.name, p, key)) for key in _GAP_PARTS}
+            found.append(
+                GapTest(
+                    axis=self.axis,
+                    metric=metric,
+                    position=p,
+                    family=family_of(metric),
+                    chosen=chosen,
+                    gap=float(np.ptp(self.values[metric][chosen, p])),
+                    strength=float(parts["strength"][0][0]),
+                    null_gap=parts["gap"][1],
+                    null=parts["strength"][1],
+                    deviation=self.scale[metric.name, p][1] if (metric.name, p) in self.scale else np.zeros(0),
+                )
+            )
+        return found
+
+    def contrasts(self) -> list[Contrasts]:
+        """Return the distinct contrasts: two subgroups make one; pairs only where there are more than two."""
+        found = []
+        for metric, p in self.todo:
+            line, members = self.lines[metric.name, p], np.flatnonzero(self.assessed[metric][:, p])
+            if line is None or metric.name in NOT_CONTRASTED or _repeated(self.axis, metric):
+                continue
+            i, j = np.triu_indices(len(members), 1)
+            sides = {"rest": (members, members), "pair": (members[i], members[j])}
+            for kind in _KINDS:
+                if (metric.name, p, kind) not in self.seen:
+                    continue
+                first, second = sides[kind]
+                use = self._distinct(kind, metric, p, members)
+                if use.any():
+                    seen, null = self.seen[metric.name, p, kind][use], self._joined(metric.name, p, kind)[:, use]
+                    more = {"first": first[use], "second": second[use], "strength": seen, "null": null}
+                    found.append(Contrasts(axis=self.axis, line=line, family=family_of(metric), kind=kind, **more))
+        return found
+
+    def _distinct(self, kind: Kind, metric: Metric, p: int, members: np.ndarray) -> np.ndarray:
+        two = len(self.pool) == 2
+        if kind == "pair":
+            return np.full(len(members) * (len(members) - 1) // 2, not two)
+        counts = self.axis.data.sample.counts.reshape(self.axis.pooled.size, -1)
+        faces = metric_faces(self.axis, metric, counts)[:, p] * self.d[metric][p]
+        others = faces[self.pool].sum() - faces[members]
+        use = others + 1e-9 >= self.axis.pooled.audit.min_group_size
+        if two:
+            use &= (np.arange(len(members)) == 0) & (len(members) == 2)
+        return use
+
+    def _joined(self, name: str, p: int, key: str) -> np.ndarray:
+        return np.concatenate(self.null[name, p, key])
+
+
+_GAP_PARTS = ("gap", "strength")
+_KINDS: tuple[Kind, ...] = ("rest", "pair")
+
+
+def pair_strengths(line: Linear, sums: Sums, members: np.ndarray) -> np.ndarray:
+    """Return |z| of every pair of members, (…, pairs), in the order of np.triu_indices."""
+    parts, own = [], sums.of(members)
+    for i in range(len(members) - 1):
+        parts.append(strengths(line, own.of(slice(i, i + 1)), own.of(slice(i + 1, None))))
+    return np.concatenate(parts, axis=-1) if parts else np.zeros((*sums.x.shape[1:-1], 0))
+
+
+def _comparisons(members: int, groups: int) -> int:
+    return members * (members - 1) // 2 if groups <= MOST_IN_PAIRS else members
+
+
+def _repeated(axis: TestedAxis, metric: Metric) -> bool:
+    """Tell whether recall of a class on this axis is the recall of the class on the axis without the task's attribute.
+
+    Where the task is part of an intersection, "recall of Female among Black × Female" and "among Black" are one.
+    """
+    parts = axis.data.by.split(":")
+    return metric.name == "recall" and axis.data.degenerate is not None and axis.data.task in parts and len(parts) > 1

@@ -1,0 +1,241 @@
+"""All tests of one task: families of gaps, of subgroups against the rest, of pairs and of intersections, adjusted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from fairaudit.axes import AxisData
+from fairaudit.axis_tests import FAMILIES, Contrasts, GapTest, TestedAxis, efficiency, test_axis, tested_axis
+from fairaudit.metrics.contrasts import sums_of
+from fairaudit.metrics.exact import two_sided
+from fairaudit.metrics.interaction import interaction, interaction_draws, margins_design
+from fairaudit.metrics.multiplicity import benjamini_hochberg, critical, exceeded, max_t, unsettled
+from fairaudit.rest_tests import Judged, judge_pairs, judge_rest
+from fairaudit.spec import AuditSpec
+from fairaudit.subgroups import parse
+
+MOST_RAISED = 4  # times as many draws where a verdict is not settled
+LEAST_DRAWS = 499
+_MOST_DRAWN = 40_000_000  # strengths kept of one family
+
+
+@dataclass(kw_only=True)
+class JudgedGaps:
+    """The gaps of one family: each one's own p and its adjusted p, (m,)."""
+
+    tests: Sequence[GapTest]
+    p_value: np.ndarray
+    p_adjusted: np.ndarray
+    draws: int
+
+
+@dataclass(kw_only=True)
+class Intersections:
+    """Cells of one intersection axis for one metric and class, against what their margins predict.
+
+    members (m,): subgroups; expected: the rates that margins predict; residual: standardized, p of its score test.
+    """
+
+    contrasts: Contrasts
+    members: np.ndarray
+    expected: np.ndarray
+    residual: np.ndarray
+    null: np.ndarray
+    p_value: np.ndarray
+    p_adjusted: np.ndarray
+
+
+@dataclass(kw_only=True)
+class FamilyTests:
+    """One task's tests within one family of metrics.
+
+    levels: per kind ("rest", "pair") the level at which one contrast alone must be significant to be shown when the
+    family is judged; sizes: number of tests per kind; notes: what limits the verdicts (draws).
+    """
+
+    family: str
+    gaps: JudgedGaps
+    rest: list[Judged]
+    pairs: list[Judged]
+    intersections: list[Intersections]
+    levels: Mapping[str, float]
+    sizes: Mapping[str, int]
+    note: str
+
+
+def disparity_tests(axes: Sequence[AxisData], audit: AuditSpec, seed: int) -> dict[str, list[FamilyTests]]:
+    """Return the tests of every task, one entry a family of metrics; no draw depends on what else is audited."""
+    tasks: dict[str, list[TestedAxis]] = {}
+    for data in axes:
+        found = tested_axis(data, audit)
+        tasks.setdefault(data.task, []).extend([found] if found is not None else [])
+    return {
+        task: [tests for family in FAMILIES if (tests := _family(tested, family, audit, seed)) is not None]
+        for task, tested in tasks.items()
+    }
+
+
+def _family(axes: Sequence[TestedAxis], family: str, audit: AuditSpec, seed: int) -> FamilyTests | None:
+    """Judge one family; where a verdict is not settled, judge it anew with more draws."""
+    draws = _affordable(axes, audit.draws)
+    found = _judge(axes, family, audit, seed, draws, 0)
+    if found is None or audit.multiplicity != "max-t":
+        return found
+    alpha = 1 - audit.confidence
+    more = _affordable(axes, MOST_RAISED * draws)
+    if _open_verdicts(found, alpha, draws) and more > draws:
+        found = _judge(axes, family, audit, seed, more, 1) or found
+        draws = more
+    if count := _open_verdicts(found, alpha, draws):
+        found.note = f"{count} of the adjusted p-values lie within Monte-Carlo error of {alpha:g} at {draws:,} draws"
+    return found
+
+
+def _affordable(axes: Sequence[TestedAxis], draws: int) -> int:
+    """Return how many draws may be kept in memory for the contrasts of these axes."""
+    size = 0
+    for axis in axes:
+        groups, metrics = int(axis.pooled.known.sum()), len(set(axis.first.values()))
+        size += metrics * (groups * (groups + 1) // 2 if groups <= 20 else groups)
+    return max(min(draws, LEAST_DRAWS), min(draws, _MOST_DRAWN // max(size, 1)))
+
+
+def _judge(
+    axes: Sequence[TestedAxis], family: str, audit: AuditSpec, seed: int, draws: int, part: int
+) -> FamilyTests | None:
+    alpha = 1 - audit.confidence
+    gaps: list[GapTest] = []
+    blocks: list[Contrasts] = []
+    for axis in axes:
+        more_gaps, more = test_axis(axis, draws, seed, part, (family,))
+        gaps += more_gaps
+        blocks += more
+    if not gaps and not blocks:
+        return None
+    rest, pairs = ([block for block in blocks if block.kind == kind] for kind in ("rest", "pair"))
+    cells = [found for block in rest if (found := _intersections(block, draws, seed)) is not None]
+    sizes = {
+        "gap": len(gaps),
+        "rest": sum(len(block.first) for block in rest),
+        "pair": sum(len(block.first) for block in pairs),
+        "interaction": sum(len(one.members) for one in cells),
+    }
+    resampled = audit.multiplicity == "max-t"
+    levels = {
+        kind: _level([block.null for block in some], alpha) if resampled else alpha / max(sizes[kind], 1)
+        for kind, some in (("rest", rest), ("pair", pairs))
+    }
+    judged_rest = judge_rest(rest, alpha if resampled else -1.0, seed)
+    judged_pairs = judge_pairs(pairs)
+    judged_gaps = _gaps(gaps, draws)
+    _adjust_cells(cells)
+    if not resampled:
+        _rank([one.p_value for one in judged_rest], [one.p_adjusted for one in judged_rest])
+        _rank([one.p_value for one in judged_pairs], [one.p_adjusted for one in judged_pairs])
+        _rank([one.p_value for one in cells], [one.p_adjusted for one in cells])
+        _rank([judged_gaps.p_value], [judged_gaps.p_adjusted])
+    return FamilyTests(
+        family=family,
+        gaps=judged_gaps,
+        rest=judged_rest,
+        pairs=judged_pairs,
+        intersections=cells,
+        levels=levels,
+        sizes=sizes,
+        note="",
+    )
+
+
+def _gaps(gaps: Sequence[GapTest], draws: int) -> JudgedGaps:
+    if not gaps:
+        return JudgedGaps(tests=gaps, p_value=np.zeros(0), p_adjusted=np.zeros(0), draws=draws)
+    observed, null = np.array([gap.strength for gap in gaps]), np.stack([gap.null for gap in gaps], axis=1)
+    p_value = exceeded(observed, null)
+    return JudgedGaps(tests=gaps, p_value=p_value, p_adjusted=np.maximum(max_t(observed, null), p_value), draws=draws)
+
+
+def _level(nulls: Sequence[np.ndarray], alpha: float) -> float:
+    """Return the two-sided level of one contrast that the single-step criterion of the whole family comes to."""
+    if not nulls:
+        return np.nan
+    return float(2 * special.ndtr(-critical(np.max([null.max(1) for null in nulls], axis=0)[:, None], alpha)))
+
+
+def _open_verdicts(found: FamilyTests, alpha: float, draws: int) -> int:
+    p = [found.gaps.p_adjusted, *(one.p_adjusted for one in (*found.rest, *found.pairs, *found.intersections))]
+    joined = np.concatenate(p)
+    return int(unsettled(joined[~np.isnan(joined)], alpha, draws).sum())
+
+
+def _intersections(block: Contrasts, draws: int, seed: int) -> Intersections | None:
+    """Return the cells of an intersection axis against its margins, None where there is no such test."""
+    axis, line = block.axis, block.line
+    attributes = parse(axis.data.by)
+    if len(attributes) < 2 or not line.one:
+        return None
+    sums = sums_of(line, axis.data.sample.sums.reshape(axis.pooled.size, -1).astype(float))
+    counts = sums_of(line, axis.data.sample.counts.reshape(axis.pooled.size, -1).astype(float))
+    used = np.flatnonzero(axis.pooled.known & (counts.n[0] > 0))
+    levels = [codes[used] for codes in _codes(axis, attributes)]
+    if any(len(np.unique(codes)) < 2 for codes in levels):
+        return None
+    levels = [np.unique(codes, return_inverse=True)[1] for codes in levels]
+    n = counts.n[0, used] * _effective(block)
+    fit = interaction(sums.x[0, used] / sums.n[0, used] * n, n, margins_design(levels))
+    rng = axis.rng(seed, 98, line.position, *line.metric.name.encode()[:8])
+    null = interaction_draws(fit, n, draws, rng, counts=axis.plain)
+    tested = np.flatnonzero(np.isin(used, block.first) & ~np.isnan(fit.residual))
+    if not len(tested):
+        return None
+    residual = fit.residual[tested]
+    return Intersections(
+        contrasts=block,
+        members=used[tested],
+        expected=fit.rate[tested],
+        residual=residual,
+        null=np.abs(null[:, tested]).astype(np.float32),
+        p_value=two_sided(residual),
+        p_adjusted=np.full(len(tested), np.nan),
+    )
+
+
+def _effective(block: Contrasts) -> float:
+    """Return the effective number of faces per face."""
+    return float(efficiency(block.axis, block.line.metric)[block.line.position])
+
+
+def _codes(axis: TestedAxis, attributes: Sequence[str]) -> list[np.ndarray]:
+    """Return the code of each subgroup's value of each attribute, (G,)."""
+    sample, frame = axis.data.sample, axis.data.frame
+    first = np.zeros(axis.pooled.size, dtype=np.int64)
+    group, where = np.unique(sample.group, return_index=True)
+    first[group] = where
+    return [
+        np.unique(frame[name].astype(object).astype(str).to_numpy()[first], return_inverse=True)[1]
+        for name in attributes
+    ]
+
+
+def _adjust_cells(cells: Sequence[Intersections]) -> None:
+    if not cells:
+        return
+    observed = np.abs(np.concatenate([one.residual for one in cells])).astype(np.float32)
+    p = max_t(observed, np.concatenate([one.null for one in cells], axis=1))
+    for one, found in zip(cells, np.split(p, np.cumsum([len(c.members) for c in cells])[:-1]), strict=True):
+        one.p_adjusted = np.maximum(found, one.p_value)
+
+
+def _rank(p_values: Sequence[np.ndarray], adjusted: Sequence[np.ndarray]) -> None:
+    """Write Benjamini & Hochberg's p-values of one family over the adjusted ones."""
+    if not p_values:
+        return
+    found = benjamini_hochberg(np.concatenate(p_values))
+    for target, part in zip(adjusted, np.split(found, np.cumsum([len(p) for p in p_values])[:-1]), strict=True):
+        target[:] = part
+
+
+def same_line(contrasts: Contrasts) -> tuple[str, str, int]:
+    """Return axis, metric and class of contrasts: what their three kinds have in common."""
+    return contrasts.axis.data.by, contrasts.line.metric.name, contrasts.line.position
