@@ -6,6 +6,7 @@ import pandas as pd
 
 from fairaudit.adjusted_table import adjusted_table
 from fairaudit.axes import AuditData
+from fairaudit.calibration_tables import calibration_table, coverage_table
 from fairaudit.confusion_tables import attraction_table, directed_table, pairs_table
 from fairaudit.criteria import criteria_table
 from fairaudit.exploratory_table import exploratory_table
@@ -25,6 +26,8 @@ ANALYSES: Mapping[str, Analysis] = {
     "population": population_table,
     "criteria": criteria_table,
     "summary": summary_table,
+    "calibration": calibration_table,
+    "coverage": coverage_table,
     "impact": impact_table,
     "directed": directed_table,
     "attraction": attraction_table,

@@ -93,6 +93,13 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
         *("task", "class", "by", "subgroup", "applicants", "selected", "no_output", "share", "value", "low", "high"),
         *("ratio", "ratio_low", "ratio_high", "reference", "reading", "small", "reason"),
     ),
+    "calibration": (
+        *("task", "by", "subgroup", "of", "class", "bin", "n", "mean_score", "observed", "low", "high"),
+    ),
+    "coverage": (
+        *("task", "by", "subgroup", "point", "threshold", "n", "answered", "coverage", "coverage_low"),
+        *("coverage_high", "risk", "risk_low", "risk_high", "aurc", "aurc_low", "aurc_high", "small", "reason"),
+    ),
     "summary": (
         *("task", "by", "metric", "class", "statistic", "value", "low", "high", "expected", "expected_high"),
         *("subgroup", "n", "groups", "left_out", "reason"),
@@ -248,7 +255,7 @@ def read_table(path: Path) -> pd.DataFrame:
 _TEXT = frozenset(
     (
         *("task", "by", "subgroup", "metric", "class", "reason", "worst", "best", "true", "predicted", "model"),
-        *("region", "not_assessed"),
+        *("region", "not_assessed", "of", "point"),
         *("policy", "measure", "verdict", "sentence"),
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
         *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading", "reference"),

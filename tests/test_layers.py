@@ -10,7 +10,7 @@ PACKAGE = Path(fairaudit.__file__).parent
 LAYERS = {
     **dict.fromkeys(("cli", "cli_data", "cli_plan", "__main__", "console", "pipeline", "stages", "inputs"), 6),
     "report": 5,
-    **dict.fromkeys(("task_measures",), 4),
+    **dict.fromkeys(("task_measures", "calibration_tables"), 4),
     **dict.fromkeys(("audit", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),
     **dict.fromkeys(("criteria", "summary_table", "confusion_tables", "impact_table"), 4),
     **dict.fromkeys(("covariates", "adjusted", "adjusted_table", "label_noise_table", "label_inversions"), 4),
@@ -27,6 +27,8 @@ LAYERS = {
     **dict.fromkeys(("policies", "population", "plan"), 0),
 }
 NEEDS_NO_TORCH = (
+    "task_measures",
+    "calibration_tables",
     *("covariates", "adjusted", "adjusted_table", "label_noise_table", "label_inversions"),
     "report",
     "audit",

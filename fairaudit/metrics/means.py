@@ -27,10 +27,11 @@ class Means:
     units: np.ndarray
 
 
-def means(sample: Sample, pools: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> Means:
+def means(sample: Sample, pools: np.ndarray | None, top: np.ndarray, bottom: np.ndarray) -> Means:
     """Return Σ w·top / Σ w·bottom of every pool with its variance from sums that add over shards and subgroups.
 
-    top, bottom: (N, V), 0 for faces that do not count. pools: 0/1 membership of the G subgroups, (Q, G). Variance:
+    top, bottom: (N, V), 0 for faces that do not count. pools: 0/1 membership of the G subgroups, (Q, G); None: each
+    subgroup by itself. Variance:
     Σ w²(top − value·bottom)² / (Σ w·bottom)² · m / (m − 1) over faces, or over subjects within subgroups (Cochran,
     Sampling Techniques, 1977, §11). NaN where nothing counts, and for the variance where m < 2.
     """
@@ -39,7 +40,10 @@ def means(sample: Sample, pools: np.ndarray, top: np.ndarray, bottom: np.ndarray
 
     def pooled(columns: np.ndarray) -> np.ndarray:
         sums = [np.bincount(sample.group, weights=column, minlength=groups) for column in columns.T]
-        return pools @ np.stack(sums, axis=-1)
+        return together(np.stack(sums, axis=-1))
+
+    def together(sums: np.ndarray) -> np.ndarray:
+        return sums if pools is None else pools @ sums
 
     a, b = top * weight[:, None], bottom * weight[:, None]
     below, counted = pooled(b), bottom > 0
@@ -54,7 +58,7 @@ def means(sample: Sample, pools: np.ndarray, top: np.ndarray, bottom: np.ndarray
         counts = np.stack([np.bincount(number, weights=c, minlength=len(owner)) for c in counted.T.astype(float)], -1)
 
         def by_owner(columns: np.ndarray) -> np.ndarray:
-            return pools @ np.stack([np.bincount(owner, weights=c, minlength=groups) for c in columns.T], axis=-1)
+            return together(np.stack([np.bincount(owner, weights=c, minlength=groups) for c in columns.T], axis=-1))
 
         a, b = totals
         units = np.rint(by_owner((counts > 0).astype(float)))

@@ -84,7 +84,7 @@ def _class_curve(pools: Pools, ranks: Ranked, positive: np.ndarray, name: str) -
     if pools.sample.subject is None:
         return _precision(pools, table)
     make = scores.auc_influence if name == "auc" else scores.precision_influence
-    return _clustered_curve(pools, ranks, positive, make, both=name == "auc")
+    return _clustered_curve(pools, ranks, positive, make, (1, int(name == "auc")))
 
 
 def _precision(pools: Pools, table: scores.ScoreTable) -> scores.Curve:
@@ -102,13 +102,13 @@ def _precision(pools: Pools, table: scores.ScoreTable) -> scores.Curve:
         found = scores.precision_influence(up[at], down)
         spread = (up2[at] * found.positive**2 + down2 * found.negative**2).sum()
         rows.append((found.value, spread * (m + n) / max(m + n - 1, 1), m, n))
-    return scores.Curve(**dict(zip(("value", "variance", "positives", "negatives"), np.array(rows).T, strict=True)))
+    return _curve(rows)
 
 
 def _clustered_curve(
-    pools: Pools, ranks: Ranked, positive: np.ndarray, make: Callable[..., scores.Influence], *, both: bool
+    pools: Pools, ranks: Ranked, positive: np.ndarray, make: Callable[..., scores.Influence], least: tuple[int, int]
 ) -> scores.Curve:
-    """Value, and variance of the summed influences of whole subjects; `both`: whether an empty side has no value."""
+    """Value, and variance of the summed influences of whole subjects; `least`: faces of either side that it needs."""
     subject = pools.sample.subject
     assert subject is not None  # called only then
     place = np.full(len(positive), -1)
@@ -118,7 +118,7 @@ def _clustered_curve(
         members = members[place[members] >= 0]
         up = positive[members]
         m, n = int(up.sum()), int((~up).sum())
-        if not m or (both and not n):
+        if m < least[0] or n < least[1] or not m + n:
             rows.append((np.nan, np.nan, m, n))
             continue
         at = place[members]
@@ -130,6 +130,30 @@ def _clustered_curve(
         codes = np.unique(subject[members], return_inverse=True)[1]
         people = np.bincount(codes, weights=moves)
         rows.append((found.value, (people**2).sum() * len(people) / max(len(people) - 1, 1), m, n))
+    return _curve(rows)
+
+
+def risk_curve(pools: Pools) -> scores.Curve:
+    """Return the area under the risk–coverage curve of every pool: the mean error rate of its surest faces.
+
+    `positives` are right predictions. Variance: infinitesimal jackknife, with subjects of whole persons.
+    """
+    ranks, right = pools.scores.top, pools.scores.right
+    if pools.sample.subject is not None:
+        return _clustered_curve(pools, ranks, right, scores.risk_influence, (0, 0))
+    rows = []
+    for _, (up, down, up2, down2, ups, downs) in pools.tables(pools.table(ranks, right)):
+        m, n = ups.sum(), downs.sum()
+        if not m + n:
+            rows.append((np.nan, np.nan, m, n))
+            continue
+        found = scores.risk_influence(up, down)
+        spread = (up2 * found.positive**2 + down2 * found.negative**2).sum()
+        rows.append((found.value, spread * (m + n) / max(m + n - 1, 1), m, n))
+    return _curve(rows)
+
+
+def _curve(rows: Sequence[tuple[float, float, float, float]]) -> scores.Curve:
     columns = np.array(rows, dtype=float).T
     return scores.Curve(**dict(zip(("value", "variance", "positives", "negatives"), columns, strict=True)))
 
