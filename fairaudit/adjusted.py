@@ -54,7 +54,7 @@ def prepared(
     axis: AxisData, chosen: Sequence[Covariate], target: np.ndarray | None, words: Mapping[str, str], audit: AuditSpec
 ) -> AdjustedAxis | str:
     """Return the axis with its strata, or why it cannot be adjusted."""
-    stratum, levels, names = strata(chosen, axis.rows.position)
+    stratum, levels, names = strata(chosen)
     keep = stratum >= 0
     if not keep.any():
         return "no face has all covariates"
@@ -63,7 +63,7 @@ def prepared(
             f"{len(axis.sample.groups)} subgroups × {len(names)} strata are too many: name fewer or coarser covariates"
         )
     sample = _faces_with(axis.sample, keep)
-    wanted = axis.known[sample.group] if target is None else target[axis.rows.position][keep]
+    wanted = axis.known[sample.group] if target is None else target[keep]
     return AdjustedAxis(
         data=axis,
         sample=sample,

@@ -42,13 +42,15 @@ def adjusted_table(data: AuditData) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     if not data.audit.adjust_for:
         return pd.DataFrame(rows, columns=list(MORE_TABLES["adjusted"]))
-    target = target_rows(data.predictions, data.audit.adjust_to)
-    tasks = dict.fromkeys(axis.task for axis in data.axes)
-    known = {(t, name): covariate(data.predictions, name, t) for t in tasks for name in data.audit.adjust_for}
+    known: dict[str, Covariate] = {}
+    target: np.ndarray | None = None
     for axis in data.axes:
-        if axis.by == OVERALL:
+        if axis.by == OVERALL:  # the first axis of each task, with the faces that all its axes count
+            times = axis.sample.times
+            known = {name: covariate(axis.frame, name, axis.task, times) for name in data.audit.adjust_for}
+            target = target_rows(axis.frame, data.audit.adjust_to)
             continue
-        chosen = [known[axis.task, name] for name in usable_on(data.audit.adjust_for, axis.by)]
+        chosen = [known[name] for name in usable_on(data.audit.adjust_for, axis.by)]
         rows += _axis_rows(axis, chosen, target, data)
     return pd.DataFrame(rows, columns=list(MORE_TABLES["adjusted"]))
 

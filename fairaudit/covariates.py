@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
 from fairaudit.registry import suggestion
 from fairaudit.subgroups import UNKNOWN, parse, values_in_order
@@ -71,17 +70,22 @@ def possible_covariates(columns: Sequence[str], tasks: Sequence[str]) -> list[st
     return [LABEL_MIX, *(c for c in columns if c not in _NO_COVARIATE and c not in answers)]
 
 
-def covariate(predictions: Predictions, name: str, task: str) -> Covariate:
-    """Return one covariate of every row; a column of numbers in quantile bins over all faces that have it.
+def covariate(frame: pd.DataFrame, name: str, task: str, times: np.ndarray | None) -> Covariate:
+    """Return one covariate of the rows of `frame`; numbers in quantile bins over the faces that have one.
 
-    Raises UsageError for names of over 50 values.
+    times: how many equal faces each row stands for; None: one. Raises UsageError for names of over 50 values, and for
+    a column that is not counted where tables are larger than memory.
     """
-    frame = predictions.frame
     column = f"{task}_true" if name == LABEL_MIX and name not in frame else name
-    values = frame[column if column in frame else f"{name}_true"]
+    column = column if column in frame else f"{name}_true"
+    if column not in frame:
+        raise UsageError(
+            f"adjust for {name!r}: of a table on disk only attributes and the task's own labels can be used"
+        )
+    values = frame[column]
     numbers = _numbers(values)
     if numbers is not None:
-        return _binned(name, numbers)
+        return _binned(name, numbers, np.ones(len(frame)) if times is None else times)
     levels = [level for level in values_in_order(values) if level != UNKNOWN]
     if len(levels) > MOST_LEVELS:
         raise UsageError(f"adjust for {name!r}: it has {len(levels)} values; at most {MOST_LEVELS} make strata")
@@ -102,31 +106,32 @@ def _numbers(values: pd.Series) -> np.ndarray | None:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def _binned(name: str, numbers: np.ndarray) -> Covariate:
-    known = numbers[~np.isnan(numbers)]
-    distinct = np.unique(known)
+def _binned(name: str, numbers: np.ndarray, times: np.ndarray) -> Covariate:
+    missing = np.isnan(numbers)
+    distinct, place = np.unique(numbers[~missing], return_inverse=True)
     if len(distinct) <= BINS:
-        codes = np.where(np.isnan(numbers), -1, np.searchsorted(distinct, np.nan_to_num(numbers)))
-        return Covariate(name=name, codes=codes.astype(np.int64), levels=tuple(f"{value:g}" for value in distinct))
-    inner = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
-    inner = inner[inner < known.max()]  # no bin above the largest value
-    codes = np.where(np.isnan(numbers), -1, np.searchsorted(inner, np.nan_to_num(numbers), side="left"))
-    edges = [known.min(), *inner, known.max()]
-    levels = tuple(f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges))
-    return Covariate(name=name, codes=codes.astype(np.int64), levels=levels, binned=True)
+        edges, levels = distinct, tuple(f"{value:g}" for value in distinct)
+    else:
+        share = np.cumsum(np.bincount(place, weights=times[~missing])) / times[~missing].sum()
+        inner = distinct[np.searchsorted(share, np.arange(1, BINS) / BINS - 1e-12)]
+        edges = np.unique([*inner, distinct[-1]])
+        levels = tuple(f"{low:.3g}–{high:.3g}" for low, high in pairwise([distinct[0], *edges]))
+    codes = np.where(missing, -1, np.searchsorted(edges, np.where(missing, distinct[-1:], numbers)))
+    return Covariate(name=name, codes=codes, levels=levels, binned=len(distinct) > BINS)
 
 
-def target_rows(predictions: Predictions, target: str) -> np.ndarray | None:
-    """Return which rows make the target mix, or None for all faces of known subgroup.
+def target_rows(frame: pd.DataFrame, target: str) -> np.ndarray | None:
+    """Return which rows of `frame` make the target mix, or None for all faces of known subgroup.
 
     Raises UsageError where no row has the value that `target` names.
     """
     if target == POOLED:
         return None
     attribute, _, value = target.partition("=")
-    found = (predictions.frame[attribute].astype(object).map(str, na_action="ignore") == value).to_numpy()
+    column = attribute if attribute in frame else f"{attribute}_true"
+    found = (frame[column].astype(object).map(str, na_action="ignore") == value).to_numpy()
     if not found.any():
-        known = values_in_order(predictions.frame[attribute])
+        known = values_in_order(frame[column])
         raise UsageError(
             f"adjust_to = {target!r}: no face has that value{suggestion(value, known)} "
             f"({attribute} has: {', '.join(known[:20])})"
@@ -139,14 +144,14 @@ def usable_on(names: Sequence[str], by: str) -> list[str]:
     return [name for name in names if name not in parse(by)]
 
 
-def strata(covariates: Sequence[Covariate], rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
-    """Return the stratum of each of `rows` (codes; −1 where a covariate is not known), the level of each stratum by
+def strata(covariates: Sequence[Covariate]) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
+    """Return the stratum of each row (codes; −1 where a covariate is not known), the level of each stratum by
     covariate, and the strata's names. Only combinations that occur are strata.
     """
-    codes = [one.codes[rows] for one in covariates]
+    codes = [one.codes for one in covariates]
     sizes = [len(one.levels) for one in covariates]
-    missing = np.any([part < 0 for part in codes], axis=0) if codes else np.zeros(len(rows), dtype=bool)
-    packed = np.zeros(len(rows), dtype=np.int64)
+    missing = np.any([part < 0 for part in codes], axis=0)
+    packed = np.zeros(len(missing), dtype=np.int64)
     for part, size in zip(codes, sizes, strict=True):
         packed = packed * max(size, 1) + part
     present = np.unique(packed[~missing])
