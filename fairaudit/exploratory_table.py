@@ -1,7 +1,7 @@
 """`--exploratory`: contrasts are discovered on one half of the faces, and only those are tested on the other half."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,9 @@ import pandas as pd
 from fairaudit import subgroups
 from fairaudit.axes import AuditData, AxisData
 from fairaudit.metrics.estimates import Estimate, share
-from fairaudit.metrics.halves import blocks, halves, holm_levels, share_tests
+from fairaudit.metrics.halves import blocks, halves, holm_levels, part_of, share_tests
 from fairaudit.metrics.intervals import holm, mover_difference
 from fairaudit.metrics.rates import METRICS, Metric
-from fairaudit.metrics.sample import Sample
 from fairaudit.pooled import wanted_metrics
 from fairaudit.subgroups import OVERALL
 
@@ -69,7 +68,7 @@ class _Contrast:
 def _discovered(axis: AxisData, first: np.ndarray, data: AuditData, seen: set[tuple[Any, ...]]) -> list[_Contrast]:
     """Return the contrasts of one task on one axis that the first half shows at nominal p < .05, and none of `seen`."""
     side = first[axis.rows.position]
-    samples = [_part(axis.sample, mask) for mask in (side, ~side)]
+    samples = [part_of(axis.sample, mask) for mask in (side, ~side)]
     known = np.flatnonzero(axis.known)
     if len(known) < 2:
         return []
@@ -125,18 +124,6 @@ def _key(task: str, halves_: Sequence[Estimate], pools: tuple[int, int], column:
     share_ = np.nan_to_num(np.array([[part.value[g, column] for part in halves_] for g in pools]))
     named = [sorted(map(tuple, np.hstack([n, np.round(n * p, 6)]).tolist())) for p in (share_, 1 - share_)]
     return task, *min(named)
-
-
-def _part(sample: Sample, mask: np.ndarray) -> Sample:
-    return replace(
-        sample,
-        group=sample.group[mask],
-        row=sample.row[mask],
-        column=sample.column[mask],
-        weight=None if sample.weight is None else sample.weight[mask],
-        subject=None if sample.subject is None else sample.subject[mask],
-        measures=None,
-    )
 
 
 def _row(contrast: _Contrast, z: float, adjusted: float, data: AuditData) -> dict[str, Any]:

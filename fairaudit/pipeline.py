@@ -136,7 +136,7 @@ def choose_axes(spec: Spec, faces: FaceTable) -> tuple[str, ...] | None:
     """
     for task in spec.tasks:
         lookup(faces.tasks, task, "head (the data have no such label)")
-    chosen = [*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations)]
+    chosen = [*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations), *spec.audit.population]
     for policy in [p for family in declared(spec.audit).values() for p in family]:
         chosen.append(policy.by)
         if policy.task is not None:

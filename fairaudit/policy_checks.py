@@ -45,20 +45,30 @@ def check_names(audit: AuditSpec) -> None:
 
 
 def declared_axes(table: Predictions, axes: Sequence[str], audit: AuditSpec) -> list[str]:
-    """Return `axes` and after them those that only a policy or hypothesis names; UsageError for an unknown one."""
+    """Return `axes`, then those that only a policy, hypothesis or population names; UsageError for an unknown one."""
     wanted = dict.fromkeys(p.by for family in declared(audit).values() for p in family)
+    wanted |= dict.fromkeys(":".join(parse(by)) for by in audit.population)
     return [*axes, *choose_axes(table, [by for by in wanted if by not in axes])[0]]
 
 
 def check_policies(
     table: Predictions, tasks: Sequence[str], groups: Mapping[str, pd.Categorical], audit: AuditSpec
 ) -> None:
-    """Raise UsageError where a policy names a task, class, metric or subgroup that the audited table does not have."""
+    """Raise UsageError where a policy names a task, class, metric or subgroup that the audited table does not have.
+
+    And where an exploration is asked of a table that lists equal faces once: it cannot be halved face by face.
+    """
     check_names(audit)
+    if audit.exploratory and table.times is not None:
+        raise UsageError("an exploration halves the faces one by one; give one table, not a folder counted out of core")
     for policy in [p for family in declared(audit).values() for p in family]:
         if policy.task is not None:
             lookup({task: task for task in tasks}, policy.task, f"task in policy {policy}:")
-        reasons = {t: why_not(policy, t, table) for t in tasks if policy.task in (None, t)}
+        reasons = {
+            task: why_not(policy, task, table.tasks[task], has_labels(table, task), task in table.ordered)
+            for task in tasks
+            if policy.task in (None, task)
+        }
         if all(reasons.values()):
             raise UsageError(f"policy {policy}: " + "; ".join(f"{task}: {why}" for task, why in reasons.items()))
         names = [str(name) for name in groups[policy.by].categories if name != UNKNOWN]
@@ -88,16 +98,20 @@ def policy_metric(policy: Policy) -> Metric:
     return lookup(known, policy.metric, f"metric in policy {policy}:")
 
 
-def why_not(policy: Policy, task: str, table: Predictions) -> str:
+def has_labels(table: Predictions, task: str) -> bool:
+    """Whether any face of the table has a label of the task."""
+    return f"{task}_true" in table.frame and bool(table.frame[f"{task}_true"].notna().any())
+
+
+def why_not(policy: Policy, task: str, classes: Sequence[str], labelled: bool, ordered: bool) -> str:
     """Return why the policy means nothing for a task, or ""."""
     metric, by = policy_metric(policy), policy.by
     degenerate = task in parse(by)  # what only the data show is said by the verdict
-    if policy.class_ is not None and policy.class_ not in table.tasks[task]:
-        near = suggestion(policy.class_, table.tasks[task])
-        return f"no class {policy.class_!r}{near} (classes: {', '.join(table.tasks[task])})"
-    if metric.labels and not (f"{task}_true" in table.frame and table.frame[f"{task}_true"].notna().any()):
+    if policy.class_ is not None and policy.class_ not in classes:
+        return f"no class {policy.class_!r}{suggestion(policy.class_, classes)} (classes: {', '.join(classes)})"
+    if metric.labels and not labelled:
         return f"{metric.name} needs labels, and there are none"
-    if metric.ordered and task not in table.ordered:
+    if metric.ordered and not ordered:
         return f"{metric.name} needs classes that have an order"
     if degenerate and not metric.degenerate:
         return f"on the axis {by} the subgroup determines the label, so {metric.name} means nothing there; use recall"

@@ -81,7 +81,10 @@ def _cases(data: AuditData, policy: Policy) -> list[_Case]:
 
 def _case(data: AuditData, policy: Policy, axis: AxisData, seed: Sequence[int]) -> _Case:
     metric = policy_metric(policy)
-    why = why_not(policy, axis.task, data.predictions) or (axis.degenerate if not metric.degenerate else "")
+    rows = axis.rows
+    why = why_not(policy, axis.task, rows.classes, rows.labelled, rows.ordered) or (
+        axis.degenerate if not metric.degenerate else ""
+    )
     if why:
         return _Case(policy=policy, axis=axis, applies=False, reason=why)
     if metric.needs and metric not in wanted_metrics(axis.rows, axis.sample, axis.by, axis.degenerate):

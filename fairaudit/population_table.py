@@ -1,21 +1,22 @@
 """The audit's overall figures, re-weighted to a population whose shares of each subgroup are stated in the spec."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fairaudit import subgroups
-from fairaudit.axes import AuditData, AxisData, with_axis_columns
+from fairaudit.axes import AuditData, AxisData
 from fairaudit.errors import UsageError
+from fairaudit.metrics.halves import part_of
 from fairaudit.metrics.poststratified import Reweighted, drawn, share
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
 from fairaudit.pooled import wanted_metrics
 from fairaudit.registry import suggestion
-from fairaudit.subgroups import OVERALL
+from fairaudit.results import MORE_TABLES
+from fairaudit.subgroups import OVERALL, parse
 
 _CLOSED = ("proportion", "f1")
 _DRAWN = ("average", "composite")
@@ -28,18 +29,17 @@ def population_table(data: AuditData) -> pd.DataFrame:
     here: the figures speak of that part, and `reason` names the missing subgroups.
     """
     rows: list[dict[str, Any]] = []
-    wholes = [axis for axis in data.axes if axis.by == OVERALL]
+    tasks = list(dict.fromkeys(axis.task for axis in data.axes))
     for step, (by, stated) in enumerate(data.audit.population.items()):
-        labels = subgroups.assign(with_axis_columns(data.predictions, [by]), by)
-        for number, axis in enumerate(wholes):
-            rows += _task_rows(data, axis, ":".join(subgroups.parse(by)), labels, stated, [data.seed, 1, number, step])
-    return pd.DataFrame(rows)
+        for axis in [axis for axis in data.axes if axis.by == ":".join(parse(by))]:
+            rows += _task_rows(data, axis, stated, [data.seed, 1, tasks.index(axis.task), step])
+    return pd.DataFrame(rows, columns=list(MORE_TABLES["population"]) if rows else None)
 
 
 def _task_rows(
-    data: AuditData, axis: AxisData, by: str, labels: pd.Categorical, stated: Mapping[str, float], seed: list[int]
+    data: AuditData, axis: AxisData, stated: Mapping[str, float], seed: Sequence[int]
 ) -> list[dict[str, Any]]:
-    sample, shares, note, covered = _stratified(axis, by, labels, stated)
+    sample, shares, note, covered = _stratified(axis, stated)
     chosen = [m for m in wanted_metrics(axis.rows, axis.sample, OVERALL, None) if m.kind in (*_CLOSED, *_DRAWN)]
     level = data.audit.confidence
     found = {m.name: share(sample, shares, m, level) for m in chosen if m.kind in _CLOSED}
@@ -48,7 +48,7 @@ def _task_rows(
     own = data.metrics[(data.metrics["task"] == axis.task) & (data.metrics["by"] == OVERALL)]
     plain = {(r["metric"], r["class"]): r for r in own.to_dict("records")}
     return [
-        row | {"task": axis.task, "by": by, "covered": covered}
+        {"task": axis.task, "by": axis.by, **row, "covered": covered, "reason": row["reason"]}
         for metric in chosen
         for row in _metric_rows(axis, metric, found[metric.name], plain, note)
     ]
@@ -80,17 +80,15 @@ def _metric_rows(
     return rows
 
 
-def _stratified(
-    axis: AxisData, by: str, labels: pd.Categorical, stated: Mapping[str, float]
-) -> tuple[Sample, np.ndarray, str, float]:
-    """Return the faces of the population's subgroups with these as groups, their shares, what is missing, and how much.
+def _stratified(axis: AxisData, stated: Mapping[str, float]) -> tuple[Sample, np.ndarray, str, float]:
+    """Return the faces of the population's subgroups, these subgroups' shares, what is missing, and the share covered.
 
     Raises UsageError where no face belongs to the stated population.
     """
-    names = [str(name) for name in labels.categories]
+    by, old = axis.by, axis.sample
+    names, codes = list(old.groups), old.group
     found = np.array([names.index(cell) if cell in names else -1 for cell in stated], dtype=int)
-    codes = labels.codes.astype(np.int64)[axis.rows.position]
-    sizes = np.bincount(codes, minlength=len(names))
+    sizes = old.counts.sum((1, 2))
     share_of = np.array(list(stated.values()))
     there = (found >= 0) & (share_of > 0)
     there[there] = sizes[found[there]] > 0
@@ -100,17 +98,8 @@ def _stratified(
     number = np.full(len(names), -1)
     number[found[there]] = np.arange(there.sum())
     keep = number[codes] >= 0
-    old = axis.sample
-    sample = replace(
-        old,
-        groups=tuple(name for name, on in zip(stated, there, strict=True) if on),
-        group=number[codes][keep],
-        row=old.row[keep],
-        column=old.column[keep],
-        weight=None if old.weight is None else old.weight[keep],
-        subject=None if old.subject is None else old.subject[keep],
-        measures=None,  # probabilities and ages in years are not re-weighted
-    )
+    groups = tuple(name for name, on in zip(stated, there, strict=True) if on)
+    sample = replace(part_of(old, keep), groups=groups, group=number[codes][keep])
     missing = [
         f"{cell} ({100 * s:.3g} %{suggestion(cell, names).replace(';', ',')})"
         for cell, s, on in zip(stated, share_of, there, strict=True)
@@ -119,5 +108,5 @@ def _stratified(
     notes = [f"no face of {', '.join(missing)}: this speaks of the other {100 * covered:.4g} %"] if missing else []
     if (~keep).any():
         others = ", ".join(names[c] for c in np.unique(codes[~keep]))
-        notes.append(f"{int((~keep).sum()):,} faces are outside the stated population ({others})")
+        notes.append(f"{sizes.sum() - sizes[number >= 0].sum():,} faces are outside the stated population ({others})")
     return sample, share_of[there] / covered, "; ".join(notes), covered

@@ -1,6 +1,8 @@
 """Split in halves and test shares against shares: what is discovered on one half is confirmed on the other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -8,6 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from fairaudit.metrics.intervals import z_value
+from fairaudit.metrics.sample import Sample
 
 LEAST_EXPECTED = 5.0
 
@@ -39,6 +42,13 @@ def halves(block: np.ndarray, strata: np.ndarray, seed: Sequence[int]) -> np.nda
     dealt = np.empty(len(first), dtype=bool)
     dealt[order] = (np.arange(len(first)) + rng.integers(2)) % 2 == 0
     return dealt[number]
+
+
+def part_of(sample: Sample, mask: np.ndarray) -> Sample:
+    """Return the rows of a sample where `mask` is True, without its measures (probabilities and ages in years)."""
+    columns = {name: getattr(sample, name) for name in ("group", "row", "column", "weight", "subject", "times")}
+    kept: dict[str, Any] = {name: None if values is None else values[mask] for name, values in columns.items()}
+    return replace(sample, measures=None, **kept)
 
 
 def share_tests(p: np.ndarray, n: np.ndarray, p_rest: np.ndarray, n_rest: np.ndarray, exact: bool) -> np.ndarray:
