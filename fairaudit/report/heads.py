@@ -25,7 +25,7 @@ from fairaudit.report.words import (
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
 BESIDE = ("balanced_accuracy", "mae_bins", "signed_error_bins", "off_by_one_accuracy")
-CLASSWISE = ("recall", "precision", "fpr", "f1", "selection_rate")
+CLASSWISE = ("recall", "precision", "fpr", "f1", "selection_rate", "auc", "average_precision")
 
 
 @dataclass(frozen=True, kw_only=True)

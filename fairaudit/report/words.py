@@ -9,10 +9,10 @@ from markupsafe import Markup, escape
 
 from fairaudit.subgroups import OVERALL, parse
 
-Kind = Literal["percent", "bins", "plain", "count"]
+Kind = Literal["percent", "bins", "years", "plain", "count"]
 DASH = "–"
 MINUS = "−"
-_RANGE = re.compile(r"(\(?−?[\d.,]+(?:–| to )[−\d.,]*\d(?:\u00a0(?:points|bins))?\)?)")
+_RANGE = re.compile(r"(\(?−?[\d.,]+(?:–| to )[−\d.,]*\d(?:\u00a0(?:points|bins|years))?\)?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,68 @@ METRICS: dict[str, MetricWords] = {
     "no_face_rate": MetricWords(label="no face found", better="low", meaning="share of faces"),
     "abstained_rate": MetricWords(label="abstained", better="none", meaning="share of faces"),
     "failed_rate": MetricWords(label="failed", better="low", meaning="share of faces"),
+    "auc": MetricWords(
+        label="ROC AUC",
+        kind="plain",
+        meaning="how often a face of the class has the higher probability of it than another face; ties count one half",
+    ),
+    "average_precision": MetricWords(
+        label="average precision", kind="plain", meaning="precision averaged over the faces of the class, surest first"
+    ),
+    "log_loss": MetricWords(
+        label="log loss", kind="plain", better="low", meaning="mean of −ln of the label’s probability; 0 is perfect"
+    ),
+    "brier": MetricWords(
+        label="Brier score",
+        kind="plain",
+        better="low",
+        meaning="mean squared distance of the probabilities from the label: 0 to 1 for two classes, 0 to 2 for more",
+    ),
+    "mean_labelled_probability": MetricWords(
+        label="mean probability of the label", meaning="the probability that the class of the label is given"
+    ),
+    "ece": MetricWords(
+        label="calibration error",
+        better="low",
+        meaning="distance of stated from true rates of being right, noise taken off; below 0 reads as 0",
+    ),
+    "calibration_slope": MetricWords(
+        label="calibration slope", kind="plain", better="none", meaning="1 is right; below 1: too sure of itself"
+    ),
+    "calibration_intercept": MetricWords(
+        label="calibration intercept", kind="plain", better="none", meaning="0 is right where the slope is 1"
+    ),
+    "mae_years": MetricWords(
+        label="mean absolute error in years", kind="years", better="low", meaning="predicted against labelled age"
+    ),
+    "rmse_years": MetricWords(
+        label="root mean squared error", kind="years", better="low", meaning="far misses count more"
+    ),
+    "signed_error_years": MetricWords(
+        label="mean signed error in years", kind="years", better="none", meaning="above 0: predicted too old on average"
+    ),
+    "cumulative_score_5_years": MetricWords(
+        label="within five years", meaning="share predicted at most five years off"
+    ),
+    "mae_years_18_to_30": MetricWords(
+        label="NIST age error, 18 to 30",
+        kind="years",
+        better="low",
+        meaning="mean absolute error averaged over both sexes and each age from 18 to 30 (NIST IR 8525)",
+    ),
+    "challenge_25_false_positive_rate": MetricWords(
+        label="Challenge 25, false positives",
+        better="low",
+        meaning="of the faces labelled 14 to 17 years old, the share predicted 25 or older (NIST IR 8525)",
+    ),
 }
 # What pages print of a whole head, in this order. The tables on disk hold every metric.
 SHOWN = (
     *("accuracy", "recall_by_labelled_class", "accuracy_standardized", "balanced_accuracy", "macro_f1", "kappa", "mcc"),
     *("mae_bins", "signed_error_bins", "off_by_one_accuracy", "cumulative_score_2", "quadratic_weighted_kappa"),
+    *("mae_years", "rmse_years", "signed_error_years", "cumulative_score_5_years"),
+    *("mae_years_18_to_30", "challenge_25_false_positive_rate"),
+    *("log_loss", "brier", "mean_labelled_probability", "ece", "calibration_slope", "calibration_intercept"),
     *("prediction_rate", "no_face_rate", "abstained_rate", "failed_rate", "end_to_end_accuracy"),
 )
 # Only worth a line where some face has no prediction, and where the subgroup determines the label.
@@ -141,12 +198,13 @@ def count(value: Any) -> str:
 
 
 def number(value: Any, kind: Kind = "percent", *, signed: bool = False) -> str:
-    """Return a value without its unit: 90.1 for .901 (percent), 0.45 (bins), 0.812 (plain), "–" where undefined."""
+    """Return a value without its unit: 90.1 for .901 (percent), 0.45 (bins, years), 0.812 (plain), "–" if undefined."""
     if not is_number(value):
         return DASH
     if kind == "count":
         return count(value)
-    text = f"{value * 100:+.1f}" if kind == "percent" else f"{value:+.2f}" if kind == "bins" else f"{value:+.3f}"
+    digits = {"percent": 1, "bins": 2, "years": 2}.get(kind, 3)
+    text = f"{value * (100 if kind == 'percent' else 1):+.{digits}f}"
     if not float(text) or (not signed and text[0] == "+"):
         text = text[1:]
     return text.replace("-", MINUS)
@@ -156,7 +214,7 @@ def unit(kind: Kind, *, difference: bool = False) -> str:
     """Return the unit that follows a value of this kind, with its leading (no-break) space."""
     if kind == "percent":
         return "\u00a0points" if difference else "\u00a0%"
-    return "\u00a0bins" if kind == "bins" else ""
+    return f"\u00a0{kind}" if kind in ("bins", "years") else ""
 
 
 def interval(low: Any, high: Any, kind: Kind = "percent", *, signed: bool = False) -> str:
