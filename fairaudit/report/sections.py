@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairaudit.report.adjusted import adjusted_data
 from fairaudit.report.attributions import attribution_views
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.figures import share_bar
 from fairaudit.report.heads import head_view
+from fairaudit.report.label_noise import label_noise_data
 from fairaudit.report.policies import exploratory_data, plan_data, population_data
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import summary, verdicts
@@ -71,7 +73,7 @@ def audited_section(context: Context) -> Section:
         (
             "Labels",
             meta.get("label_source")
-            or "Where the labels come from is not known: every claim holds “on these labels” only.",
+            or "Where the labels come from is not known: every claim holds on this sample and these labels only.",
         ),
         *(("Model: " + name, text) for name, text in _plain_items(meta.get("model"))),
         *(("Data: " + name, text) for name, text in _plain_items(meta.get("data"))),
@@ -144,6 +146,22 @@ def heads_section(context: Context) -> Section:
     """Show every head overall and by subgroup, with its gaps and confusions."""
     data = {"heads": [head_view(context, task) for task in context.tasks]}
     return Section(key="heads", title="Each head in figures", template="sections/heads.html", data=data)
+
+
+def adjusted_section(context: Context) -> Section | None:
+    """Show gaps at one common mix of covariates beside the gaps as they are."""
+    data = adjusted_data(context)
+    if data is None:
+        return None
+    return Section(key="adjusted", title="Adjusted gaps", template="sections/adjusted.html", data=data)
+
+
+def label_noise_section(context: Context) -> Section | None:
+    """Say what the gaps could be if labels are wrong."""
+    data = label_noise_data(context)
+    if data is None:
+        return None
+    return Section(key="labels", title="If labels are wrong", template="sections/label_noise.html", data=data)
 
 
 def attribution_section(context: Context) -> Section | None:
@@ -255,6 +273,8 @@ SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "heads": heads_section,
     "population": population_section,
     "exploratory": exploratory_section,
+    "adjusted": adjusted_section,
+    "labels": label_noise_section,
     "attribution": attribution_section,
     "training": training_section,
     "method": method_section,
