@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fairaudit import __version__
-from fairaudit.cli_checks import schema, selftest, verify
+from fairaudit.cli_checks import diff, schema, selftest, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
 from fairaudit.cli_plan import PolicyOption, StrictOption, plan, power, verdicts_of
 from fairaudit.errors import FairauditError, UsageError
@@ -30,7 +30,7 @@ app = typer.Typer(
     "again to go on).",
 )
 app.add_typer(data_app, name="data")
-for _command in (selftest, verify, schema):
+for _command in (selftest, verify, diff, schema):
     app.command()(_command)
 app.command()(power)
 app.command()(plan)

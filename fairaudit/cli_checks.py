@@ -70,6 +70,24 @@ def verify(
     typer.echo(f"{folder}: as stored; {said}")
 
 
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of the earlier audit.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of the later audit.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say which gaps appeared, vanished or changed beyond noise from one audit to another, as Markdown.
+
+    For other data or another model version. Two models on the same faces: `fairaudit compare`.
+    """
+    from fairaudit.audit_diff import diff_folders, markdown, plain
+
+    found = diff_folders(first, second)
+    if as_json:
+        typer.echo(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo(markdown(found))
+
+
 def schema(
     name: Annotated[str, typer.Argument(help="Which schema; `fairaudit list schemas` names them.")] = "audit",
 ) -> None:
