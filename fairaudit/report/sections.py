@@ -6,6 +6,7 @@ from typing import Any
 
 from fairaudit.report.adjusted import adjusted_data
 from fairaudit.report.attributions import attribution_views
+from fairaudit.report.calibration import calibration_data
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.figures import share_bar
 from fairaudit.report.heads import head_view
@@ -164,6 +165,11 @@ def label_noise_section(context: Context) -> Section | None:
     return Section(key="labels", title="If labels are wrong", template="sections/label_noise.html", data=data)
 
 
+def calibration_section(context: Context) -> Section | None:
+    """Show whether stated probabilities come true in every group, and what answering fewer faces would do."""
+    return _optional("calibration", "Calibration", calibration_data(context))
+
+
 def attribution_section(context: Context) -> Section | None:
     """Show where the model looks, per subgroup."""
     if context.attribution is None:
@@ -271,6 +277,7 @@ SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "audited": audited_section,
     "composition": composition_section,
     "heads": heads_section,
+    "calibration": calibration_section,
     "population": population_section,
     "exploratory": exploratory_section,
     "adjusted": adjusted_section,
