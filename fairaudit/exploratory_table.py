@@ -154,6 +154,7 @@ def _row(contrast: _Contrast, z: float, adjusted: float, data: AuditData) -> dic
         "n_rest": estimate.denominator[rest, p],
         "n_discovered": contrast.n_discovered,
         "p_discovered": contrast.p_discovered,
+        "sentence": "",
         "reason": "" if tested else "not tested: too few faces of one side in the confirmation half",
     }
     return row | {"sentence": _sentence(row, tested)}
