@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fairaudit.covariates import MEDIATOR, POOLED
+from fairaudit.covariates import LABEL_MIX, MEDIATOR, POOLED
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.tables import Entry, Notes, Row, Table
 from fairaudit.report.words import (
@@ -14,7 +14,6 @@ from fairaudit.report.words import (
     is_number,
     listing,
     metric_label,
-    number,
     plural,
     sentence_case,
 )
@@ -30,9 +29,9 @@ def adjusted_data(context: Context) -> dict[str, Any] | None:
     heads = []
     for task in context.tasks:
         own = [r for r in records if r["task"] == task]
-        gaps = [r for r in own if not r["subgroup"]]
-        first = [r for r in gaps if not r["metric"] or r["metric"] == _headline(context, task, r["by"])]
-        others = [r for r in gaps if r["metric"] and r not in first and r["metric"] in ("recall", "selection_rate")]
+        gaps = [r for r in own if not r["subgroup"] and not _one_group(context, r)]
+        first = [r for by in context.axes for r in _headline_gaps(context, task, by, gaps)]
+        others = [r for r in gaps if r["metric"] in ("recall", "selection_rate") and r not in first]
         heads.append(
             {
                 "title": sentence_case(task),
@@ -42,10 +41,9 @@ def adjusted_data(context: Context) -> dict[str, Any] | None:
             }
         )
     target = next((r["target"] for r in records if r["target"]), POOLED)
+    names = dict.fromkeys(part for r in records for part in r["covariates"].split("; ") if part)
     return {
-        "covariates": listing(
-            list(dict.fromkeys(part for r in records for part in r["covariates"].split("; ") if part))
-        ),
+        "covariates": listing(["the head’s own labels" if name == LABEL_MIX else name for name in names]),
         "target": "of all faces of known subgroup" if target == POOLED else f"of the faces with {target}",
         "line": _line([r for r in records if not r["subgroup"] and r["metric"] == "accuracy"]),
         "mediator": MEDIATOR,
@@ -55,6 +53,18 @@ def adjusted_data(context: Context) -> dict[str, Any] | None:
 
 def _headline(context: Context, task: str, by: str) -> str:
     return "recall" if (task, by) in context.degenerate else "accuracy"
+
+
+def _one_group(context: Context, r: Any) -> bool:
+    """Tell whether a gap cannot exist because one subgroup alone holds the class: the axis is made of the label."""
+    degenerate = (r["task"], r["by"]) in context.degenerate
+    return degenerate and not is_number(r["adjusted"]) and bool(r["metric"]) and r["assessed"] < 2
+
+
+def _headline_gaps(context: Context, task: str, by: str, gaps: Records) -> list[Any]:
+    """Return the gap in accuracy, or in the recall that is surest to differ, or why the axis has none."""
+    here = [r for r in gaps if r["by"] == by and r["metric"] in ("", _headline(context, task, by))]
+    return sorted(here, key=lambda r: -r["raw_low"] if is_number(r["raw_low"]) else 1.0)[:1]
 
 
 def _line(gaps: Records) -> str:
@@ -101,7 +111,7 @@ def _gap_entries(r: Any, notes: Notes) -> list[Entry]:
         for name in ("raw", "adjusted", "modelled")
     ]
     ends = f"{r['best']} and {r['worst']}" if r["best"] else ""
-    share = f"{number(r['overlap'])}\u00a0%" if is_number(r["overlap"]) else ""
+    share = f"{100 * r['overlap']:.0f}\u00a0%" if is_number(r["overlap"]) else ""
     return [
         Entry(metric_label(r["metric"], r["class"]) if r["metric"] else "", notes.number(sentence_case(r["reason"]))),
         *(Entry(text, css="num") for text in texts),
@@ -123,7 +133,7 @@ def _group_table(context: Context, task: str, by: str, records: Records) -> Tabl
         texts = [figure(r[name], r[f"{name}_low"], r[f"{name}_high"]) for name in ("raw", "adjusted", "modelled")]
         entries = [Entry(count(r["n"]), css="num"), *(Entry(text, css="num") for text in texts)]
         entries[2] = Entry(texts[1], notes.number(sentence_case(r["reason"])), "num")
-        entries.append(Entry(f"{number(r['overlap'])}\u00a0%", css="num"))
+        entries.append(Entry(f"{100 * r['overlap']:.0f}\u00a0%", css="num"))
         if metric == "recall":
             entries.insert(0, Entry(r["class"]))
         rows.append(Row(r["subgroup"], entries, f"groups/{context.slugs[by, r['subgroup']]}.html"))

@@ -28,11 +28,15 @@ def label_noise_data(context: Context) -> dict[str, Any] | None:
     inverted = [r for r in gaps if r["method"] != "bound" and r["metric"] in ("accuracy", "recall")]
     if not bounds and not inverted:
         return None
+    parts = [
+        ("accuracy", [r for r in inverted if r["metric"] == "accuracy"]),
+        ("recall of each class", [r for r in inverted if r["metric"] == "recall" and is_number(r["observed"])]),
+    ]
     settings = context.result.meta.get("settings", {}).get("audit", {}).get("label_noise", {})
     stated = any(settings.get(name) not in (None, {}) for name in ("rate", "subgroups", "classes"))
     return {
         "bounds": _bound_table(bounds, stated) if bounds else None,
-        "inverted": _inverted_table(inverted) if inverted else None,
+        "inverted": [_inverted_table(of, part) for of, part in parts if part],
         "stated": stated,
     }
 
@@ -68,7 +72,7 @@ def _bound_table(bounds: Records, stated: bool) -> Table:
     )
 
 
-def _inverted_table(inverted: Records) -> Table:
+def _inverted_table(of: str, inverted: Records) -> Table:
     notes = Notes()
     rows = []
     for r in inverted:
@@ -87,7 +91,7 @@ def _inverted_table(inverted: Records) -> Table:
         ]
         rows.append(Row(f"{r['task']} by {axis_label(r['by'])}", entries))
     return Table(
-        caption="Gaps corrected for errors that depend on nothing but the true label, or the true subgroup",
+        caption=f"Gaps in {of}, corrected for errors that depend on nothing but the true label, or the true subgroup",
         first="head, axis",
         columns=["measure", "errors", "rate", "gap as labelled", "corrected gap", "worst", "best", "faces"],
         rows=rows,
