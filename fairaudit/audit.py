@@ -27,10 +27,13 @@ from fairaudit.axes import (
     with_axis_columns,
 )
 from fairaudit.covariates import MEDIATOR, check_covariates
+from fairaudit.custom_metrics import load_metrics
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
 from fairaudit.data.tables import Predictions
+from fairaudit.disparity_tests import disparity_tests
 from fairaudit.errors import DataError
+from fairaudit.gap_tests import with_tests
 from fairaudit.impact_table import check_selection
 from fairaudit.label_noise_table import check_label_noise
 from fairaudit.policy_checks import check_policies, declared_axes
@@ -79,6 +82,7 @@ def run_audit(
     own, frame, groups = outline, *_on_axes(outline, axes)
     check_policies(outline, names, groups, audit)
     check_selection(outline, names, audit)
+    load_metrics(audit.metrics)  # what cannot be used is refused before anything is counted
     check_covariates(list(frame.columns), audit.adjust_for, list(table.tasks), audit.adjust_to)
     named = {by: [str(name) for name in labels.categories] for by, labels in groups.items()}
     check_label_noise(audit.label_noise, {task: table.tasks[task] for task in names}, named)
@@ -109,14 +113,25 @@ def run_audit(
     progress("audit", len(names) * (len(axes) + 1), len(names) * (len(axes) + 1))
     known = _meta(table, names, group_sizes, audit, seed, [*excluded, *unscored], found)
     known["warnings"] = [*_warnings(table, group_sizes, audit, excluded, unlabelled), *left_out]
-    metrics, gaps = _joined([t.metrics for t in found], METRIC_COLUMNS), _joined([t.gaps for t in found], GAP_COLUMNS)
-    data = AuditData(predictions=table, axes=axes_data, audit=audit, seed=seed, metrics=metrics, gaps=gaps)
+    metrics, rest = _joined([t.metrics for t in found], METRIC_COLUMNS), _joined([t.rest for t in found], REST_COLUMNS)
+    tests = disparity_tests(axes_data, audit, seed)
+    gaps = with_tests(_joined([t.gaps for t in found], GAP_COLUMNS), tests, audit, seed)
+    data = AuditData(
+        predictions=table,
+        axes=axes_data,
+        audit=audit,
+        seed=seed,
+        metrics=metrics,
+        gaps=gaps,
+        rest=rest,
+        tests=tests,
+    )
     more = {name: analysis(data) for name, analysis in ANALYSES.items()}
     return AuditResult(
         metrics=metrics,
         gaps=gaps,
         confusion=_joined([t.confusion for t in found], CONFUSION_COLUMNS),
-        rest=_joined([t.rest for t in found], REST_COLUMNS),
+        rest=rest,
         more={name: found for name, found in more.items() if len(found)},
         meta=_merged(known, {"name": name, **(meta or {})}),
     )
@@ -174,7 +189,8 @@ def _why_empty(rows: TaskRows, table: Predictions) -> str:
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
     filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True)[list(columns)] if filled else pd.DataFrame(columns=list(columns))
+    joined = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+    return joined.reindex(columns=list(columns))
 
 
 def _meta(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -76,6 +76,8 @@ class AuditData:
     seed: int
     metrics: pd.DataFrame
     gaps: pd.DataFrame
+    rest: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tests: Mapping[str, Any] = field(default_factory=dict)  # of disparity_tests, by task
 
 
 def choose_tasks(predictions: Predictions, wanted: Sequence[str] | None) -> list[str]:

@@ -8,14 +8,25 @@ from typing import Literal
 import numpy as np
 
 from fairaudit.axes import AxisData
-from fairaudit.metrics.contrasts import Linear, Sums, against_rest, distinct, linear, strengths, sums_of, value_of
+from fairaudit.metrics.contrasts import (
+    Laws,
+    Linear,
+    Sums,
+    against_rest,
+    distinct,
+    linear,
+    rest_laws,
+    strengths,
+    sums_of,
+    value_of,
+)
 from fairaudit.metrics.estimates import share
 from fairaudit.metrics.gap_nulls import MOST_IN_PAIRS, extremes, joint_strength, largest_deviation, moments
 from fairaudit.metrics.nulls import Condition, condition_of, null_cubes, strata_of
 from fairaudit.metrics.rates import METRICS, Margins, Metric, average, average_weights, ratio
 from fairaudit.pooled import BY_CLASS, PooledAxis, pooled_axis, wanted_metrics
 from fairaudit.spec import AuditSpec
-from fairaudit.subgroups import OVERALL
+from fairaudit.subgroups import OVERALL, parse
 
 Kind = Literal["rest", "pair"]
 _Key = tuple[str, int, str]
@@ -30,12 +41,17 @@ _CONDITIONS: tuple[Condition, ...] = ("label", "prediction", "nothing", "faces")
 
 @dataclass(frozen=True, kw_only=True)
 class TestedAxis:
-    """One task on one axis with the metrics that are compared; `first`: of which metric and class each is a repeat."""
+    """One task on one axis with the metrics that are compared; `first`: of which metric and class each is a repeat.
+
+    recall_by: the axis on which recall of each class is compared between the same faces, "" for this one: recall of
+    Female by race × gender is recall of Female by race.
+    """
 
     data: AxisData
     pooled: PooledAxis
     metrics: tuple[Metric, ...]
     first: dict[tuple[str, int], tuple[str, int]]
+    recall_by: str
 
     @property
     def plain(self) -> bool:
@@ -97,14 +113,25 @@ def family_of(metric: Metric) -> str:
     return ERRORS if condition_of(metric) == "label" else LABEL_MIX
 
 
-def tested_axis(data: AxisData, audit: AuditSpec) -> TestedAxis | None:
-    """Return what is to be tested of one task on one axis, None for all faces together."""
+def tested_axis(data: AxisData, audit: AuditSpec, others: Sequence[str] = ()) -> TestedAxis | None:
+    """Return what is to be tested of one task on one axis, None for all faces together; `others`: all axes audited."""
     if data.by == OVERALL:
         return None
     pooled = pooled_axis(data.rows, data.sample, data.by, data.degenerate, audit)
     chosen = wanted_metrics(data.rows, data.sample, data.by, data.degenerate)
     metrics = [m for m in chosen if m.kind in _COUNTED and (data.degenerate is None or m.degenerate)]
-    return TestedAxis(data=data, pooled=pooled, metrics=tuple(metrics), first=distinct(metrics, data.rows.table))
+    first = distinct(metrics, data.rows.table)
+    same = _same_recall(data, pooled, others)
+    return TestedAxis(data=data, pooled=pooled, metrics=tuple(metrics), first=first, recall_by=same)
+
+
+def _same_recall(data: AxisData, pooled: PooledAxis, others: Sequence[str]) -> str:
+    """Return the audited axis without the task's own attribute, where each subgroup here holds one label."""
+    left = set(parse(data.by)) - {data.task}
+    one = (pooled.own[: pooled.size][pooled.known].sum(-1) <= 1).all()
+    if data.degenerate is None or data.task not in parse(data.by) or not left or not one or not pooled.known.all():
+        return ""
+    return next((by for by in others if set(parse(by)) == left), "")
 
 
 def metric_values(axis: TestedAxis, metric: Metric, cubes: np.ndarray, margins: Margins | None = None) -> np.ndarray:
@@ -186,7 +213,9 @@ def test_axis(
             todo = [
                 (m, p)
                 for m in axis.metrics
-                if condition_of(m) == condition and family_of(m) == family
+                if condition_of(m) == condition
+                and family_of(m) == family
+                and not (axis.recall_by and m.name == "recall")
                 for p in range(axis.data.rows.table.classes if m.per_class else 1)
                 if axis.first[m.name, p] == (m.name, p)
             ]
@@ -232,6 +261,7 @@ class _Condition:
         self.narrow = {
             key: replace(line, score=line.score[first], stratum=line.stratum[first]) for key, line in narrow.items()
         }
+        self.laws: dict[tuple[str, int], Laws] = {}
         self.scale: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         self.null: dict[_Key, list[np.ndarray]] = {}
         self.seen: dict[_Key, np.ndarray] = {}
@@ -290,9 +320,13 @@ class _Condition:
         name = (line.metric.name, line.position)
         pairs = len(self.pool) <= MOST_IN_PAIRS
         tested = line.metric.name not in NOT_CONTRASTED
+        exactly = self.axis.plain and line.counted and (tested or not pairs)
+        if exactly and name not in self.laws:
+            self.laws[name] = rest_laws(line, seen, members, self.pool)
+        laws = self.laws.get(name)
         largest: list[np.ndarray] = []
         for sums in (seen, drawn):
-            rest = against_rest(line, sums, members, self.pool, counts=self.axis.plain) if tested or not pairs else None
+            rest = against_rest(line, sums, members, self.pool, laws) if tested or not pairs else None
             between = pair_strengths(line, sums, members) if pairs else None
             for key, found in (("rest", rest), ("pair", between)):
                 if found is not None:
@@ -340,7 +374,7 @@ class _Condition:
         found = []
         for metric, p in self.todo:
             line, members = self.lines[metric.name, p], np.flatnonzero(self.assessed[metric][:, p])
-            if line is None or metric.name in NOT_CONTRASTED or _repeated(self.axis, metric):
+            if line is None or metric.name in NOT_CONTRASTED:
                 continue
             i, j = np.triu_indices(len(members), 1)
             sides = {"rest": (members, members), "pair": (members[i], members[j])}
@@ -385,12 +419,3 @@ def pair_strengths(line: Linear, sums: Sums, members: np.ndarray) -> np.ndarray:
 
 def _comparisons(members: int, groups: int) -> int:
     return members * (members - 1) // 2 if groups <= MOST_IN_PAIRS else members
-
-
-def _repeated(axis: TestedAxis, metric: Metric) -> bool:
-    """Tell whether recall of a class on this axis is the recall of the class on the axis without the task's attribute.
-
-    Where the task is part of an intersection, "recall of Female among Black × Female" and "among Black" are one.
-    """
-    parts = axis.data.by.split(":")
-    return metric.name == "recall" and axis.data.degenerate is not None and axis.data.task in parts and len(parts) > 1

@@ -35,12 +35,15 @@ class JudgedGaps:
 class Intersections:
     """Cells of one intersection axis for one metric and class, against what their margins predict.
 
-    members (m,): subgroups; expected: the rates that margins predict; residual: standardized, p of its score test.
+    members (m,): subgroups; value and expected: rates, and what margins predict without the cell; error: standard error
+    of their difference; residual: standardized, p of its score test.
     """
 
     contrasts: Contrasts
     members: np.ndarray
+    value: np.ndarray
     expected: np.ndarray
+    error: np.ndarray
     residual: np.ndarray
     null: np.ndarray
     p_value: np.ndarray
@@ -68,8 +71,9 @@ class FamilyTests:
 def disparity_tests(axes: Sequence[AxisData], audit: AuditSpec, seed: int) -> dict[str, list[FamilyTests]]:
     """Return the tests of every task, one entry a family of metrics; no draw depends on what else is audited."""
     tasks: dict[str, list[TestedAxis]] = {}
+    named = list(dict.fromkeys(data.by for data in axes))
     for data in axes:
-        found = tested_axis(data, audit)
+        found = tested_axis(data, audit, named)
         tasks.setdefault(data.task, []).extend([found] if found is not None else [])
     return {
         task: [tests for family in FAMILIES if (tests := _family(tested, family, audit, seed)) is not None]
@@ -164,8 +168,8 @@ def _level(nulls: Sequence[np.ndarray], alpha: float) -> float:
 
 
 def _open_verdicts(found: FamilyTests, alpha: float, draws: int) -> int:
-    p = [found.gaps.p_adjusted, *(one.p_adjusted for one in (*found.rest, *found.pairs, *found.intersections))]
-    joined = np.concatenate(p)
+    p = [found.gaps.p_adjusted, *(one.p_adjusted for one in [*found.rest, *found.pairs])]
+    joined = np.concatenate([*p, *(cells.p_adjusted for cells in found.intersections)])
     return int(unsettled(joined[~np.isnan(joined)], alpha, draws).sum())
 
 
@@ -193,7 +197,9 @@ def _intersections(block: Contrasts, draws: int, seed: int) -> Intersections | N
     return Intersections(
         contrasts=block,
         members=used[tested],
-        expected=fit.rate[tested],
+        value=(sums.x[0, used] / sums.n[0, used])[tested],
+        expected=fit.without[tested],
+        error=fit.error[tested],
         residual=residual,
         null=np.abs(null[:, tested]).astype(np.float32),
         p_value=two_sided(residual),

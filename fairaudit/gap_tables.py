@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairaudit.metrics.disparity import gap
+from fairaudit.metrics.disparity import gap, gap_p_value, noise_gap
 from fairaudit.metrics.estimates import Estimate
 from fairaudit.metrics.intervals import mover_difference, z_value
 from fairaudit.metrics.rates import Metric
@@ -34,6 +34,10 @@ def gap_rows(axis: PooledAxis, metric: Metric, estimate: Estimate | None) -> lis
             continue
         result = gap(estimate, p, chosen, axis.audit.confidence)
         names = axis.sample.groups
+        if metric.kind == "score":  # counts cannot draw its null; all others are tested in gap_tests
+            rng = np.random.default_rng(list(f"{axis.rows.task}/{axis.by}/{metric.name}/{p}".encode()))
+            row["p_value"] = gap_p_value(estimate, p, chosen)
+            row["expected_gap"], row["expected_gap_high"] = noise_gap(estimate, p, chosen, rng)
         note = [result.reason] if result.reason else []
         if metric.averages and axis.shared.sum() < (axis.mix > 0).sum():
             used = ", ".join(c for c, on in zip(axis.rows.classes, axis.shared, strict=True) if on)

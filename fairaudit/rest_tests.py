@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fairaudit.axis_tests import Contrasts
-from fairaudit.metrics.contrasts import Sums, against_rest, exact_p, redrawn, standardized, sums_of
+from fairaudit.metrics.contrasts import Sums, against_rest, exact_p, redrawn, rest_laws, standardized, sums_of
 from fairaudit.metrics.multiplicity import exceeded, max_t
 from fairaudit.metrics.nulls import null_cubes, strata_of
 
@@ -170,11 +170,12 @@ def _leave_out(part: _Open, top: int, seed: int) -> None:
     if not len(which):
         return
     members = block.first[which]
-    draws, plain = len(part.null), block.axis.plain
+    exactly = block.axis.plain and block.line.counted
+    laws = rest_laws(block.line, part.sums, members, pool) if exactly else None
     part.null = part.null.copy()
-    drawn = _redrawn(part, pool, draws, seed)
-    part.null[:, which] = against_rest(block.line, drawn, members, pool, counts=plain)
-    part.strength[which] = against_rest(block.line, part.sums, members, pool, counts=plain).astype(np.float32)
+    drawn = _redrawn(part, pool, len(part.null), seed)
+    part.null[:, which] = against_rest(block.line, drawn, members, pool, laws)
+    part.strength[which] = against_rest(block.line, part.sums, members, pool, laws).astype(np.float32)
     _describe(part, which)
 
 

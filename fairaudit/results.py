@@ -37,6 +37,8 @@ METRIC_COLUMNS = (
 GAP_COLUMNS = (
     *("task", "by", "metric", "class", "difference", "difference_low", "difference_high"),
     *("ratio", "ratio_low", "ratio_high", "worst", "best", "reason", "assessed", "not_assessed"),
+    *("expected_gap", "split_sample_gap", "p_value", "p_adjusted", "detectable_gap", "verdict", "tau_squared"),
+    *("tau_squared_truncated", "expected_gap_high", "p_extremes", "family", "family_size"),
 )
 REST_COLUMNS = (
     *("task", "by", "subgroup", "metric", "class", "value", "rest", "difference", "low", "high", "n_rest"),
@@ -58,6 +60,12 @@ _JUDGED = (
 # Tables of an audit beyond the four that every audit has: file name without .csv → columns. Each is made by the
 # function of the same name in analyses.ANALYSES, and is written only where it has rows.
 MORE_TABLES: dict[str, tuple[str, ...]] = {
+    "findings": (
+        *("task", "by", "kind", "subgroup", "other", "metric", "class", "value", "other_value", "difference", "low"),
+        *("high", "n", "n_other", "p_value", "p_adjusted", "family", "family_size", "detectable"),
+        *("detectable_unadjusted", "finding", "sentence", "reason"),
+    ),
+    "pooled": ("task", "by", "subgroup", "metric", "class", "value", "pooled", "low", "high", "n"),
     "policies": _JUDGED,
     "hypotheses": _JUDGED,
     "exploratory": (
@@ -99,6 +107,10 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
     "coverage": (
         *("task", "by", "subgroup", "point", "threshold", "n", "answered", "coverage", "coverage_low"),
         *("coverage_high", "risk", "risk_low", "risk_high", "aurc", "aurc_low", "aurc_high", "small", "reason"),
+    ),
+    "custom": (
+        *("task", "by", "subgroup", "metric", "class", "kind", "value", "low", "high", "n", "small", "method", "draws"),
+        *("lowest", "highest", "not_assessed", "reason"),
     ),
     "summary": (
         *("task", "by", "metric", "class", "statistic", "value", "low", "high", "expected", "expected_high"),
@@ -259,9 +271,10 @@ _TEXT = frozenset(
         *("policy", "measure", "verdict", "sentence"),
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
         *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading", "reference"),
+        *("kind", "lowest", "highest", "other", "family"),
     )
 )
-_FLAGS = frozenset(("confirmed", "small", "levelling_down"))
+_FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down"))
 
 
 def _save(

@@ -150,6 +150,20 @@ def standardized(line: Linear, first: Sums, second: Sums) -> np.ndarray:
     return np.divide(above, np.sqrt(np.maximum(below, 0)), out=np.zeros(np.shape(above)), where=below > 1e-12)
 
 
+def null_error(line: Linear, first: Sums, second: Sums) -> np.ndarray:
+    """Return the standard error of the difference of two pools' values when labels are exchanged, (…, G)."""
+    total = np.zeros(np.shape(first.x[0]))
+    size = 1 / np.maximum(first.n.sum(0), 1e-9) + 1 / np.maximum(second.n.sum(0), 1e-9)
+    both = (first.n > 0) & (second.n > 0)
+    for s in range(line.strata):
+        n, x, q = (a[s] + b[s] for a, b in ((first.n, second.n), (first.x, second.x), (first.q, second.q)))
+        spread = np.maximum(q - x * x / np.maximum(n, 1e-9), 0) / np.maximum(n - 1, 1e-9)
+        product = first.n[s] * second.n[s] / np.maximum(n, 1e-9)
+        factor = both[s] / np.maximum(product * both.sum(0), 1e-9) if line.averaged else size
+        total = total + factor**2 * product * spread
+    return np.sqrt(total)
+
+
 def strengths(line: Linear, first: Sums, second: Sums) -> np.ndarray:
     """Return |standardized difference| of pools: the strength of a two-sided test."""
     return np.abs(standardized(line, first, second))
@@ -169,12 +183,25 @@ def exact_law(n: np.ndarray, marks: np.ndarray, total: np.ndarray) -> tuple[int,
     return low, law / law.sum()
 
 
+Laws = list[tuple[int, np.ndarray] | None]
+
+
+def rest_laws(line: Linear, seen: Sums, members: np.ndarray, pool: np.ndarray) -> Laws:
+    """Return the exact law of each member's marks, given the margins of the faces (S, G) of `pool`."""
+    own, everyone = seen.of(members), seen.total(pool)
+    return [exact_law(own.n[:, a], everyone.x[:, 0], everyone.n[:, 0]) for a in range(len(members))]
+
+
 def exact_p(line: Linear, first: Sums, second: Sums) -> np.ndarray:
     """Return the exact two-sided p of counts (…, A), one pair of pools each: Fisher's test, over strata where several.
 
     A pair of pools for which no exact law is made gets the normal p.
     """
     p = exact.two_sided(standardized(line, first, second))
+    if line.strata == 1:
+        fits = np.minimum(first.n[0], first.x[0] + second.x[0]) < exact.LARGEST
+        p[fits] = exact.fisher(*(part[0, fits] for part in (first.x, first.n, second.x, second.n)))
+        return p
     for a in range(len(p)):
         n, x = first.n[:, a], first.x[:, a]
         found = exact_law(n, x + second.x[:, a], n + second.n[:, a])
@@ -183,23 +210,19 @@ def exact_p(line: Linear, first: Sums, second: Sums) -> np.ndarray:
     return p
 
 
-def against_rest(line: Linear, sums: Sums, members: np.ndarray, pool: np.ndarray, *, counts: bool) -> np.ndarray:
+def against_rest(
+    line: Linear, sums: Sums, members: np.ndarray, pool: np.ndarray, laws: Laws | None = None
+) -> np.ndarray:
     """Return the strength of each member against the others of `pool`, (…, A), from sums (S, …, G).
 
-    counts: the sums are whole faces with fixed margins, so a share is judged by its exact mid-p.
+    laws: of `rest_laws`, where the sums are whole faces with fixed margins: shares are then judged by exact mid-p.
     """
     own, everyone = sums.of(members), sums.total(pool)
     found = strengths(line, own, everyone - own)
-    if not (line.counted and counts):
-        return found
-    drawn = own.x.sum(0) if line.strata > 1 else own.x[0]
-    sizes = own.n.reshape(line.strata, -1, len(members))[:, 0]
-    marks, total = (part.reshape(line.strata, -1)[:, 0] for part in (everyone.x, everyone.n))
-    for a in range(len(members)):
-        law = exact_law(sizes[:, a], marks, total)
+    for a, law in enumerate(laws or ()):
         if law is not None:
             table = exact.strength(exact.p_values(law[1], mid=True))
-            found[..., a] = table[np.rint(drawn[..., a]).astype(np.int64) - law[0]]
+            found[..., a] = table[np.rint(own.x[..., a].sum(0)).astype(np.int64) - law[0]]
     return found
 
 

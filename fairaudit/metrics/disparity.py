@@ -6,6 +6,7 @@ Never a bootstrap of max − min: noise alone makes that gap, and its bootstrap 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from fairaudit.metrics.estimates import Estimate
 from fairaudit.metrics.intervals import koopman, mover_ratio, z_value
@@ -79,6 +80,37 @@ def gap(estimate: Estimate, column: int, chosen: np.ndarray, confidence: float) 
         best=int(chosen[best]),
         reason="; ".join(reasons + ([why] if why else [])),
     )
+
+
+def gap_p_value(estimate: Estimate, column: int, chosen: np.ndarray) -> float:
+    """Return the least level at which the simultaneous interval of `gap` excludes 0: its test, inverted (Bonferroni).
+
+    For metrics whose null cannot be drawn from counts. NaN where a subgroup has no interval.
+    """
+    value, pairs = estimate.value[chosen, column], len(chosen) * (len(chosen) - 1) // 2
+
+    def lowest(z: float) -> float:
+        low, high = (side[chosen, column] for side in estimate.limits(z))
+        apart = value[:, None] - value[None, :] - np.hypot((value - low)[:, None], (high - value)[None, :])
+        np.fill_diagonal(apart, -np.inf)
+        return float(apart.max())
+
+    if np.isnan(lowest(1.0)):
+        return np.nan
+    left, right = 0.0, 38.0
+    for _ in range(22):
+        middle = (left + right) / 2
+        left, right = (middle, right) if lowest(middle) > 0 else (left, middle)
+    return float(min(1.0, pairs * 2 * special.ndtr(-left)))
+
+
+def noise_gap(estimate: Estimate, column: int, chosen: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """Return mean and 95th percentile of max − min if all values were equal, each with its own normal error."""
+    low, high = (side[chosen, column] for side in estimate.limits(1.0))
+    if np.isnan(low).any() or np.isnan(high).any():
+        return np.nan, np.nan
+    drawn = rng.standard_normal((2000, len(chosen))) * ((high - low) / 2)
+    return float(np.ptp(drawn, axis=1).mean()), float(np.quantile(np.ptp(drawn, axis=1), 0.95))
 
 
 def _ratio(

@@ -16,10 +16,13 @@ _NOTHING = 1e-7
 class Interaction:
     """Fitted rates (G,), standardized residuals (G,), and the hat matrix (G, G) in weighted coordinates, weights (G,).
 
-    A residual is NaN where a margin alone fixes the cell.
+    without: each cell's rate as the margins of all other cells predict it (one step of deletion), error: the standard
+    error of the cell's rate minus that. A residual is NaN where a margin alone fixes the cell.
     """
 
     rate: np.ndarray
+    without: np.ndarray
+    error: np.ndarray
     residual: np.ndarray
     hat: np.ndarray
     weight: np.ndarray
@@ -51,7 +54,7 @@ def interaction(x: np.ndarray, n: np.ndarray, design: np.ndarray) -> Interaction
     beta, last = np.zeros(design.shape[1]), np.inf
     for _ in range(_STEPS):
         rate, weight = _rates(design @ beta, n)
-        step = linalg.pinvh((design * weight[:, None]).T @ design) @ (design.T @ (x - n * rate))
+        step = _solved(design, weight, design.T @ (x - n * rate))
         now, size = _deviance(x, n, design @ (beta + step)), 1.0
         while now > last + 1e-9 * abs(last) and size > 1e-4:
             size /= 2
@@ -62,12 +65,21 @@ def interaction(x: np.ndarray, n: np.ndarray, design: np.ndarray) -> Interaction
     rate, weight = _rates(design @ beta, n)
     root = np.sqrt(weight)
     scaled = design * root[:, None]
-    hat = scaled @ linalg.pinvh(scaled.T @ scaled) @ scaled.T
+    hat = scaled @ _solved(design, weight, scaled.T)
     free = 1 - np.diag(hat)
     residual = np.divide(x - n * rate, root * np.sqrt(np.maximum(free, 0)), out=np.zeros(len(x)), where=free > _NOTHING)
     certain = (rate < _NOTHING) | (rate > 1 - _NOTHING)
     residual = np.where(certain, 0.0, residual)
-    return Interaction(rate=rate, residual=np.where(free > _NOTHING, residual, np.nan), hat=hat, weight=weight)
+    safe = np.maximum(free, _NOTHING)
+    eta = special.logit(np.clip(rate, 1e-9, 1 - 1e-9)) - (1 - free) / safe * (x - n * rate) / weight
+    return Interaction(
+        rate=rate,
+        without=np.where(certain, rate, special.expit(np.clip(eta, -_FURTHEST, _FURTHEST))),
+        error=np.sqrt(rate * (1 - rate) / (n * safe)),
+        residual=np.where(free > _NOTHING, residual, np.nan),
+        hat=hat,
+        weight=weight,
+    )
 
 
 def interaction_draws(
@@ -87,6 +99,15 @@ def interaction_draws(
     left = scaled - scaled @ fit.hat
     certain = (fit.rate < _NOTHING) | (fit.rate > 1 - _NOTHING)
     return np.divide(left, np.sqrt(free), out=np.zeros_like(left), where=(free > _NOTHING) & ~certain)
+
+
+def _solved(design: np.ndarray, weight: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve the weighted normal equations; a trace of ridge serves where margins are aliased or run away."""
+    information = (design * weight[:, None]).T @ design
+    scale = np.sqrt(np.maximum(np.diag(information), 1e-12))
+    information = information / np.outer(scale, scale) + 1e-10 * np.eye(len(scale))
+    solved = linalg.solve(information, (right.T / scale).T, assume_a="pos", check_finite=False)
+    return np.asarray((solved.T / scale).T)
 
 
 def _rates(eta: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
