@@ -184,6 +184,13 @@ def audit(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls this audit.")] = None,
     min_group_size: Annotated[int | None, typer.Option(help="Smallest denominator that enters gaps.", min=1)] = None,
+    adjust_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adjust-for",
+            help="Covariate (a column, or label_mix) at whose common mix gaps are compared, too; repeat for several.",
+        ),
+    ] = None,
     policy: PolicyOption = None,
     plan: Annotated[Path | None, typer.Option(help="Frozen plan (fairaudit plan): audit exactly as it says.")] = None,
     exploratory: Annotated[
@@ -230,12 +237,13 @@ def audit(
         require_folder(data)
     claim(out, "audit", "audit.json")
     loaded = find_spec(spec)[0] if spec else None
-    settings = audit_settings(loaded, min_group_size, policy or (), exploratory)
+    settings = audit_settings(loaded, min_group_size, policy or (), exploratory, adjust_for or ())
     tasks, seed = task or (loaded.tasks if loaded and loaded.tasks else None), loaded.seed if loaded else 0
     plan_record: dict[str, Any] = {}
     if plan:
         fixed = {"--by": by, "--task": task, "--policy": policy, "--min-group-size": min_group_size}
-        settings, tasks, seed, plan_record = planned(plan, loaded, {**fixed, "--exploratory": exploratory}, predictions)
+        fixed |= {"--exploratory": exploratory, "--adjust-for": adjust_for}
+        settings, tasks, seed, plan_record = planned(plan, loaded, fixed, predictions)
     check_names(settings)
     faces_root = data
     with Bars() as bars:

@@ -157,13 +157,19 @@ def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
 
 
 def audit_settings(
-    spec: Spec | None, min_group_size: int | None, policies: Sequence[str] = (), exploratory: bool = False
+    spec: Spec | None,
+    min_group_size: int | None,
+    policies: Sequence[str] = (),
+    exploratory: bool = False,
+    adjust_for: Sequence[str] = (),
 ) -> AuditSpec:
     """Return the spec's audit settings (or the defaults), with what was given on the command line added."""
     settings = spec.audit if spec else AuditSpec()
     given: dict[str, Any] = {"min_group_size": min_group_size, "exploratory": exploratory}
     if policies:
         given["policies"] = tuple(str(policy) for policy in parse_policies([*settings.policies, *policies]))
+    if adjust_for:
+        given["adjust_for"] = tuple(dict.fromkeys([*settings.adjust_for, *adjust_for]))
     return settings.model_copy(update={key: value for key, value in given.items() if value})
 
 
