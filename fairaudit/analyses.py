@@ -9,6 +9,7 @@ from fairaudit.axes import AuditData
 from fairaudit.calibration_tables import calibration_table, coverage_table
 from fairaudit.confusion_tables import attraction_table, directed_table, pairs_table
 from fairaudit.criteria import criteria_table
+from fairaudit.custom_table import custom_table
 from fairaudit.exploratory_table import exploratory_table
 from fairaudit.impact_table import impact_table
 from fairaudit.label_noise_table import label_noise_table
@@ -29,6 +30,7 @@ ANALYSES: Mapping[str, Analysis] = {
     "calibration": calibration_table,
     "coverage": coverage_table,
     "impact": impact_table,
+    "custom": custom_table,
     "directed": directed_table,
     "attraction": attraction_table,
     "pairs": pairs_table,

@@ -4,11 +4,11 @@ A spec says what is to be done; it holds no path outside its own folder, except 
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from fairaudit import subgroups
 from fairaudit.errors import UsageError
@@ -278,6 +278,11 @@ class AuditSpec(_Part):
         description="the mix of covariates: 'pooled' (all faces of known subgroup) or 'attribute=value' (those faces)",
     )
     label_noise: LabelNoiseSpec = LabelNoiseSpec()
+    metrics: tuple[str | Callable[..., Any], ...] = Field(
+        (),
+        description="further metrics f(y_true, y_pred) as 'module:function': installed, or in the current folder; in "
+        "Python also the function itself",
+    )
     selection: SelectionSpec | None = Field(
         None, description="where the audited output is a selection: {task = 'hired', class = 'yes'}"
     )
@@ -286,6 +291,10 @@ class AuditSpec(_Part):
     @classmethod
     def _readable(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         return _policies(texts)
+
+    @field_serializer("metrics")
+    def _named(self, metrics: tuple[str | Callable[..., Any], ...]) -> list[str]:
+        return [m if isinstance(m, str) else f"{m.__module__}:{getattr(m, '__qualname__', '?')}" for m in metrics]
 
     @field_validator("population")
     @classmethod
