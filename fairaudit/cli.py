@@ -90,14 +90,14 @@ def run_command(
     Stages whose inputs are unchanged are skipped; after an interruption the same command goes on. Without --enforce a
     complete run ends with 0, whatever its policies say.
     """
+    if strict and not enforce:
+        raise UsageError("--strict says how --enforce ends; give both, or neither")
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec, require_folder
     from fairaudit.pipeline import Run, audits_of, run
     from fairaudit.stages import RECORD
 
-    if strict and not enforce:
-        raise UsageError("--strict says how --enforce ends; give both, or neither")
     loaded, folder = find_spec(spec)
     if device:
         loaded = loaded.model_copy(update={"training": loaded.training.model_copy(update={"device": device})})
@@ -191,6 +191,16 @@ def audit(
             help="Covariate (a column, or label_mix) at whose common mix gaps are compared, too; repeat for several.",
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Your own f(y_true, y_pred) as module:function, installed or in this folder; its code is run. Repeat.",
+        ),
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option(help="task=class that means: selected (hired=yes); gives impact ratios.")
+    ] = None,
     policy: PolicyOption = None,
     plan: Annotated[Path | None, typer.Option(help="Frozen plan (fairaudit plan): audit exactly as it says.")] = None,
     exploratory: Annotated[
@@ -237,12 +247,15 @@ def audit(
         require_folder(data)
     claim(out, "audit", "audit.json")
     loaded = find_spec(spec)[0] if spec else None
-    settings = audit_settings(loaded, min_group_size, policy or (), exploratory, adjust_for or ())
+    settings = audit_settings(
+        loaded, min_group_size, policy or (), exploratory, adjust_for or (), metric or (), selection
+    )
     tasks, seed = task or (loaded.tasks if loaded and loaded.tasks else None), loaded.seed if loaded else 0
     plan_record: dict[str, Any] = {}
     if plan:
         fixed = {"--by": by, "--task": task, "--policy": policy, "--min-group-size": min_group_size}
         fixed |= {"--exploratory": exploratory, "--adjust-for": adjust_for}
+        fixed |= {"--metric": metric, "--selection": selection}
         settings, tasks, seed, plan_record = planned(plan, loaded, fixed, predictions)
     check_names(settings)
     faces_root = data
