@@ -40,6 +40,9 @@ def verify(
     predictions: Annotated[
         Path | None, typer.Option(help="Table to recompute from where the audit stores no predictions.parquet.")
     ] = None,
+    run_metrics: Annotated[
+        bool, typer.Option("--run-metrics", help="Run the user's own metrics that the audit names: code, so trust it.")
+    ] = False,
 ) -> None:
     """Recompute every number of an audit from its stored predictions, and check the hashes of its files.
 
@@ -50,7 +53,7 @@ def verify(
     from fairaudit.verification import verify as verify_folder
 
     with Bars() as bars:
-        found = verify_folder(folder, predictions=predictions, progress=bars)
+        found = verify_folder(folder, predictions=predictions, run_metrics=run_metrics, progress=bars)
     for name, (then, now) in found.versions.items():
         typer.echo(f"{name}: made with {then}, verified with {now}")
     for difference in found.differences[:MOST_SHOWN]:

@@ -22,13 +22,19 @@ from fairaudit.spec import AuditSpec
 
 TOLERANCE = 1e-9
 PREDICTIONS = "predictions.parquet"
+OWN_METRICS = "custom.csv"
+NOT_RUN = (
+    "custom.csv was not recomputed: that would run the code that audit.json names ({}); --run-metrics does, where you "
+    "trust it."
+)
 MARKERS = {"audit.json": "audit", "comparison.json": "comparison", "attribution.json": "attribution"}
 # what audit.json itself says that follows from the predictions; the rest was told to the audit
 FOLLOWS = ("n", "tasks", "subgroups", "degenerate", "shared_classes", "outcomes", "excluded", "independence")
 # columns that name a row, in every table that has them
 KEYS = (
     *("task", "by", "subgroup", "other", "reference", "metric", "class", "true", "predicted", "model", "region"),
-    *("kind", "policy", "family", "criterion", "score", "bin", "covariate", "status"),
+    *("kind", "policy", "family", "criterion", "score", "bin", "covariates", "status", "statistic", "method"),
+    *("first", "second"),
 )
 
 
@@ -66,11 +72,14 @@ class Verification:
     notes: tuple[str, ...] = ()
 
 
-def verify(folder: Path, *, predictions: Path | None = None, progress: Progress = silent) -> Verification:
+def verify(
+    folder: Path, *, predictions: Path | None = None, run_metrics: bool = False, progress: Progress = silent
+) -> Verification:
     """Check a folder that fairaudit wrote: hashes of its files; of an audit, every number made again.
 
-    predictions: the table to recompute from where the audit stores none. Raises DataError where the folder holds no
-    result, or an audit cannot be made again (no predictions, no settings, another format).
+    predictions: the table to recompute from where the audit stores none. run_metrics: import and run the user's own
+    metrics that audit.json names; without it no code is run and their table is not recomputed. Raises DataError where
+    the folder holds no result, or an audit cannot be made again (no predictions, no settings, another format).
     """
     marker = next((name for name in MARKERS if (folder / name).is_file()), None)
     if marker is None:
@@ -81,11 +90,12 @@ def verify(folder: Path, *, predictions: Path | None = None, progress: Progress 
         note = f"Only hashes were checked: the {kind} does not hold the predictions that it was made from."
         return Verification(kind=kind, files=len(meta["files"]), differences=tuple(wrong), notes=(note,))
     table = _predictions(folder, meta, predictions)
-    result = _made_again(table, meta, folder, progress)
+    foreign = [] if run_metrics else list(meta["settings"]["audit"].get("metrics", ()))
+    result = _made_again(table, meta, folder, {"metrics": ()} if foreign else {}, progress)
     with tempfile.TemporaryDirectory() as temporary:
         again = Path(temporary) / "audit"
         result.save(again)
-        more, cells, inexact = _compare_folders(folder, meta, again)
+        more, cells, inexact = _compare_folders(folder, meta, again, {OWN_METRICS} if foreign else set())
     wrong += more
     wrong += _changed_meta(table, meta, result)
     return Verification(
@@ -95,12 +105,15 @@ def verify(folder: Path, *, predictions: Path | None = None, progress: Progress 
         inexact=inexact,
         differences=tuple(wrong),
         versions=_versions(meta),
+        notes=(NOT_RUN.format(", ".join(foreign)),) if foreign else (),
     )
 
 
-def _compare_folders(folder: Path, meta: Mapping[str, Any], again: Path) -> tuple[list[Difference], int, int]:
+def _compare_folders(
+    folder: Path, meta: Mapping[str, Any], again: Path, skipped: set[str]
+) -> tuple[list[Difference], int, int]:
     """Return every difference between the stored tables and those made again, the cells compared, and the inexact."""
-    told = {name for name in meta["files"] if name.endswith(".csv")}
+    told = {name for name in meta["files"] if name.endswith(".csv")} - skipped
     made = {path.name for path in again.glob("*.csv")}
     wrong, cells, inexact = [], 0, 0
     for name in sorted(told ^ made):
@@ -217,7 +230,7 @@ def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None) -> P
             f"{folder} stores no {PREDICTIONS}, so its numbers cannot be made again; name the table they came from "
             "with --predictions"
         )
-    if "settings" not in meta:
+    if not isinstance(meta.get("settings"), dict) or not isinstance(meta["settings"].get("audit"), dict):
         raise DataError(
             f"{folder}: audit.json holds no settings (written by fairaudit {meta.get('fairaudit', '?')}); "
             "make the audit again"
@@ -225,10 +238,12 @@ def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None) -> P
     return read_predictions(path)
 
 
-def _made_again(table: Predictions, meta: Mapping[str, Any], folder: Path, progress: Progress) -> AuditResult:
+def _made_again(
+    table: Predictions, meta: Mapping[str, Any], folder: Path, instead: Mapping[str, Any], progress: Progress
+) -> AuditResult:
     settings = meta["settings"]
     try:
-        audit = AuditSpec.model_validate(settings["audit"])
+        audit = AuditSpec.model_validate({**settings["audit"], **instead})
         tasks, by, seed = list(settings["tasks"]), list(settings["by"]), int(settings["seed"])
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise DataError(

@@ -187,6 +187,20 @@ def test_what_cannot_be_verified_says_why(plain: Path, tmp_path: Path) -> None:
         verify(tmp_path / "nothing")
 
 
+def test_code_that_an_audit_names_is_not_run(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric named in audit.json would be imported: only --run-metrics does so, else its table is said to be left."""
+    meta = json.loads((plain / "audit.json").read_text(encoding="utf-8"))
+    meta["settings"]["audit"]["metrics"] = ["planted_code:run"]
+    (plain / "audit.json").write_text(json.dumps(meta), encoding="utf-8")
+    (tmp_path / "planted_code.py").write_text("raise SystemExit('ran')", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = verify(plain)
+    assert found.differences == ()
+    assert "planted_code:run" in found.notes[0]
+    with pytest.raises(SystemExit, match="ran"):
+        verify(plain, run_metrics=True)
+
+
 def test_a_comparison_is_checked_by_hash(tmp_path: Path) -> None:
     """Of a comparison only hashes can be checked, and that is said."""
     table = read_predictions(predictions("plain"))
