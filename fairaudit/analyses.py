@@ -11,9 +11,11 @@ from fairaudit.confusion_tables import attraction_table, directed_table, pairs_t
 from fairaudit.criteria import criteria_table
 from fairaudit.custom_table import custom_table
 from fairaudit.exploratory_table import exploratory_table
+from fairaudit.findings import findings_table
 from fairaudit.impact_table import impact_table
 from fairaudit.label_noise_table import label_noise_table
 from fairaudit.policy_tables import hypotheses_table, policies_table
+from fairaudit.pooling_table import pooled_table
 from fairaudit.population_table import population_table
 from fairaudit.summary_table import summary_table
 
@@ -21,6 +23,8 @@ Analysis = Callable[[AuditData], pd.DataFrame]
 
 # name of the table (results.MORE_TABLES gives its columns) → the function that makes it
 ANALYSES: Mapping[str, Analysis] = {
+    "findings": findings_table,
+    "pooled": pooled_table,
     "policies": policies_table,
     "hypotheses": hypotheses_table,
     "exploratory": exploratory_table,

@@ -1,0 +1,297 @@
+"""The table of findings: gaps, subgroups against the rest, pairs and intersections, each once, surest first."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairaudit.axes import AuditData
+from fairaudit.axis_tests import DATA, Contrasts, TestedAxis, efficiency
+from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, same_line
+from fairaudit.finding_words import MARGINS, REST, sentence
+from fairaudit.gap_tests import GAP, NOT_ASSESSED
+from fairaudit.metrics.contrasts import Linear, Sums, null_error, sums_of, value_of
+from fairaudit.metrics.detectable import detectable, detectable_by_error
+from fairaudit.metrics.estimates import mean_recall, share
+from fairaudit.metrics.intervals import mover_difference, z_value
+from fairaudit.metrics.rates import METRICS
+from fairaudit.rest_tests import Judged
+from fairaudit.results import MORE_TABLES
+from fairaudit.spec import AuditSpec
+from fairaudit.subgroups import parse
+
+AS_PREDICTED = "an intersection is a finding of its own only beyond what its margins predict, and this is not shown"
+UNTESTED = "an intersection is a finding of its own only beyond its margins, and no such test exists for this metric"
+BY_MIX = "the difference is beyond noise at these label mixes, but its own interval does not lie on that side of 0"
+_Own = dict[tuple[str, str, int, int], bool]
+
+
+def findings_table(data: AuditData) -> pd.DataFrame:
+    """Return every distinct contrast of an audit with its p-values, what was findable, and whether it is a finding.
+
+    Families are judged per task, kind and family of metrics (columns `family`, `family_size`). kind: "gap" (worst
+    against best), "rest" (a subgroup against the rest, without those already shown to differ), "pair", "interaction"
+    (a subgroup against what the margins of its attributes predict). Findings come first, by adjusted p, then by the
+    bound of the difference nearer to 0.
+    """
+    tests = data.tests or disparity_tests(data.axes, data.audit, data.seed)
+    rows: list[dict[str, Any]] = []
+    for families in tests.values():
+        for family in families:
+            own = _own_findings(family, 1 - data.audit.confidence)
+            rows += [row for judged in family.rest for row in _rest_rows(judged, family, data, own)]
+            rows += [row for judged in family.pairs for row in _pair_rows(judged, family, data, own)]
+            rows += [row for cells in family.intersections for row in _cell_rows(cells, family, data, own)]
+    rows += _gap_rows(data, tests)
+    for row in rows:
+        row["sentence"] = sentence(row, data.audit.confidence)
+    if not rows:
+        return pd.DataFrame(columns=list(MORE_TABLES["findings"]))
+    bins = {axis.task: max(axis.rows.table.classes - 1, 1) for axis in data.axes}
+    table = pd.DataFrame(rows)
+    table["widest"] = np.where(table["metric"].str.endswith("_bins"), table["task"].map(bins), 1)
+    return _ranked(table)[list(MORE_TABLES["findings"])]
+
+
+def _own_findings(family: FamilyTests, alpha: float) -> _Own:
+    """Return which subgroups of intersection axes differ from the rest, and beyond their margins."""
+    beyond = {
+        (*same_line(cells.contrasts), int(g)): p <= alpha
+        for cells in family.intersections
+        for g, p in zip(cells.members, cells.p_adjusted, strict=True)
+    }
+    found = {}
+    for judged in family.rest:
+        for g, p in zip(judged.contrasts.first, judged.p_adjusted, strict=True):
+            key = (*same_line(judged.contrasts), int(g))
+            if key in beyond:
+                found[key] = bool(beyond[key] and p <= alpha)
+    return found
+
+
+def _rest_rows(judged: Judged, family: FamilyTests, data: AuditData, own: _Own) -> Iterator[dict[str, Any]]:
+    block = judged.contrasts
+    known = block.axis.pooled.known.astype(float)
+    two = known.sum() == 2
+    for out in dict.fromkeys(judged.out):
+        which = np.array([i for i, left in enumerate(judged.out) if left == out])
+        members = block.first[which]
+        rest = np.tile(known, (len(which), 1))
+        rest[:, list(out)] = 0
+        rest[np.arange(len(which)), members] = 0
+        sides = _sides(block.axis, block.line, np.eye(len(known))[members], rest, data, plain_rest=not out)
+        reach = _reach(block, members, rest, family.levels["rest"], 1 - data.audit.confidence)
+        names = block.axis.data.sample.groups
+        other = names[int(np.flatnonzero(rest[0])[0])] if two else REST
+        left = f"{REST} without {', '.join(names[g] for g in out)}" if out else other
+        for j, i in enumerate(which):
+            row = _row(judged, int(i), "rest", names[members[j]], left, {k: v[j] for k, v in sides.items()}, family)
+            row |= {"detectable": reach[0][j], "detectable_unadjusted": reach[1][j]}
+            yield _decided(row, judged, int(i), data.audit, own.get((*same_line(block), int(members[j]))))
+
+
+def _pair_rows(judged: Judged, family: FamilyTests, data: AuditData, own: _Own) -> Iterator[dict[str, Any]]:
+    block = judged.contrasts
+    eye, names = np.eye(block.axis.pooled.size), block.axis.data.sample.groups
+    sides = _sides(block.axis, block.line, eye[block.first], eye[block.second], data)
+    reach = _reach(block, block.first, eye[block.second], family.levels["pair"], 1 - data.audit.confidence)
+    for i, (g, h) in enumerate(zip(block.first, block.second, strict=True)):
+        row = _row(judged, i, "pair", names[g], names[h], {k: v[i] for k, v in sides.items()}, family)
+        row |= {"detectable": reach[0][i], "detectable_unadjusted": reach[1][i]}
+        either = [own.get((*same_line(block), int(one))) for one in (g, h)]
+        beyond = None if all(one is None for one in either) else any(either)
+        yield _decided(row, judged, i, data.audit, beyond)
+
+
+def _cell_rows(cells: Intersections, family: FamilyTests, data: AuditData, own: _Own) -> Iterator[dict[str, Any]]:
+    block, z = cells.contrasts, z_value(data.audit.confidence)
+    axis, alpha = block.axis, 1 - data.audit.confidence
+    estimate = share(axis.data.sample, np.eye(axis.pooled.size), block.line.metric)
+    size = family.sizes["interaction"]
+    for i, g in enumerate(cells.members):
+        apart = float(cells.value[i] - cells.expected[i])
+        row = _start(block, "interaction", axis.data.sample.groups[g], MARGINS, family.family, size)
+        row |= {"value": float(cells.value[i]), "other_value": float(cells.expected[i]), "difference": apart}
+        row |= {"low": apart - z * cells.error[i], "high": apart + z * cells.error[i]}
+        row |= {"n": float(estimate.denominator[g, block.line.position]), "n_other": np.nan}
+        row |= {"p_value": float(cells.p_value[i]), "p_adjusted": float(cells.p_adjusted[i])}
+        level = alpha / max(size, 1)
+        reach = [float(detectable_by_error(cells.error[i], one)) for one in (level, alpha)]
+        row |= {"detectable": reach[0], "detectable_unadjusted": reach[1]}
+        row["shown"] = bool(cells.p_adjusted[i] <= alpha)
+        row["finding"] = own.get((*same_line(block), int(g)), False)
+        if row["shown"] and not row["finding"]:
+            row["reason"] = "its difference from the rest is not shown"
+        yield row
+
+
+def _gap_rows(data: AuditData, tests: Any) -> list[dict[str, Any]]:
+    """Return one row a distinct gap that was assessed; composition is no finding about a model."""
+    counted = {
+        (t.axis.data.task, t.axis.data.by, t.metric.name, t.position)
+        for families in tests.values()
+        for family in families
+        for t in family.gaps.tests
+    }
+    classes = {axis.task: axis.rows.classes for axis in data.axes}
+    faces = _faces(data.metrics)
+    rows = []
+    for gap in data.gaps.to_dict("records"):
+        position = list(classes[gap["task"]]).index(gap["class"]) if gap["class"] else 0
+        tested = (gap["task"], gap["by"], gap["metric"], position) in counted or "ages" in gap["family"]
+        if gap["verdict"] == NOT_ASSESSED or not tested or gap["family"].endswith(DATA):
+            continue
+        key = (gap["task"], gap["by"], gap["metric"], gap["class"])
+        ends = [faces.get((*key, gap[end]), (np.nan, np.nan)) for end in ("worst", "best")]
+        row: dict[str, Any] = {name: gap[name] for name in ("task", "by", "metric", "class", "family", "reason")}
+        row |= {"kind": "gap", "subgroup": gap["worst"], "other": gap["best"], "difference": gap["difference"]}
+        row |= {"value": ends[0][0], "other_value": ends[1][0], "n": ends[0][1], "n_other": ends[1][1]}
+        row |= {"low": gap["difference_low"], "high": gap["difference_high"], "family_size": gap["family_size"]}
+        row |= {name: gap[name] for name in ("p_value", "p_adjusted")}
+        row |= {"detectable": gap["detectable_gap"], "detectable_unadjusted": np.nan, "expected": gap["expected_gap"]}
+        row |= {"finding": gap["verdict"] == GAP, "shown": gap["verdict"] == GAP}
+        rows.append(row)
+    return rows
+
+
+def _faces(metrics: pd.DataFrame) -> dict[tuple[str, ...], tuple[float, float]]:
+    names = ("task", "by", "metric", "class", "subgroup", "value", "denominator")
+    return {(*key,): (v, n) for *key, v, n in zip(*(metrics[name].tolist() for name in names), strict=True)}
+
+
+def _start(block: Contrasts, kind: str, subgroup: str, other: str, family: str, size: int) -> dict[str, Any]:
+    data, metric = block.axis.data, block.line.metric
+    plural = {"rest": "group against the rest", "pair": "pairs", "interaction": "intersections"}[kind]
+    return {
+        "task": data.task,
+        "by": data.by,
+        "kind": kind,
+        "subgroup": subgroup,
+        "other": other,
+        "metric": metric.name,
+        "class": data.rows.classes[block.line.position] if metric.per_class else "",
+        "family": f"{data.task}: {plural}, {family}",
+        "family_size": size,
+        "expected": np.nan,
+        "shown": False,
+        "reason": "",
+    }
+
+
+def _row(
+    judged: Judged, i: int, kind: str, subgroup: str, other: str, side: dict[str, float], family: FamilyTests
+) -> dict[str, Any]:
+    row = _start(judged.contrasts, kind, subgroup, other, family.family, family.sizes[kind])
+    return {**row, **side, "p_value": float(judged.p_value[i]), "p_adjusted": float(judged.p_adjusted[i])}
+
+
+def _decided(row: dict[str, Any], judged: Judged, i: int, audit: AuditSpec, beyond: bool | None) -> dict[str, Any]:
+    """Say whether a contrast is a finding: adjusted p, an interval on the same side, and more than margins predict."""
+    alpha = 1 - audit.confidence
+    sure = bool(judged.p_adjusted[i] <= alpha)
+    sign = judged.sign[i]
+    aside = bool((row["low"] > 0 and sign > 0) or (row["high"] < 0 and sign < 0))
+    crossed = len(parse(judged.contrasts.axis.data.by)) > 1
+    row["shown"] = sure and aside
+    row["finding"] = row["shown"] and (not crossed or bool(beyond))
+    reasons = [judged.closed[i]]
+    if sure and not aside:
+        reasons.append(BY_MIX)
+    if row["shown"] and not row["finding"]:
+        reasons.append(UNTESTED if beyond is None else AS_PREDICTED)
+    row["reason"] = "; ".join(filter(None, reasons))
+    return row
+
+
+def _sides(
+    axis: TestedAxis, line: Linear, first: np.ndarray, second: np.ndarray, data: AuditData, *, plain_rest: bool = False
+) -> dict[str, np.ndarray]:
+    """Return value, other_value, difference, low, high, n and n_other of pools (m, G) against pools (m, G)."""
+    m, z, p = len(first), z_value(data.audit.confidence), line.position
+    sample, metric = axis.data.sample, line.metric
+    pools = np.concatenate([first, second])
+    if line.counted or line.averaged:
+        if line.counted:
+            estimate = share(sample, pools, metric)
+        else:
+            labelled = pools @ sample.counts[..., : axis.data.rows.table.classes].sum(-1).reshape(len(pools[0]), -1) > 0
+            both = np.tile((labelled[:m] & labelled[m:]).astype(float), (2, 1))
+            estimate = mean_recall(sample, pools, metric, both, axis.pooled.mix)
+        low, high = estimate.limits(z)
+        value, low, high, n = (part[:, p] for part in (estimate.value, low, high, estimate.denominator))
+    else:
+        value, low, high, n = _mean_limits(axis, line, pools, z)
+    down, up = mover_difference((value[:m], low[:m], high[:m]), (value[m:], low[m:], high[m:]))
+    found = {"value": value[:m], "other_value": value[m:], "difference": value[:m] - value[m:], "low": down, "high": up}
+    found |= {"n": n[:m], "n_other": n[m:]}
+    if plain_rest and not (line.counted or line.averaged):
+        found |= _as_in_rest(axis, line, first, found, data.rest)
+    return {name: np.asarray(part, dtype=float) for name, part in found.items()}
+
+
+def _mean_limits(axis: TestedAxis, line: Linear, pools: np.ndarray, z: float) -> tuple[np.ndarray, ...]:
+    """Return mean, normal limits and faces of a score that is no share."""
+    size = axis.pooled.size
+    sums = _pooled(sums_of(line, axis.data.sample.sums.reshape(size, -1).astype(float)), pools)
+    faces = _pooled(sums_of(line, axis.data.sample.counts.reshape(size, -1).astype(float)), pools).n.sum(0)
+    value = value_of(line, sums)
+    n = np.maximum(faces * efficiency(axis, line.metric)[line.position], 1e-9)
+    spread = np.maximum(sums.q.sum(0) / np.maximum(sums.n.sum(0), 1e-9) - value**2, 0) * n / np.maximum(n - 1, 1e-9)
+    half = z * np.sqrt(spread / n)
+    return value, value - half, value + half, faces
+
+
+def _pooled(sums: Sums, pools: np.ndarray) -> Sums:
+    x = sums.x @ pools.T
+    return Sums(sums.n @ pools.T, x, x if sums.marks else sums.q @ pools.T, sums.marks)
+
+
+def _as_in_rest(
+    axis: TestedAxis, line: Linear, first: np.ndarray, found: dict[str, np.ndarray], rest: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """Return the limits that rest.csv gives for the same differences, where it has them."""
+    if rest.empty:
+        return {}
+    mine = rest[(rest["task"] == axis.data.task) & (rest["by"] == axis.data.by) & (rest["metric"] == line.metric.name)]
+    rows = {name: (low, high) for name, low, high in zip(mine["subgroup"], mine["low"], mine["high"], strict=True)}
+    names = [axis.data.sample.groups[int(g)] for g in first.argmax(1)]
+    limits = np.array([rows.get(name, (np.nan, np.nan)) for name in names])
+    limits = np.where(np.isnan(limits), np.column_stack([found["low"], found["high"]]), limits)
+    return {"low": limits[:, 0], "high": limits[:, 1]}
+
+
+def _reach(
+    block: Contrasts, members: np.ndarray, others: np.ndarray, level: float, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest difference found with 80 % power at the family's level, and at that of one test alone."""
+    axis, line = block.axis, block.line
+    size = axis.pooled.size
+    sums, faces = (
+        sums_of(line, part.reshape(size, -1).astype(float)) for part in (axis.data.sample.sums, axis.data.sample.counts)
+    )
+    own, rest = sums.of(members), _pooled(sums, others)
+    d = float(efficiency(axis, line.metric)[line.position])
+    found = []
+    for one in (level, alpha):
+        if line.counted:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rate = rest.x.sum(0) / rest.n.sum(0)
+            n = faces.of(members).n.sum(0) * d, _pooled(faces, others).n.sum(0) * d
+            worse = "" if line.metric.name == "selection_rate" else line.metric.worst
+            found.append(detectable(rate, *n, one, worse))
+        else:
+            found.append(detectable_by_error(null_error(line, own, rest) / np.sqrt(d), one))
+    return found[0], found[1]
+
+
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort by what is certain: findings first, then adjusted p, then the bound of the difference nearer to 0."""
+    inside = (table["low"] <= 0) & (table["high"] >= 0)
+    # a kappa runs from −1 to 1, an error over the bins: shares of the largest possible difference can be compared
+    widest = table["metric"].map(lambda name: 2.0 if METRICS[name].signed else 1.0) * table["widest"]
+    nearer = np.where(inside, 0.0, np.minimum(table["low"].abs(), table["high"].abs())) / widest
+    order = pd.DataFrame({"finding": ~table["finding"].astype(bool), "p": table["p_adjusted"], "near": -nearer})
+    return table.loc[order.sort_values(["finding", "p", "near"], kind="stable", na_position="last").index].reset_index(
+        drop=True
+    )
