@@ -255,7 +255,7 @@ def audit(
     if plan:
         fixed = {"--by": by, "--task": task, "--policy": policy, "--min-group-size": min_group_size}
         fixed |= {"--exploratory": exploratory, "--adjust-for": adjust_for}
-        fixed |= {"--metric": metric, "--selection": selection}
+        fixed |= {"--metric": metric, "--selection": [selection] if selection else None}
         settings, tasks, seed, plan_record = planned(plan, loaded, fixed, predictions)
     check_names(settings)
     faces_root = data

@@ -15,7 +15,7 @@ from fairaudit.progress import Progress
 from fairaudit.registry import lookup
 from fairaudit.resources import resource_dir
 from fairaudit.results import HISTORY
-from fairaudit.spec import AttributionSpec, AuditSpec, Spec, load_spec, parse_spec
+from fairaudit.spec import AttributionSpec, AuditSpec, SelectionSpec, Spec, load_spec, parse_spec
 
 if TYPE_CHECKING:
     from fairaudit.data.tables import FaceTable, Predictions
@@ -162,12 +162,19 @@ def audit_settings(
     policies: Sequence[str] = (),
     exploratory: bool = False,
     adjust_for: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    selection: str | None = None,
 ) -> AuditSpec:
     """Return the spec's audit settings (or the defaults), with what was given on the command line added."""
     settings = spec.audit if spec else AuditSpec()
     given: dict[str, Any] = {"min_group_size": min_group_size, "exploratory": exploratory}
     if policies:
         given["policies"] = tuple(str(policy) for policy in parse_policies([*settings.policies, *policies]))
+    if metrics:
+        given["metrics"] = tuple(dict.fromkeys([*settings.metrics, *metrics]))
+    if selection:
+        ((task, class_),) = _pairs([selection], "--selection", "task=class, such as hired=yes").items()
+        given["selection"] = SelectionSpec(task=task, class_=class_)
     if adjust_for:
         given["adjust_for"] = tuple(dict.fromkeys([*settings.adjust_for, *adjust_for]))
     return settings.model_copy(update={key: value for key, value in given.items() if value})
