@@ -219,7 +219,7 @@ def _codes(axis: TestedAxis, attributes: Sequence[str]) -> list[np.ndarray]:
     group, where = np.unique(sample.group, return_index=True)
     first[group] = where
     return [
-        np.unique(frame[name].astype(object).astype(str).to_numpy()[first], return_inverse=True)[1]
+        np.unique(frame[name].iloc[first].astype(object).map(str).to_numpy(), return_inverse=True)[1]
         for name in attributes
     ]
 
