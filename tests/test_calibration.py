@@ -312,3 +312,15 @@ def test_subjects_widen_intervals_of_means() -> None:
         for first, second in zip(one[name].limits(1.96), many[name].limits(1.96), strict=True):
             np.testing.assert_allclose(second, first, rtol=0.01)
         assert (many[name].effective <= one[name].denominator + 1e-9).all()
+
+
+def test_limits_hold_at_any_level_and_need_some_spread() -> None:
+    """At the most extreme level limits stay numbers or infinite; equal faces give no interval, with that reason."""
+    confidence, right = top_scores(60, np.random.default_rng(0), lambda c: c)
+    names = [name for name, metric in METRICS.items() if metric.needs == "scores"]
+    for name, found in estimates(binary(confidence, right), *names).items():
+        low, high = found.limits(38.0)
+        assert not np.isnan(low).any() and (low <= found.value).all() and (found.value <= high).all(), name
+    equal = estimates(binary(np.full(40, 0.8), np.ones(40, dtype=bool)), "log_loss", "mean_labelled_probability")
+    for found in equal.values():
+        assert np.isnan(found.limits(1.96)[0]).all() and "same value" in found.notes[0, 0]

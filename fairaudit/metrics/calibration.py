@@ -14,7 +14,6 @@ from fairaudit.metrics.rates import ratio
 
 BINS = 15
 _STEPS = 50
-_LARGEST_STEP = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +178,17 @@ def _separated(x: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> str:
 def _newton(
     x: np.ndarray, right: np.ndarray, wrong: np.ndarray, beta: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the estimate and its inverse information, None where steps do not shrink."""
+    """Return the estimate and its inverse information, None where steps do not shrink.
+
+    A step that lowers the likelihood is halved: whole steps run away where the slope starts far off.
+    """
     mass = right + wrong
+
+    def likelihood(beta: np.ndarray) -> float:
+        line = beta[0] + beta[1] * x
+        return float(right @ line - mass @ np.logaddexp(0.0, line))
+
+    reached = likelihood(beta)
     for _ in range(_STEPS):
         p = special.expit(beta[0] + beta[1] * x)
         pull = right - mass * p
@@ -189,10 +197,11 @@ def _newton(
         if not a * c - b * b > 1e-13 * a * c:  # the scores are all but one
             return None
         step = np.linalg.solve(information, np.array([pull.sum(), pull @ x]))
-        size = np.abs(step).max()
-        beta = beta + step * min(1.0, _LARGEST_STEP / max(size, 1e-300))
-        if size < 1e-10 * max(1.0, float(np.abs(beta).max())):
-            return beta, np.linalg.inv(information)
+        if np.abs(step).max() < 1e-10 * max(1.0, float(np.abs(beta).max())):
+            return beta + step, np.linalg.inv(information)
+        while (after := likelihood(beta + step)) < reached - 1e-9 * abs(reached):
+            step = step / 2
+        beta, reached = beta + step, after
     return None
 
 

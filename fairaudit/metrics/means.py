@@ -50,7 +50,7 @@ def means(sample: Sample, pools: np.ndarray | None, top: np.ndarray, bottom: np.
     value = ratio(pooled(a), below)
     faces = np.rint(pooled(counted.astype(float)))
     effective = np.nan_to_num(ratio(below**2, pooled(b * b)))
-    spread = pooled(a * a) - 2 * value * pooled(a * b) + value**2 * pooled(b * b)
+    spread = _spread(pooled(a * a), pooled(a * b), pooled(b * b), value)
     variance, units = _variance(spread, faces, below), faces
     if sample.subject is not None:
         number, owner = sample.clusters
@@ -62,15 +62,21 @@ def means(sample: Sample, pools: np.ndarray | None, top: np.ndarray, bottom: np.
 
         a, b = totals
         units = np.rint(by_owner((counts > 0).astype(float)))
-        spread = by_owner(a * a) - 2 * value * by_owner(a * b) + value**2 * by_owner(b * b)
+        spread = _spread(by_owner(a * a), by_owner(a * b), by_owner(b * b), value)
         independent, variance = variance, _variance(spread, units, below)
         repeated = np.nan_to_num(ratio(independent, variance), nan=1.0)
         effective = np.minimum(np.maximum(effective * np.minimum(repeated, 1.0), np.minimum(units, effective)), faces)
     return Means(value=value, variance=variance, faces=faces, effective=effective, units=units)
 
 
+def _spread(aa: np.ndarray, ab: np.ndarray, bb: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Return Σ (a − value·b)² from sums of products; what is within rounding of them is 0."""
+    spread = aa - 2 * value * ab + value**2 * bb
+    return np.where(spread > 1e-13 * (aa + value**2 * bb), spread, 0.0)
+
+
 def _variance(spread: np.ndarray, units: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return ratio(np.maximum(spread, 0) * ratio(units, units - 1), below**2)
+    return ratio(spread * ratio(units, units - 1), below**2)
 
 
 def share_limits(found: Means) -> Callable[[float], Limits]:
@@ -87,11 +93,16 @@ def t_quantile(z: float, units: np.ndarray) -> np.ndarray:
     return np.where(units > 1, stats.t.isf(special.ndtr(-z), freedom), np.nan)
 
 
+def _error(variance: np.ndarray) -> np.ndarray:
+    """Return standard errors; NaN without any spread, from which no interval follows."""
+    return np.sqrt(np.where(variance > 0, variance, np.nan))
+
+
 def mean_limits(found: Means) -> Callable[[float], Limits]:
     """Return the limits of means that may have either sign: Student's t."""
 
     def limits(z: float) -> Limits:
-        reach = t_quantile(z, found.units) * np.sqrt(found.variance)
+        reach = t_quantile(z, found.units) * _error(found.variance)
         return found.value - reach, found.value + reach
 
     return limits
@@ -101,7 +112,7 @@ def positive_limits(found: Means) -> Callable[[float], Limits]:
     """Return the limits of means ≥ 0: Student's t on the logarithm, where long right tails do less harm."""
 
     def limits(z: float) -> Limits:
-        reach = t_quantile(z, found.units) * ratio(np.sqrt(found.variance), found.value)
+        reach = t_quantile(z, found.units) * ratio(_error(found.variance), found.value)
         middle = np.where(found.value > 0, found.value, np.nan)
         with np.errstate(over="ignore"):
             return middle * np.exp(-reach), middle * np.exp(reach)
@@ -113,7 +124,7 @@ def logit_limits(value: np.ndarray, variance: np.ndarray, units: np.ndarray | No
     """Return the limits of a value within 0…1 on the logit scale: normal, or Student's t where `units` are given."""
     inside = (value > 0) & (value < 1)
     middle = np.where(inside, value, np.nan)
-    error = ratio(np.sqrt(variance), middle * (1 - middle))
+    error = ratio(_error(variance), middle * (1 - middle))
 
     def limits(z: float) -> Limits:
         reach = (z if units is None else t_quantile(z, units)) * error
