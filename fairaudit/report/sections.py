@@ -7,9 +7,12 @@ from typing import Any
 from fairaudit.report.adjusted import adjusted_data
 from fairaudit.report.attributions import attribution_views
 from fairaudit.report.calibration import calibration_data
+from fairaudit.report.confusions import confusions_data
 from fairaudit.report.context import FOLD, Context
+from fairaudit.report.criteria import criteria_data, shades_data, spread_data
 from fairaudit.report.figures import share_bar
 from fairaudit.report.heads import head_view
+from fairaudit.report.impact import custom_data, impact_data
 from fairaudit.report.label_noise import label_noise_data
 from fairaudit.report.policies import exploratory_data, plan_data, population_data
 from fairaudit.report.tables import Entry, Row, Table
@@ -121,6 +124,40 @@ def policies_section(context: Context) -> Section | None:
 def exploratory_section(context: Context) -> Section | None:
     """Show what was discovered on one half of the faces and confirmed on the other."""
     return _optional("exploratory", "Discovered and confirmed", exploratory_data(context))
+
+
+def criteria_section(context: Context) -> Section | None:
+    """Judge the fairness criteria at the worst class, and say whether they can hold together."""
+    return _topic("criteria", "Fairness criteria", criteria_data(context))
+
+
+def spread_section(context: Context) -> Section | None:
+    """Sum up each axis in FairFace's row, beside what noise alone gives."""
+    return _topic("spread", "Spread over subgroups", spread_data(context))
+
+
+def shades_section(context: Context) -> Section | None:
+    """Show each gender apart by race, as Gender Shades does."""
+    return _topic("shades", "Gender Shades’ table", shades_data(context))
+
+
+def confusions_section(context: Context) -> Section | None:
+    """Name what is taken for what, in whom more than in others."""
+    return _topic("confusions", "Directed confusions", confusions_data(context))
+
+
+def impact_section(context: Context) -> Section | None:
+    """Give impact ratios where an output selects people, and say why not where none does."""
+    return _topic("impact", "Impact ratios", impact_data(context))
+
+
+def custom_section(context: Context) -> Section | None:
+    """Show the metrics that the user named."""
+    return _topic("custom", "Your own metrics", custom_data(context))
+
+
+def _topic(key: str, title: str, data: Mapping[str, Any] | None) -> Section | None:
+    return None if data is None else Section(key=key, title=title, template="sections/topic.html", data=data)
 
 
 def population_section(context: Context) -> Section | None:
@@ -278,6 +315,12 @@ SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "composition": composition_section,
     "heads": heads_section,
     "calibration": calibration_section,
+    "shades": shades_section,
+    "criteria": criteria_section,
+    "spread": spread_section,
+    "confusions": confusions_section,
+    "impact": impact_section,
+    "custom": custom_section,
     "population": population_section,
     "exploratory": exploratory_section,
     "adjusted": adjusted_section,
