@@ -64,6 +64,11 @@ class Sums:
         x = self.x[..., groups]
         return Sums(self.n[..., groups], x, x if self.marks else self.q[..., groups], self.marks)
 
+    def pools(self, members: np.ndarray) -> "Sums":
+        """Return the sums of pools of subgroups, 0/1 membership (Q, G)."""
+        x = self.x @ members.T
+        return Sums(self.n @ members.T, x, x if self.marks else self.q @ members.T, self.marks)
+
     def total(self, groups: np.ndarray) -> "Sums":
         """Return the sums of these pools together, (S, …, 1)."""
         n, x = (part[..., groups].sum(-1, keepdims=True) for part in (self.n, self.x))
@@ -103,7 +108,8 @@ def linear(metric: Metric, table: Table, position: int) -> Linear | None:
 def sums_of(line: Linear, cubes: np.ndarray, n: np.ndarray | None = None) -> Sums:
     """Return the sums of every pool in cubes (…, G, cells); `n`: the faces (S, G) where they are the same in all."""
     marks = bool(np.isin(line.score, (0, 1)).all())
-    inside = [line.stratum == s for s in range(line.strata)]
+    # a metric that no cell of the table is a part of (false positives of a task of one class) has one empty stratum
+    inside = [line.stratum == s for s in range(max(line.strata, 1))]
     x = np.stack([_product(cubes, line.score * mask) for mask in inside])
     q = x if marks else np.stack([_product(cubes, line.score**2 * mask) for mask in inside])
     n = np.stack([_product(cubes, mask.astype(float)) for mask in inside]) if n is None else n
@@ -195,7 +201,7 @@ def rest_laws(line: Linear, seen: Sums, members: np.ndarray, pool: np.ndarray) -
 def exact_p(line: Linear, first: Sums, second: Sums) -> np.ndarray:
     """Return the exact two-sided p of counts (…, A), one pair of pools each: Fisher's test, over strata where several.
 
-    A pair of pools for which no exact law is made gets the normal p.
+    A pair of pools for which no exact law is made gets the p of the score test.
     """
     p = exact.two_sided(standardized(line, first, second))
     if line.strata == 1:

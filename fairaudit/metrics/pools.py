@@ -40,7 +40,11 @@ class Pools:
         different = {id(column): column for column in columns}
         cuts = np.searchsorted(table.group, np.arange(table.groups + 1))
         size, keep = len(table.score), self.known[table.group].astype(float)
-        total = {i: np.bincount(table.place, weights=column * keep, minlength=size) for i, column in different.items()}
+        # without any face bincount returns integers
+        total = {
+            i: np.bincount(table.place, weights=column * keep, minlength=size).astype(float)
+            for i, column in different.items()
+        }
         for first, last in pairwise(cuts):
             here = slice(first, last)
             yield table.score[table.place[here]], [column[here] for column in columns]
