@@ -7,18 +7,21 @@ import numpy as np
 from scipy import special
 
 from fairaudit.axes import AxisData
-from fairaudit.axis_tests import FAMILIES, Contrasts, GapTest, TestedAxis, efficiency, test_axis, tested_axis
+from fairaudit.axis_tests import FAMILIES, Contrasts, GapTest, TestedAxis, efficiency, family_of, test_axis, tested_axis
 from fairaudit.metrics.contrasts import sums_of
 from fairaudit.metrics.exact import two_sided
+from fairaudit.metrics.gap_nulls import MOST_IN_PAIRS
 from fairaudit.metrics.interaction import interaction, interaction_draws, margins_design
 from fairaudit.metrics.multiplicity import benjamini_hochberg, critical, exceeded, max_t, unsettled
+from fairaudit.metrics.rates import METRICS
 from fairaudit.rest_tests import Judged, judge_pairs, judge_rest
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import parse
 
-MOST_RAISED = 4  # times as many draws where a verdict is not settled
+MOST_RAISED = 8  # times as many draws where a verdict is not settled
 LEAST_DRAWS = 499
 _MOST_DRAWN = 40_000_000  # strengths kept of one family
+_MOST_RAISED = 12_000_000  # and drawn anew: a family with very many contrasts says that it stays unsettled
 
 
 @dataclass(kw_only=True)
@@ -83,13 +86,13 @@ def disparity_tests(axes: Sequence[AxisData], audit: AuditSpec, seed: int) -> di
 
 def _family(axes: Sequence[TestedAxis], family: str, audit: AuditSpec, seed: int) -> FamilyTests | None:
     """Judge one family; where a verdict is not settled, judge it anew with more draws."""
-    draws = _affordable(axes, audit.draws)
+    draws = _affordable(axes, family, audit.draws, _MOST_DRAWN)
     found = _judge(axes, family, audit, seed, draws, 0)
     if found is None or audit.multiplicity != "max-t":
         return found
     alpha = 1 - audit.confidence
-    more = _affordable(axes, MOST_RAISED * draws)
-    if _open_verdicts(found, alpha, draws) and more > draws:
+    more = _affordable(axes, family, MOST_RAISED * draws, _MOST_RAISED)
+    if _open_verdicts(found, alpha, draws) and more >= 2 * draws:
         found = _judge(axes, family, audit, seed, more, 1) or found
         draws = more
     if count := _open_verdicts(found, alpha, draws):
@@ -97,13 +100,14 @@ def _family(axes: Sequence[TestedAxis], family: str, audit: AuditSpec, seed: int
     return found
 
 
-def _affordable(axes: Sequence[TestedAxis], draws: int) -> int:
-    """Return how many draws may be kept in memory for the contrasts of these axes."""
+def _affordable(axes: Sequence[TestedAxis], family: str, draws: int, most: int) -> int:
+    """Return how many draws may be made for the contrasts of one family, so that at most about `most` are kept."""
     size = 0
     for axis in axes:
-        groups, metrics = int(axis.pooled.known.sum()), len(set(axis.first.values()))
-        size += metrics * (groups * (groups + 1) // 2 if groups <= 20 else groups)
-    return max(min(draws, LEAST_DRAWS), min(draws, _MOST_DRAWN // max(size, 1)))
+        groups = int(axis.pooled.known.sum())
+        metrics = sum(family_of(METRICS[name]) == family for name, _ in set(axis.first.values()))
+        size += metrics * (groups * (groups + 1) // 2 if groups <= MOST_IN_PAIRS else groups)
+    return max(min(draws, LEAST_DRAWS), min(draws, most // max(size, 1)))
 
 
 def _judge(

@@ -10,9 +10,9 @@ from fairaudit.axes import AuditData
 from fairaudit.axis_tests import DATA, Contrasts, TestedAxis, efficiency
 from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, same_line
 from fairaudit.finding_words import MARGINS, REST, sentence
-from fairaudit.gap_tests import GAP, NOT_ASSESSED
-from fairaudit.metrics.contrasts import Linear, Sums, null_error, sums_of, value_of
-from fairaudit.metrics.detectable import detectable, detectable_by_error
+from fairaudit.gap_tests import GAP, NOT_ASSESSED, Sizes, contrast_sizes, reaches
+from fairaudit.metrics.contrasts import Linear, sums_of, value_of
+from fairaudit.metrics.detectable import detectable_by_error
 from fairaudit.metrics.estimates import mean_recall, share
 from fairaudit.metrics.intervals import mover_difference, z_value
 from fairaudit.metrics.rates import METRICS
@@ -40,8 +40,10 @@ def findings_table(data: AuditData) -> pd.DataFrame:
     for families in tests.values():
         for family in families:
             own = _own_findings(family, 1 - data.audit.confidence)
-            rows += [row for judged in family.rest for row in _rest_rows(judged, family, data, own)]
-            rows += [row for judged in family.pairs for row in _pair_rows(judged, family, data, own)]
+            sizes: list[Sizes] = []
+            found = [row for judged in family.rest for row in _rest_rows(judged, family, data, own, sizes)]
+            found += [row for judged in family.pairs for row in _pair_rows(judged, family, data, own, sizes)]
+            rows += _with_reach(found, sizes, 1 - data.audit.confidence)
             rows += [row for cells in family.intersections for row in _cell_rows(cells, family, data, own)]
     rows += _gap_rows(data, tests)
     for row in rows:
@@ -70,7 +72,10 @@ def _own_findings(family: FamilyTests, alpha: float) -> _Own:
     return found
 
 
-def _rest_rows(judged: Judged, family: FamilyTests, data: AuditData, own: _Own) -> Iterator[dict[str, Any]]:
+def _rest_rows(
+    judged: Judged, family: FamilyTests, data: AuditData, own: _Own, sizes: list[Sizes]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row a contrast, and append what their power rests on to `sizes`."""
     block = judged.contrasts
     known = block.axis.pooled.known.astype(float)
     two = known.sum() == 2
@@ -81,24 +86,27 @@ def _rest_rows(judged: Judged, family: FamilyTests, data: AuditData, own: _Own) 
         rest[:, list(out)] = 0
         rest[np.arange(len(which)), members] = 0
         sides = _sides(block.axis, block.line, np.eye(len(known))[members], rest, data, plain_rest=not out)
-        reach = _reach(block, members, rest, family.levels["rest"], 1 - data.audit.confidence)
+        sizes.append(contrast_sizes(block.axis, block.line.metric, block.line.position, members, rest))
         names = block.axis.data.sample.groups
         other = names[int(np.flatnonzero(rest[0])[0])] if two else REST
         left = f"{REST} without {', '.join(names[g] for g in out)}" if out else other
         for j, i in enumerate(which):
             row = _row(judged, int(i), "rest", names[members[j]], left, {k: v[j] for k, v in sides.items()}, family)
-            row |= {"detectable": reach[0][j], "detectable_unadjusted": reach[1][j]}
+            row["level"] = family.levels["rest"]
             yield _decided(row, judged, int(i), data.audit, own.get((*same_line(block), int(members[j]))))
 
 
-def _pair_rows(judged: Judged, family: FamilyTests, data: AuditData, own: _Own) -> Iterator[dict[str, Any]]:
+def _pair_rows(
+    judged: Judged, family: FamilyTests, data: AuditData, own: _Own, sizes: list[Sizes]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row a pair, and append what their power rests on to `sizes`."""
     block = judged.contrasts
     eye, names = np.eye(block.axis.pooled.size), block.axis.data.sample.groups
     sides = _sides(block.axis, block.line, eye[block.first], eye[block.second], data)
-    reach = _reach(block, block.first, eye[block.second], family.levels["pair"], 1 - data.audit.confidence)
+    sizes.append(contrast_sizes(block.axis, block.line.metric, block.line.position, block.first, eye[block.second]))
     for i, (g, h) in enumerate(zip(block.first, block.second, strict=True)):
         row = _row(judged, i, "pair", names[g], names[h], {k: v[i] for k, v in sides.items()}, family)
-        row |= {"detectable": reach[0][i], "detectable_unadjusted": reach[1][i]}
+        row["level"] = family.levels["pair"]
         either = [own.get((*same_line(block), int(one))) for one in (g, h)]
         beyond = None if all(one is None for one in either) else any(either)
         yield _decided(row, judged, i, data.audit, beyond)
@@ -233,18 +241,13 @@ def _sides(
 def _mean_limits(axis: TestedAxis, line: Linear, pools: np.ndarray, z: float) -> tuple[np.ndarray, ...]:
     """Return mean, normal limits and faces of a score that is no share."""
     size = axis.pooled.size
-    sums = _pooled(sums_of(line, axis.data.sample.sums.reshape(size, -1).astype(float)), pools)
-    faces = _pooled(sums_of(line, axis.data.sample.counts.reshape(size, -1).astype(float)), pools).n.sum(0)
+    sums = sums_of(line, axis.data.sample.sums.reshape(size, -1).astype(float)).pools(pools)
+    faces = sums_of(line, axis.data.sample.counts.reshape(size, -1).astype(float)).pools(pools).n.sum(0)
     value = value_of(line, sums)
     n = np.maximum(faces * efficiency(axis, line.metric)[line.position], 1e-9)
     spread = np.maximum(sums.q.sum(0) / np.maximum(sums.n.sum(0), 1e-9) - value**2, 0) * n / np.maximum(n - 1, 1e-9)
     half = z * np.sqrt(spread / n)
     return value, value - half, value + half, faces
-
-
-def _pooled(sums: Sums, pools: np.ndarray) -> Sums:
-    x = sums.x @ pools.T
-    return Sums(sums.n @ pools.T, x, x if sums.marks else sums.q @ pools.T, sums.marks)
 
 
 def _as_in_rest(
@@ -261,28 +264,14 @@ def _as_in_rest(
     return {"low": limits[:, 0], "high": limits[:, 1]}
 
 
-def _reach(
-    block: Contrasts, members: np.ndarray, others: np.ndarray, level: float, alpha: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smallest difference found with 80 % power at the family's level, and at that of one test alone."""
-    axis, line = block.axis, block.line
-    size = axis.pooled.size
-    sums, faces = (
-        sums_of(line, part.reshape(size, -1).astype(float)) for part in (axis.data.sample.sums, axis.data.sample.counts)
-    )
-    own, rest = sums.of(members), _pooled(sums, others)
-    d = float(efficiency(axis, line.metric)[line.position])
-    found = []
-    for one in (level, alpha):
-        if line.counted:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                rate = rest.x.sum(0) / rest.n.sum(0)
-            n = faces.of(members).n.sum(0) * d, _pooled(faces, others).n.sum(0) * d
-            worse = "" if line.metric.name == "selection_rate" else line.metric.worst
-            found.append(detectable(rate, *n, one, worse))
-        else:
-            found.append(detectable_by_error(null_error(line, own, rest) / np.sqrt(d), one))
-    return found[0], found[1]
+def _with_reach(rows: list[dict[str, Any]], sizes: list[Sizes], alpha: float) -> list[dict[str, Any]]:
+    """Add to each row what would have been found at its family's level and at that of one test, in order of `sizes`."""
+    levels = [rows[i]["level"] for i in np.cumsum([0, *(len(one.rate) for one in sizes)])[:-1]]
+    for name, alphas in (("detectable", levels), ("detectable_unadjusted", [alpha] * len(sizes))):
+        found = reaches(sizes, alphas)
+        for row, value in zip(rows, np.concatenate(found) if found else (), strict=True):
+            row[name] = float(value)
+    return rows
 
 
 def _ranked(table: pd.DataFrame) -> pd.DataFrame:

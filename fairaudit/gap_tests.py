@@ -1,6 +1,7 @@
 """What gaps.csv says of a gap beyond its size: what noise alone makes, p-values, split samples, what was findable."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ import pandas as pd
 from fairaudit.axis_tests import GapTest, TestedAxis, efficiency, metric_faces, metric_values
 from fairaudit.disparity_tests import FamilyTests
 from fairaudit.metrics.contrasts import linear, null_error, sums_of
-from fairaudit.metrics.detectable import detectable, detectable_by_error
+from fairaudit.metrics.detectable import detectable, detectable_by_error, direction
 from fairaudit.metrics.estimates import share
 from fairaudit.metrics.gap_nulls import between_variance, halves, split_gap
 from fairaudit.metrics.intervals import holm
-from fairaudit.metrics.rates import METRICS
+from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.spec import AuditSpec
 
 SPLITS = 100
@@ -60,10 +61,10 @@ def _family(family: FamilyTests, audit: AuditSpec, seed: int) -> dict[_Key, dict
     for axis in {id(test.axis): test.axis for test in family.gaps.tests}.values():
         split[axis.data.by] = _splits(axis, [t for t in family.gaps.tests if t.axis is axis], seed)
     size = len(family.gaps.tests)
+    reach = detectable_gaps(family.gaps.tests, family.levels["rest"])
     found = {}
     for i, test in enumerate(family.gaps.tests):
         variance = tau_squared(test)
-        reach, why = detectable_gap(test, family.levels["rest"])
         found[_key(test.axis, test.metric.name, test.position)] = {
             "expected_gap": float(test.null_gap.mean()),
             "expected_gap_high": float(np.quantile(test.null_gap, 0.95)),
@@ -71,12 +72,12 @@ def _family(family: FamilyTests, audit: AuditSpec, seed: int) -> dict[_Key, dict
             "p_value": float(family.gaps.p_value[i]),
             "p_adjusted": float(family.gaps.p_adjusted[i]),
             "p_extremes": float((1 + (test.null_gap >= np.float32(test.gap) - 1e-6).sum()) / (1 + len(test.null_gap))),
-            "detectable_gap": reach,
+            "detectable_gap": reach[i][0],
             "tau_squared": variance,
             "tau_squared_truncated": max(variance, 0.0) if not np.isnan(variance) else np.nan,
             "family": f"{test.axis.data.task}: gaps, {family.family}",
             "family_size": size,
-            "note": "; ".join(filter(None, [why, family.note])),
+            "note": "; ".join(filter(None, [reach[i][1], family.note])),
         }
     return found
 
@@ -126,42 +127,90 @@ def tau_squared(test: GapTest) -> float:
     return between_variance(p, n) if (n > 1).all() else np.nan
 
 
-def detectable_gap(test: GapTest, alpha: float) -> tuple[float, str]:
-    """Return the gap to the rest that 80 % power finds in whichever assessed subgroup has it, or why there is none.
+def detectable_gaps(tests: Sequence[GapTest], alpha: float) -> list[tuple[float, str]]:
+    """Return, for each test, the gap to the rest that 80 % power finds in whichever assessed subgroup has it.
 
-    It is the largest of the subgroups' own, and so that of the smallest one; alpha: the level of one contrast.
+    It is the largest of the subgroups' own, and so that of the smallest one; NaN, and why, where one of them has none.
+    alpha: the level of one contrast.
     """
     if not 0 < alpha < 1:
-        return np.nan, ""
-    axis, members = test.axis, np.flatnonzero(test.chosen)
-    found = detectable_of(axis, test.metric.name, test.position, members, alpha, test.deviation)
-    if np.isnan(found).any():
-        few = axis.data.sample.groups[members[int(np.flatnonzero(np.isnan(found))[0])]]
-        return np.nan, f"no gap would be found in {few} with 80 % power: it has too few faces"
-    return float(found.max()), ""
+        return [(np.nan, "")] * len(tests)
+    members = [np.flatnonzero(test.chosen) for test in tests]
+    sizes = [
+        contrast_sizes(test.axis, test.metric, test.position, own, None, test.deviation)
+        for test, own in zip(tests, members, strict=True)
+    ]
+    reach = reaches(sizes, [alpha] * len(tests))
+    found = []
+    for test, own, each in zip(tests, members, reach, strict=True):
+        missing = np.flatnonzero(np.isnan(each))
+        names = [test.axis.data.sample.groups[own[i]] for i in missing]
+        why = f"no gap would be found in {names[0]} with 80 % power: it has too few faces" if names else ""
+        found.append((np.nan if names else float(each.max()), why))
+    return found
 
 
-def detectable_of(
-    axis: TestedAxis, metric: str, position: int, members: np.ndarray, alpha: float, deviation: np.ndarray
-) -> np.ndarray:
-    """Return each member's smallest difference from the rest that is found with 80 % power, (m,)."""
-    line = linear(METRICS[metric], axis.data.rows.table, position)
-    size = axis.pooled.size
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What power depends on, for m contrasts: the rest's rate and both (effective) numbers; else a standard error."""
+
+    rate: np.ndarray
+    n: np.ndarray
+    n_rest: np.ndarray
+    towards: float
+    error: np.ndarray | None = None
+
+
+def contrast_sizes(
+    axis: TestedAxis,
+    metric: Metric,
+    position: int,
+    members: np.ndarray,
+    others: np.ndarray | None,
+    deviation: np.ndarray | None = None,
+) -> Sizes:
+    """Return what the power of members (m,) against pools `others` (m, G; None: all other known subgroups) rests on.
+
+    deviation: (G,) of each subgroup's value under the null, for a metric that is no mean of scores.
+    """
+    line, size = linear(metric, axis.data.rows.table, position), axis.pooled.size
     counts = axis.data.sample.counts.reshape(size, -1).astype(float)
+    nothing = np.zeros(len(members))
+    if others is None:
+        others = np.tile(axis.pooled.known.astype(float), (len(members), 1))
+        others[np.arange(len(members)), members] = 0
     if line is None:
-        held = metric_faces(axis, METRICS[metric], counts)[:, position]
+        assert deviation is not None  # given for these
+        held = metric_faces(axis, metric, counts)[:, position]
         part = held / max(held[axis.pooled.known].sum(), 1e-300)
-        return detectable_by_error(deviation[members] / np.maximum(1 - part[members], 1e-9), alpha)
-    sums, faces = sums_of(line, axis.data.sample.sums.reshape(size, -1).astype(float)), sums_of(line, counts)
-    pool = np.flatnonzero(axis.pooled.known)
-    own, rest = sums.of(members), sums.total(pool) - sums.of(members)
-    d = float(efficiency(axis, METRICS[metric])[position])
+        error = deviation[members] / np.maximum(1 - part[members], 1e-9)
+        return Sizes(rate=nothing, n=nothing, n_rest=nothing, towards=0, error=error)
+    sums = sums_of(line, axis.data.sample.sums.reshape(size, -1).astype(float))
+    own, rest = sums.of(members), sums.pools(others)
+    d = float(efficiency(axis, metric)[position])
     if not line.counted:
-        return detectable_by_error(null_error(line, own, rest) / np.sqrt(d), alpha)
-    n = faces.of(members).n.sum(0), (faces.total(pool) - faces.of(members)).n.sum(0)
-    rate = np.divide(rest.x.sum(0), rest.n.sum(0), out=np.full(len(members), np.nan), where=rest.n.sum(0) > 0)
-    worse = "" if METRICS[metric].name in ("selection_rate", "base_rate") else METRICS[metric].worst
-    return detectable(rate, n[0] * d, n[1] * d, alpha, worse)
+        error = null_error(line, own, rest) / np.sqrt(d)
+        return Sizes(rate=nothing, n=nothing, n_rest=nothing, towards=0, error=error)
+    faces = own, rest
+    if axis.data.sample.weight is not None:
+        held_faces = sums_of(line, counts)
+        faces = held_faces.of(members), held_faces.pools(others)
+    below = rest.n.sum(0)
+    rate = np.divide(rest.x.sum(0), below, out=np.full(len(members), np.nan), where=below > 0)
+    return Sizes(rate=rate, n=faces[0].n.sum(0) * d, n_rest=faces[1].n.sum(0) * d, towards=direction(metric))
+
+
+def reaches(sizes: Sequence[Sizes], alphas: Sequence[float]) -> list[np.ndarray]:
+    """Return the smallest differences found with 80 % power, each (m,), at these levels of one contrast."""
+    if not sizes:
+        return []
+    m = [len(one.rate) for one in sizes]
+    alpha = np.repeat(np.asarray(alphas, dtype=float), m)
+    rate, n, n_rest = (np.concatenate(parts) for parts in zip(*((s.rate, s.n, s.n_rest) for s in sizes), strict=True))
+    by_rate = detectable(rate, n, n_rest, alpha, np.repeat([one.towards for one in sizes], m))
+    error = np.concatenate([np.full(len(s.rate), np.nan) if s.error is None else s.error for s in sizes])
+    found = np.where(np.isnan(error), by_rate, detectable_by_error(error, alpha))
+    return np.split(found, np.cumsum(m)[:-1])
 
 
 def _scores(table: pd.DataFrame) -> None:
