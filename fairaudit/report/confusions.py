@@ -59,7 +59,7 @@ def _sentence(task: str, own: Sequence[Record], found: Sequence[Record]) -> str:
         return f"{sentence_case(task)}: of {family} compared with everyone else, none is shown to be more frequent."
     first = found[0]
     who = f"faces labelled {first['true']} in {first['subgroup']} are predicted {first['predicted']}"
-    size = difference(first["difference"], first["difference_low"], first["difference_high"])
+    size = difference(first["difference"], first["difference_low"], first["difference_high"], signed=False)
     return (
         f"{sentence_case(task)}: {plural(len(found), 'directed confusion')} of {family} compared "
         f"{'is' if len(found) == 1 else 'are'} shown to be more frequent than in everyone else. The largest: {who} "

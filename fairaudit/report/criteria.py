@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairaudit.criteria import NO_LABELS
 from fairaudit.report.context import Context
 from fairaudit.report.tables import Entry, Notes, Row, Table, entry
 from fairaudit.report.words import (
@@ -37,7 +38,7 @@ _TABLE = ("recall", "precision", "fpr")
 def criteria_data(context: Context) -> dict[str, Any] | None:
     """Return what "Fairness criteria" prints, None where no axis was compared."""
     records: list[Any] = context.result.table("criteria").to_dict("records")
-    worst = [r for r in records if not r["class"] and (is_number(r["difference"]) or not r["reason"].startswith("on "))]
+    worst = [r for r in records if not r["class"] and (is_number(r["difference"]) or _could_be(context, r))]
     if not worst:
         return None
     tables = []
@@ -54,10 +55,16 @@ def criteria_data(context: Context) -> dict[str, Any] | None:
 
 _CRITERIA_KEY = (
     "Demographic parity: equal shares predicted as a class. Equal opportunity: equal recall. Equalized odds: equal "
-    "recall and equal false positive rate (the larger of the two differences). Predictive parity: equal precision. "
+    "recall and equal false positive rate (the larger difference, the smaller ratio). Predictive parity: "
+    "equal precision. “Of”, “between” and n are those of the difference. "
     "Intervals hold for all pairs of subgroups, both rates and all classes at once; criteria.csv has each class. Where "
     "the subgroup determines the label only equal opportunity means something, across the rest of the axis."
 )
+
+
+def _could_be(context: Context, record: Record) -> bool:
+    """Tell whether an undefined criterion is worth a line: not where it can mean nothing, or where labels lack."""
+    return (record["task"], record["by"]) not in context.degenerate and record["reason"] != NO_LABELS
 
 
 def _premise(context: Context, worst: Sequence[Record]) -> str:

@@ -73,21 +73,25 @@ def custom_data(context: Context) -> dict[str, Any] | None:
     if not records:
         return None
     tables = []
+    undefined = dict.fromkeys(r["reason"] for r in records if not r["subgroup"] and r["kind"] == "value")
     for metric in dict.fromkeys(r["metric"] for r in records):
         own = [r for r in records if r["metric"] == metric]
-        gaps = [r for r in own if r["kind"] != "value"]
-        if gaps:
-            tables.append(("", _custom_gaps(metric, gaps)))
-        for task, by in dict.fromkeys((r["task"], r["by"]) for r in own if r["kind"] == "value"):
-            values = [r for r in own if r["kind"] == "value" and (r["task"], r["by"]) == (task, by)]
-            table = _custom_values(metric, task, by, values)
-            tables.append(("" if by == OVERALL else table.caption, table))
+        values = [r for r in own if r["kind"] == "value" and r["subgroup"]]
+        gaps = _custom_gaps(metric, [r for r in own if r["kind"] != "value"])
+        overall = _custom_values(f"{metric}: all faces", "head", [r for r in values if r["by"] == OVERALL])
+        tables += [("", overall), (gaps.caption if len(gaps.rows) > FOLD else "", gaps)]
+        for task, by in dict.fromkeys((r["task"], r["by"]) for r in values if r["by"] != OVERALL):
+            caption = f"{metric}: {task} by {axis_label(by)}"
+            chosen = [r for r in values if (r["task"], r["by"]) == (task, by)]
+            tables.append((caption, _custom_values(caption, axis_label(by), chosen)))
+    tables = [(fold, table) for fold, table in tables if table.rows]
     made = sorted({(r["method"], int(r["draws"])) for r in records if r["method"]})
     how = "; ".join(f"{method}, {plural(draws, 'draw')}" if draws else method for method, draws in made)
     key = "Code that the user named was run on each subgroup’s labels and predictions (fairlearn’s MetricFrame). "
     key += f"Intervals: {how or 'none'}. "
     key += "Gaps: simultaneous over all pairs. An exception, NaN, or a value that a library calls undefined is “–”."
-    return {"lines": [], "tables": tables, "remarks": [key]}
+    left_out = [f"Left out where {reason}." for reason in undefined]
+    return {"lines": [], "tables": tables, "remarks": [key, *left_out]}
 
 
 def _custom_gaps(metric: str, records: Sequence[Record]) -> Table:
@@ -109,16 +113,13 @@ def _custom_gaps(metric: str, records: Sequence[Record]) -> Table:
     return Table(caption=caption, first="head", columns=columns, rows=rows, notes=notes.texts)
 
 
-def _custom_values(metric: str, task: str, by: str, records: Sequence[Record]) -> Table:
+def _custom_values(caption: str, first: str, records: Sequence[Record]) -> Table:
     notes, rows = Notes(), []
     for r in records:
-        entries = [
-            Entry(r["class"] or DASH),
-            Entry(figure(r["value"], r["low"], r["high"], "plain"), notes.number(r["reason"]), "num"),
-        ]
+        value = figure(r["value"], r["low"], r["high"], "plain")
+        entries = [Entry(r["class"] or DASH), Entry(value, notes.number(r["reason"]), "num")]
         entries.append(Entry(count(r["n"]), css="num"))
-        rows.append(Row(r["subgroup"] or DASH, entries, small=bool(r["small"])))
-    caption = f"{metric}: {task} by {axis_label(by)}"
-    return Table(
-        caption=caption, first="subgroup", columns=["class", "value (interval)", "n"], rows=rows, notes=notes.texts
-    )
+        head = sentence_case(r["task"]) if r["by"] == OVERALL else r["subgroup"]
+        rows.append(Row(head, entries, small=bool(r["small"])))
+    columns = ["class", "value (interval)", "n"]
+    return Table(caption=caption, first=first, columns=columns, rows=rows, notes=notes.texts)
