@@ -1,6 +1,7 @@
 """Predictions that stay on disk, as an audit reads them: distinct rows, and how many faces each stands for."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,8 +10,8 @@ import pandas as pd
 
 from fairaudit import subgroups
 from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION, STATUSES
-from fairaudit.data.sources import Reading
-from fairaudit.data.tables import FINDING_COLUMNS, Predictions
+from fairaudit.data.sources import KEPT, YEARS, Reading, status_column, text_column
+from fairaudit.data.tables import FINDING_COLUMNS, Predictions, findings_table
 from fairaudit.errors import DataError
 from fairaudit.files import value_hash
 
@@ -40,6 +41,7 @@ class ShardedPredictions:
         self.meta = {**reading.meta, "shards": list(shards)}
         self.findings = pd.DataFrame(list(reading.findings), columns=[*FINDING_COLUMNS, "rows"])
         self._counted: dict[tuple[str, ...], Predictions] = {}
+        self._held: Predictions | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -79,8 +81,12 @@ class ShardedPredictions:
     def of_task(self, task: str, axes: Sequence[str]) -> Predictions:
         """Return every combination of a task's label, prediction and status, the attributes, and the labels in `axes`.
 
-        Raises DataError where there are more than fit into memory.
+        With weights or subjects: every face, because what weighs or belongs together cannot be counted as one. Raises
+        DataError where there are more than fit into memory.
         """
+        if self.weighted or self.subjects() is not None:
+            held = self.held()
+            return replace(held, left_out=self._left_out(task, held.frame))
         parts = [*self._label_parts([task, *self._labels_of(axes)]), self._part(f"{task}_pred", self.tasks[task])]
         if task in self.reading.status:
             text = self.reading.status[task]
@@ -93,6 +99,53 @@ class ShardedPredictions:
         status[frame[f"{task}_pred"].notna()] = "ok"
         frame = frame.assign(**{f"{task}_status": pd.Series(status, dtype=object)})
         return self._predictions(frame, found.times, self._left_out(task, frame))
+
+    def held(self, *, complete: bool = False) -> Predictions:
+        """Return every face, in the order of the files; `complete`: with images and all that a table in memory has."""
+        if self._held is None or complete:
+            self._held = self._all_faces(complete)
+        return self._held
+
+    def _all_faces(self, complete: bool) -> Predictions:
+        told, columns = self.reading, self.source.columns
+        probabilities = [
+            column
+            for task, classes in self.tasks.items()
+            for column in columns
+            if column in {f"{task}_prob_{name}" for name in classes}
+        ]
+        years = [name for name in YEARS if name in columns or name.removesuffix("_years") in told.years]
+        exact = [name.removesuffix("_years") if name.removesuffix("_years") in told.years else name for name in years]
+        numbered = [*probabilities, *(["weight"] if self.weighted else [])]
+        plain = [name for name in (*(KEPT if complete else ("subject_id",)), "image") if name in columns]
+        plain = [name for name in plain if name != "weight" and (complete or name != "image")]
+        coded = list(dict.fromkeys([*(p.column for p in self._all_parts()), *(f"{t}_status" for t in told.status)]))
+        raw = self.source.rows(coded, numbered, plain)
+        ages = self.source.rows([], exact, []) if exact else {}
+        out: dict[str, Any] = {}
+        if complete:
+            out["image"] = text_column(raw["image"]) if "image" in raw else [f"row {i + 1}" for i in range(len(self))]
+        for task, classes in self.tasks.items():
+            for part in self._task_parts(task):
+                out[part.name] = _categorical(part.codes[raw[part.column]], part.categories)
+            given = told.codes[f"{task}_pred"][raw[f"{task}_pred"]] >= 0
+            status = told.status[task][raw[f"{task}_status"]] if task in told.status else np.full(len(given), None)
+            out[f"{task}_status"] = pd.Series(status_column(status, given), dtype=object)
+            out |= {f"{task}_prob_{name}": raw[p] for name in classes if (p := f"{task}_prob_{name}") in raw}
+        for part in self._attributes():
+            out[part.name] = _categorical(part.codes[raw[part.column]], part.categories)
+        for name in (name for name in KEPT if name in raw):
+            out[name] = text_column(raw[name]) if name == "subject_id" else raw[name]
+        for name, column in zip(years, exact, strict=True):
+            possible = told.years[column][raw[column]] if column in told.years else ages[column]
+            out[name] = np.where(np.isnan(possible), np.nan, ages[column])
+        return self._predictions(pd.DataFrame(out), None, {}, complete)
+
+    def _task_parts(self, task: str) -> list[_Part]:
+        return [*self._label_parts([task]), self._part(f"{task}_pred", self.tasks[task])]
+
+    def _all_parts(self) -> list[_Part]:
+        return [*(part for task in self.tasks for part in self._task_parts(task)), *self._attributes()]
 
     def _part(self, column: str, categories: Sequence[str]) -> _Part:
         return _Part(column, column, self.reading.codes[column], categories)
@@ -128,7 +181,11 @@ class ShardedPredictions:
         return self._counted[key]
 
     def _predictions(
-        self, frame: pd.DataFrame, times: np.ndarray | None, left_out: Mapping[str, Sequence[str]]
+        self,
+        frame: pd.DataFrame,
+        times: np.ndarray | None,
+        left_out: Mapping[str, Sequence[str]],
+        complete: bool = False,
     ) -> Predictions:
         return Predictions(
             frame=frame,
@@ -136,10 +193,17 @@ class ShardedPredictions:
             attributes=self.attributes,
             ordered=self.ordered,
             label_source=self.label_source,
-            meta=self.meta,
+            findings=self.findings if not complete else self._every_finding(),
+            meta=self.meta if not complete else self.reading.meta,
             times=times,
             left_out=left_out,
         )
+
+    def _every_finding(self) -> pd.DataFrame:
+        """Return the findings with a row a face again."""
+        told = self.findings
+        rows = told.loc[told.index.repeat(told["rows"]), list(FINDING_COLUMNS)].itertuples(index=False, name=None)
+        return findings_table(list(rows))
 
     def _left_out(self, task: str, frame: pd.DataFrame) -> dict[str, list[str]]:
         """Return the first images of the faces that a task cannot count, by reason."""

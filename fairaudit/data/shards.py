@@ -12,17 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fairaudit.data.columns import Column, column_of
-from fairaudit.data.predictions_check import check_weight_range, examples
+from fairaudit.data.predictions import read
+from fairaudit.data.predictions_check import check_weight_range, examples, numbers
 from fairaudit.data.shard_files import ShardFile, common_description, hashes, list_shards, orders
 from fairaudit.data.sharded import MOST_ROWS, ShardedPredictions, too_many
 from fairaudit.data.sources import Reading, Where, bad_weights, empty_images, repeated_images
+from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, FairauditError, UsageError
 from fairaudit.progress import Progress, silent
 
 MOST_DISTINCT = 100_000  # a column of more distinct values is only counted
 MOST_YEARS = 1_000  # ages of more distinct values are looked at by whole years, which is all that bins need
+MOST_HELD = 1_000_000  # a table of no more faces is held in memory, where every analysis is possible
 FIRST = 20  # images that a finding names
 _AGES = ("age", "age_true", "age_pred")
 _FILE, _ROW = "fairaudit_file", "file_row_number"
@@ -63,10 +67,13 @@ class Kind:
 
 
 class ShardSource:
-    """The files below `where`, in the order of their names, as one table; `memory` such as "2GB" bounds duckdb's."""
+    """The files below `where`, in the order of their names, as one table.
+
+    memory: bounds duckdb's, such as "2GB". first: how many rows a finding names.
+    """
 
     def __init__(self, where: Path, *, memory: str | None = None, progress: Progress = silent) -> None:
-        self.where, self.folder, self.progress = str(where), where, progress
+        self.where, self.folder, self.progress, self.first = str(where), where, progress, FIRST
         if not where.exists():
             raise DataError(
                 f"predictions {where} does not exist; give a CSV or Parquet file, or a folder of such files"
@@ -132,10 +139,10 @@ class ShardSource:
             total += count
             if not count:
                 continue
-            found = [self.ask(f"SELECT * FROM ({source}) ORDER BY place LIMIT {FIRST}")]
+            found = [self.ask(f"SELECT * FROM ({source}) ORDER BY place LIMIT {self.first}")]
             if column:  # and the first row of each value, because a finding tells which there were
                 firsts = f"SELECT min_by(image, place) image, code, min(place) place FROM ({source}) GROUP BY code"
-                found.append(self.ask(f"SELECT * FROM ({firsts}) ORDER BY place LIMIT {FIRST}"))
+                found.append(self.ask(f"SELECT * FROM ({firsts}) ORDER BY place LIMIT {self.first}"))
             for table in found:
                 frame = table.to_pandas()
                 code = self.code(column, number, frame["code"]) if column else np.full(len(frame), -1)
@@ -285,6 +292,46 @@ class ShardSource:
         found = self.ask(f"SELECT sum(CASE WHEN v IS NULL THEN n ELSE 1 END) FROM ({persons})")
         return int(found.column(0)[0].as_py())
 
+    def rows(self, coded: Sequence[str], numbered: Sequence[str], plain: Sequence[str]) -> dict[str, Any]:
+        """Return whole columns in the table's order: codes of distinct values, numbers, and cells as they stand."""
+        found: dict[str, list[Any]] = {name: [] for name in dict.fromkeys((*coded, *numbered, *plain))}
+        kinds = {number: i for i, kind in enumerate(self.kinds) for number, _ in kind.files}
+        for number, file in enumerate(self.files):
+            self.progress("hold rows", number, len(self.files), file.path.name)
+            kind = self.kinds[kinds[number]]
+            theirs = list(dict.fromkeys(column for name in found for column in self._names[name]))
+            text = [column for column in theirs if kind.is_text(column)]
+            reader = pq.ParquetFile(file.parquet, read_dictionary=text)
+            for batch in reader.iter_batches(columns=theirs):
+                for name in found:
+                    cells = [batch.column(column) for column in self._names[name]]
+                    if name in coded:
+                        found[name].append(self._codes_of(name, kinds[number], cells[0]))
+                    elif name in numbered:
+                        found[name].append(_added([numbers(cell.to_pandas(), name, self.where) for cell in cells]))
+                    else:
+                        found[name].append(_plain_cells(cells[0]))
+        self.progress("hold rows", len(self.files), len(self.files))
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def _codes_of(self, name: str, kind: int, cells: pa.Array) -> np.ndarray:
+        small = np.int16 if sum(len(part) for part in self._values[name]) < 2**15 else np.int32
+        if pa.types.is_dictionary(cells.type):
+            own = self.code(name, kind, self._key_of(name, cells.dictionary.to_pandas()))
+            indices = cells.indices.to_numpy(zero_copy_only=False)
+            codes = np.append(own, -1)[np.where(np.isnan(indices), -1, indices).astype(np.int64)]
+        else:
+            codes = self.code(name, kind, self._key_of(name, cells.to_pandas()))
+        return codes.astype(small)
+
+    def _key_of(self, name: str, values: pd.Series) -> pd.Series:
+        """Return what `key` says in SQL."""
+        if name not in self._years:
+            return values
+        years = pd.to_numeric(values, errors="coerce")
+        whole = np.floor(years) if pd.api.types.is_float_dtype(values.dtype) else np.floor(years).astype(str)
+        return values.where(years.isna() | (years < 0) | (years == self._years[name]), whole)
+
     def code(self, name: str | None, kind: int, values: pd.Series) -> np.ndarray:
         """Return the position of each value among the column's distinct values, −1 for none."""
         assert name is not None  # asked only with a column
@@ -401,3 +448,38 @@ def _no_pattern(text: str) -> str:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
+
+
+def _added(parts: Sequence[pd.Series]) -> np.ndarray:
+    total = np.sum([part.to_numpy() for part in parts], axis=0)
+    # shares that were rounded may add up to a little over 1
+    return total if len(parts) == 1 else np.where((total > 1) & (total < 1 + 1e-6), 1.0, total)
+
+
+def _plain_cells(cells: pa.Array) -> np.ndarray:
+    return (
+        (cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells).to_pandas().to_numpy(dtype=object)
+    )
+
+
+def read_shards(
+    where: Path | str,
+    *,
+    rename: Mapping[str, str] | None = None,
+    values: Mapping[str, Mapping[str, str]] | None = None,
+    tasks: Sequence[str] | None = None,
+    memory: str | None = None,
+    most_held: int = MOST_HELD,
+    progress: Progress = silent,
+) -> Predictions | ShardedPredictions:
+    """Return the predictions in a folder of Parquet and CSV files (or in one file), read as `read_predictions` does.
+
+    A table of at most `most_held` faces comes back in memory; a larger one stays on disk and is counted there by
+    duckdb, which takes at most `memory` (such as "2GB"; default: a quarter of the machine's, at most 2 GB) and writes
+    what does not fit to a temporary folder (see TMPDIR). Files are read in the order of their names. Errors as in
+    `read_predictions`; UsageError for an impossible `memory`.
+    """
+    source = ShardSource(Path(where), memory=memory, progress=progress)
+    source.first = len(source) if len(source) <= most_held else FIRST
+    table: ShardedPredictions = read(source, rename=rename, values=values, tasks=tasks)
+    return table.held(complete=True) if len(table) <= most_held else table

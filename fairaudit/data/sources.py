@@ -142,7 +142,7 @@ class FrameSource:
         if "image" not in self.columns:
             self.frame = self.frame.assign(image=[f"row {i + 1}" for i in range(len(self.frame))])
             return True
-        image = _text_column(self.frame["image"])
+        image = text_column(self.frame["image"])
         self.frame["image"] = image
         empty = (image.isna() | (image == "")).to_numpy()
         if empty.any():
@@ -186,7 +186,7 @@ class FrameSource:
             out[name] = self._categorical(reading.codes[name], reading.serving.get(name, name), values)
         for name in KEPT:
             if name in self.columns:
-                out[name] = _text_column(self.frame[name]) if name == "subject_id" else self.frame[name]
+                out[name] = text_column(self.frame[name]) if name == "subject_id" else self.frame[name]
         for name in YEARS:  # our own tables hold them beside the bins
             column = name.removesuffix("_years")
             if column in reading.years:
@@ -209,16 +209,23 @@ class FrameSource:
     def _status(self, reading: Reading, task: str) -> pd.Series:
         """Return "ok" for a prediction, else the reason given, else None."""
         given = (reading.codes[f"{task}_pred"] >= 0)[self._codes[f"{task}_pred"]]
-        status = np.full(len(self.frame), None, dtype=object)
+        text = np.full(len(self.frame), None, dtype=object)
         if task in reading.status:
-            status = reading.status[task][self._codes[f"{task}_status"]]
-            status[status == "ok"] = None
-        status[given] = "ok"
-        return pd.Series(status, dtype=object)
+            text = reading.status[task][self._codes[f"{task}_status"]]
+        return pd.Series(status_column(text, given), dtype=object)
 
 
-def _text_column(column: pd.Series) -> pd.Series:
+def status_column(text: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return "ok" for each row with a prediction, else the reason given, else None."""
+    status = text.copy()
+    status[status == "ok"] = None
+    status[given] = "ok"
+    return status
+
+
+def text_column(column: pd.Series | np.ndarray) -> pd.Series:
     """Return a column as text; a column of strings stays as it is, because it is large."""
+    column = pd.Series(column)
     if isinstance(column.dtype, pd.StringDtype):
         return column.mask(column == "")
     return pd.Series(as_text(column), dtype=object)

@@ -134,7 +134,7 @@ class Predictions:
 
     def first_images(self, reason: str, rows: np.ndarray) -> list[str]:
         """Return the first 20 images of the rows at these positions, which were left out for `reason`."""
-        if self.times is None:
+        if "image" in self.frame:
             return [str(image) for image in self.frame["image"].iloc[rows[:20]]]
         return list(self.left_out.get(reason, ()))
 

@@ -1,0 +1,264 @@
+"""Tables on disk: whatever the shards, the audit is that of the same table in memory, to the last bit."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fairaudit as fa
+from fairaudit import subgroups
+from fairaudit.axes import choose_axes, excluded_rows, sample_of, sizes, task_rows, with_axis_columns
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.sharded import ShardedPredictions
+from fairaudit.data.shards import read_shards
+from fairaudit.data.tables import Predictions
+from fairaudit.errors import DataError, UsageError
+from fairaudit.results import AuditResult
+from fairaudit.spec import AuditSpec
+
+QUICK = AuditSpec(draws=100, min_group_size=2)
+# what an audit says of itself that comes from where the table lies, not from what it holds
+OF_THE_FILES = ("hashes", "shards", "created")
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    """A small table with outcomes, missing labels and attributes, ages in years, and words for "unknown"."""
+    n, seed = draw(st.integers(20, 60)), draw(st.integers(0, 2**16))
+    rng = np.random.default_rng(seed)
+
+    def cells(values: list[Any]) -> np.ndarray:
+        return rng.choice(np.array(values, dtype=object), size=n)
+
+    predicted = cells(["Man", "Woman", None])
+    status = np.where(pd.isna(predicted), cells(["no_face", "abstained", None, ""]), cells(["ok", None, ""]))
+    ages = rng.integers(-1, 90, size=n).astype(float)
+    ages[rng.random(n) < 0.1] = np.nan
+    return pd.DataFrame(
+        {
+            "image": [f"{i}.jpg" for i in rng.permutation(n)],
+            "gender_true": cells(["Man", "Woman", "Woman", None]),
+            "sex": predicted,
+            "gender_status": status,
+            "size_true": rng.integers(0, 3, size=n),
+            "size_pred": rng.integers(0, 3, size=n),
+            "race": cells(["A", "Bé", "unknown", None, "A × x"]),
+            "age": ages,
+            "camera": rng.integers(1, 3, size=n),
+            "name": [f"n{i}" for i in range(n)] if n > 50 else cells(["p", "q"]),
+        }
+    )
+
+
+def write_shards(frame: pd.DataFrame, folder: Path, cuts: list[int], kinds: list[str]) -> None:
+    """Write the table in parts, each a CSV file, a Parquet file, or one with categorical columns."""
+    folder.mkdir(parents=True)
+    ends = sorted({0, len(frame), *(cut % len(frame) for cut in cuts)})
+    for number, (start, end) in enumerate(pairwise(ends)):
+        part, kind = frame.iloc[start:end], kinds[number % len(kinds)]
+        if kind == "csv":
+            part.to_csv(folder / f"{number:02d}.csv", index=False)
+        else:
+            typed = {c: "category" for c in ("race", "gender_true") if c in frame and kind == "typed"}
+            part.astype(typed).to_parquet(folder / f"{number:02d}.parquet", index=False)
+
+
+OPTIONS: dict[str, Any] = {
+    "rename": {"gender_pred": "sex"},
+    "values": {"gender": {"Man": "Male", "Woman": "Female"}, "camera": {"1": "old"}},
+}
+
+
+def same_audit(found: AuditResult, expected: AuditResult) -> None:
+    """Every table and everything that follows from the faces is equal, without any tolerance."""
+    for name in ("metrics", "gaps", "confusion", "rest"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name), check_exact=True)
+    assert found.more.keys() == expected.more.keys()
+    for name, table in expected.more.items():
+        pd.testing.assert_frame_equal(found.more[name], table, check_exact=True)
+    for key in expected.meta.keys() - set(OF_THE_FILES):
+        assert found.meta[key] == expected.meta[key], key
+
+
+def counted(table: Predictions | ShardedPredictions, by: list[str]) -> list[Any]:
+    """Return what an audit follows from: per task and axis the cube, who was left out, and what is said."""
+    outline = table.outline(by)
+    axes, said = choose_axes(outline, by)
+    found: list[Any] = [said, len(table), table.tasks, table.attributes, table.ordered]
+    found.append(sorted({(kind, action, detail) for kind, _, action, detail in table.findings.iloc[:, :4].values}))
+    for task in table.tasks:
+        own = table.of_task(task, axes)
+        rows, frame = task_rows(own, task), with_axis_columns(own, axes)
+        times = None if own.times is None else own.times[rows.position]
+        groups = {axis: subgroups.assign(frame, axis) for axis in axes}
+        found.append((rows.labelled, rows.classes, rows.ordered, excluded_rows(rows, own, groups)))
+        for axis, labels in groups.items():
+            sample = sample_of(rows, frame, labels, times)
+            why = subgroups.degenerate(labels, frame[f"{task}_true"], axis, task, own.times)
+            found.append((sample.groups, sample.counts.tolist(), sizes(labels, own.times), why))
+    return found
+
+
+@settings(max_examples=12, deadline=None)
+@given(tables(), st.lists(st.integers(0, 200), max_size=4), st.permutations(["csv", "parquet", "typed"]))
+def test_any_sharding_counts_the_same(
+    tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame, cuts: list[int], kinds: list[str]
+) -> None:
+    """Cubes, classes, axes, findings and excluded faces with their images are those of the table in memory."""
+    folder = tmp_path_factory.mktemp("shards") / "table"
+    write_shards(frame, folder, cuts, kinds)
+    sharded = read_shards(folder, **OPTIONS, most_held=0)
+    assert isinstance(sharded, ShardedPredictions)
+    axes = ["race", "camera", "age", "race:age", "gender:camera"]
+    assert counted(sharded, axes) == counted(read_predictions(frame, **OPTIONS), axes)
+
+
+def test_the_audit_is_equal_to_the_last_bit(tmp_path: Path) -> None:
+    """Intervals, bootstrap, gaps, nulls, every further table and all that the audit says follow from the counts."""
+    rng = np.random.default_rng(0)
+    n = 400
+    true = rng.integers(0, 3, size=n)
+    frame = pd.DataFrame(
+        {
+            "image": [f"{i}.jpg" for i in range(n)],
+            "x_true": np.where(rng.random(n) < 0.05, None, true),
+            "x_pred": np.where(rng.random(n) < 0.1, None, np.where(rng.random(n) < 0.7, true, 0)),
+            "x_status": None,
+            "race": rng.choice(np.array(["A", "B", "C", None], dtype=object), size=n, p=[0.4, 0.3, 0.28, 0.02]),
+        }
+    )
+    frame.loc[frame["x_pred"].isna() & (rng.random(n) < 0.5), "x_status"] = "no_face"
+    write_shards(frame, tmp_path / "table", [100, 103, 250], ["csv", "parquet", "typed"])
+    found, expected = (
+        fa.run_audit(table, audit=QUICK) for table in (read_shards(tmp_path / "table", most_held=0), frame)
+    )
+    same_audit(found, expected)
+
+
+@settings(max_examples=10, deadline=None)
+@given(tables(), st.lists(st.integers(0, 200), max_size=4), st.permutations(["csv", "parquet", "typed"]))
+def test_small_tables_come_whole_into_memory(
+    tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame, cuts: list[int], kinds: list[str]
+) -> None:
+    """A folder of few faces is the same table as its files one after another."""
+    folder = tmp_path_factory.mktemp("shards") / "table"
+    write_shards(frame.assign(gender_prob_Man=0.5), folder, cuts, kinds)
+    whole, held = read_predictions(frame.assign(gender_prob_Man=0.5), **OPTIONS), read_shards(folder, **OPTIONS)
+    assert isinstance(held, Predictions)
+    assert held.hash() == whole.hash()
+    pd.testing.assert_frame_equal(held.frame[whole.frame.columns], whole.frame, check_exact=True, check_dtype=False)
+    assert sorted(held.findings.values.tolist()) == sorted(whole.findings.values.tolist())
+
+
+@pytest.mark.parametrize("more", ["weight", "subject_id"])
+def test_weights_and_subjects_are_held_and_change_nothing(tmp_path: Path, more: str) -> None:
+    """With weights or subjects every face is held, in the order of the files, so every figure is the same."""
+    rng = np.random.default_rng(1)
+    n = 90
+    frame = pd.DataFrame(
+        {
+            "image": range(n),
+            "x_true": rng.integers(0, 2, size=n),
+            "x_pred": rng.integers(0, 2, size=n),
+            "race": rng.choice(["a", "b"], size=n),
+            "weight": rng.random(n) + 0.5,
+            "subject_id": [f"s{i}" if i % 7 else "" for i in rng.integers(0, 30, size=n)],
+        }
+    ).drop(columns={"weight", "subject_id"} - {more})
+    write_shards(frame, tmp_path / "table", [10, 55], ["csv", "parquet"])
+    sharded = read_shards(tmp_path / "table", most_held=0)
+    found, expected = (fa.run_audit(table, audit=QUICK) for table in (sharded, read_predictions(frame)))
+    same_audit(found, expected)
+
+
+def test_many_different_ages_are_looked_at_by_whole_years(tmp_path: Path) -> None:
+    """Thousands of different predicted ages give the bins and the impossible ages of the table in memory."""
+    rng = np.random.default_rng(2)
+    n = 3000
+    frame = pd.DataFrame(
+        {
+            "image": [f"i{i}" for i in range(n)],
+            "age_true": rng.integers(0, 90, size=n),
+            "age_pred": np.where(rng.random(n) < 0.01, -0.5, rng.random(n) * 100),
+            "race": rng.choice(["a", "b"], size=n),
+        }
+    )
+    write_shards(frame, tmp_path / "table", [1000], ["csv", "parquet"])
+    sharded = read_shards(tmp_path / "table", most_held=0)
+    whole = read_predictions(frame)
+    assert counted(sharded, ["race"]) == counted(whole, ["race"])
+    impossible = [table.findings[table.findings["kind"] == "impossible_age"] for table in (sharded, whole)]
+    assert impossible[0]["rows"].sum() == len(impossible[1]) > 20
+    assert list(impossible[0]["image"])[:20] == list(impossible[1]["image"])[:20]
+
+
+BASE = {"image": list("abcdef"), "x_true": list("uvuvuv"), "x_pred": list("uvvvuu"), "race": list("ppqqpq")}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image": ["a", "b", "c", "d", "e", "a"]}, "1 images occur more than once \\('a'\\)"),
+        ({"image": ["a", "b", "c", "d", "", "f"]}, "first: row 5"),
+        ({"weight": [1, 1, 1, 1, 0, 1]}, "images 'e'"),
+        ({"weight": [1, 1, 1, 1, 1e300, 1]}, "Divide all by one number"),
+        ({"x_prob_u": [0.1, 0.2, 0.3, 0.4, 0.5, 1.2]}, "1 values of x_prob_u lie outside 0…1 \\('1.2'\\)"),
+        ({"x_prob_u": ["0.1", "", "0.3", "0.4", "y", "0"]}, "1 values of x_prob_u are no numbers \\('y'\\)"),
+        ({"x_status": ["", "", "", "", "", "no_face"]}, "images 'f'"),
+        ({"x_status": ["gone", "", "", "", "", ""]}, "allowed: ok"),
+        ({"x_pred": ["u", "v", "u", "v", "u", "U"]}, "differ only in case"),
+        ({"x_true": [f"c{i}" for i in range(6)], "x_pred": [None] * 6}, "no face has both"),
+    ],
+)
+def test_what_is_refused_in_memory_is_refused_on_disk(tmp_path: Path, change: dict[str, list[Any]], says: str) -> None:
+    """Each impossible table is the same DataError, also where the fault needs two files to be seen."""
+    write_shards(pd.DataFrame(BASE | change), tmp_path / "table", [3], ["parquet"])
+    messages = []
+    for read in (
+        lambda: read_predictions(pd.DataFrame(BASE | change)),
+        lambda: read_shards(tmp_path / "table", most_held=0),
+    ):
+        with pytest.raises(DataError, match=says) as error:
+            fa.run_audit(read(), audit=QUICK)
+        messages.append(str(error.value).replace(str(tmp_path / "table"), "the table"))
+    assert messages[0] == messages[1]
+
+
+def test_names_of_files_are_no_patterns_and_hidden_files_no_shards(tmp_path: Path) -> None:
+    """`a[1].parquet` is that file; `_SUCCESS` and `.crc` files are no part of a table; another file is refused."""
+    folder = tmp_path / "it's [1]*"
+    folder.mkdir()
+    pd.DataFrame(BASE).to_parquet(folder / "a[1]?.parquet", index=False)
+    pd.DataFrame(BASE | {"image": list("ghijkl")}).to_parquet(folder / "a1x.parquet", index=False)
+    (folder / "_SUCCESS").touch()
+    table = read_shards(folder, most_held=0)
+    assert len(table) == 12
+    assert [shard["file"] for shard in table.meta["shards"]] == ["a1x.parquet", "a[1]?.parquet"]
+    (folder / "notes.md").write_text("no table")
+    with pytest.raises(DataError, match=r"notes.md is neither"):
+        read_shards(folder)
+
+
+def test_shards_with_different_columns_are_refused(tmp_path: Path) -> None:
+    """A column that one file lacks is named, with both files."""
+    pd.DataFrame(BASE).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame(BASE | {"more": 1}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet has a column 'more' that .*a\.parquet lacks"):
+        read_shards(tmp_path)
+
+
+def test_impossible_memory_and_empty_folders_are_refused(tmp_path: Path) -> None:
+    """`--memory` needs a unit; a folder without files, or with files without rows, holds nothing to audit."""
+    with pytest.raises(DataError, match="holds no file"):
+        read_shards(tmp_path)
+    pd.DataFrame(BASE).iloc[:0].to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no row"):
+        read_shards(tmp_path)
+    pd.DataFrame(BASE).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(UsageError, match="500MB"):
+        read_shards(tmp_path, memory="much")
