@@ -39,7 +39,8 @@ def means(sample: Sample, pools: np.ndarray | None, top: np.ndarray, bottom: np.
     groups = len(sample.groups)
 
     def pooled(columns: np.ndarray) -> np.ndarray:
-        sums = [np.bincount(sample.group, weights=column, minlength=groups) for column in columns.T]
+        repeated = columns if sample.times is None else columns * sample.times[:, None]
+        sums = [np.bincount(sample.group, weights=column, minlength=groups) for column in repeated.T]
         return together(np.stack(sums, axis=-1))
 
     def together(sums: np.ndarray) -> np.ndarray:
