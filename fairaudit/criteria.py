@@ -15,8 +15,9 @@ from fairaudit.metrics.estimates import Estimate, share
 from fairaudit.metrics.rates import METRICS
 from fairaudit.results import MORE_TABLES
 from fairaudit.spec import AuditSpec
-from fairaudit.subgroups import OVERALL
+from fairaudit.subgroups import OVERALL, UNKNOWN
 
+CALIBRATION = ("ece", "calibration_slope", "calibration_intercept")
 NO_LABELS = "the table has no labels of this task"
 DIFFER = (
     "base rates differ: demographic parity, equalized odds and predictive parity cannot all hold unless every "
@@ -54,6 +55,7 @@ def criteria_table(data: AuditData) -> pd.DataFrame:
     The row of a class: the larger gap of the criterion's metrics (equalized odds: recall and false positive rate),
     limits joint over them. The row of the worst class: limits joint over all classes; `at_class` names it. Where the
     subgroup determines the label only equal opportunity (recall of each class across the rest of the axis) remains.
+    Calibration within groups: where scores exist, a row each for error, slope and intercept of the probabilities.
     Base rates stand beside the criteria: where they differ, the criteria exclude each other (Chouldechova 2017;
     Kleinberg, Mullainathan & Raghavan 2017).
     """
@@ -62,7 +64,21 @@ def criteria_table(data: AuditData) -> pd.DataFrame:
     keys = zip(*(kept[key] for key in ("task", "by", "metric", "class")), strict=True)
     gaps = dict(zip(keys, kept[[*_FIGURES, "reason"]].to_dict("records"), strict=True))
     rows = [row for axis in data.axes if axis.by != OVERALL for row in _axis_rows(axis, data.audit, gaps)]
-    return pd.DataFrame(rows, columns=list(MORE_TABLES["criteria"]))
+    return pd.DataFrame([*rows, *_calibration(data)], columns=list(MORE_TABLES["criteria"]))
+
+
+def _calibration(data: AuditData) -> list[dict[str, Any]]:
+    """Return what gaps.csv says of calibration within groups: error, slope and intercept must not differ either."""
+    found = data.gaps[data.gaps["metric"].isin(CALIBRATION) & data.gaps["difference"].notna()]
+    faces = data.metrics[data.metrics["metric"].isin(CALIBRATION) & ~data.metrics["small"]]
+    faces = faces[(faces["subgroup"] != UNKNOWN) & faces["value"].notna()]
+    n = faces.groupby(["task", "by", "metric"], observed=True)["denominator"].sum()
+    columns = ["task", "by", "metric", "class", *_FIGURES, "worst", "best", "assessed", "not_assessed", "reason"]
+    gaps: list[Any] = found[columns].to_dict("records")
+    return [
+        {**row, "criterion": "calibration", "at_class": "", "n": int(n.get((row["task"], row["by"], row["metric"]), 0))}
+        for row in gaps
+    ]
 
 
 def _axis_rows(axis: AxisData, audit: AuditSpec, gaps: _Gaps) -> list[dict[str, Any]]:

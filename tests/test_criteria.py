@@ -200,3 +200,21 @@ def test_subjects_and_weights_widen_the_limits() -> None:
         for criterion in ("demographic_parity", "equalized_odds"):
             a, b = one(plain, criterion), one(table, criterion)
             assert b["difference_high"] - b["difference_low"] > a["difference_high"] - a["difference_low"]
+
+
+def test_calibration_within_groups_where_scores_exist() -> None:
+    """With probabilities, the gaps of calibration error, slope and intercept stand among the criteria; else nothing."""
+    rng = np.random.default_rng(0)
+    score, group = rng.random(1500), rng.choice(["x", "y"], 1500)
+    said = np.where(group == "x", score, np.clip(score + 0.15, 0, 1))
+    frame = pd.DataFrame({"image": range(1500), "group": group, "hired_prob_yes": said, "hired_prob_no": 1 - said})
+    frame["hired_true"] = np.where(rng.random(1500) < score, "yes", "no")
+    frame["hired_pred"] = np.where(said > 0.5, "yes", "no")
+    result = audit_with(frame, "criteria", tasks=["hired"], by=["group"])
+    rows = result.table("criteria")[lambda t: t["criterion"] == "calibration"].set_index("metric")
+    assert set(rows.index) == {"ece", "calibration_slope", "calibration_intercept"}
+    gaps = result.gaps.set_index("metric")
+    assert rows.loc["ece", "difference"] == gaps.loc["ece", "difference"] and rows.loc["ece", "worst"] == "y"
+    assert (rows["n"] == 1500).all() and rows.loc["calibration_intercept", "difference_low"] > 0
+    plain = audit_with(frame[["image", "group", "hired_true", "hired_pred"]], "criteria", tasks=["hired"], by=["group"])
+    assert "calibration" not in set(plain.table("criteria")["criterion"])

@@ -29,6 +29,7 @@ CRITERIA = {
     "predictive_parity": "predictive parity",
     "accuracy_equality": "overall accuracy equality",
     "base_rates": "base rates (the premise)",
+    "calibration": "calibration within groups",
 }
 SHADES = ("race", "ethnicity", "skin_tone", "skin_type", "fitzpatrick", "fst")
 BINARY = ("gender", "sex")
@@ -85,7 +86,8 @@ def _criteria_table(caption: str, records: Sequence[Record]) -> Table:
     notes, rows = Notes(), []
     for r in records:
         defined = is_number(r["difference"])
-        size = difference(r["difference"], r["difference_low"], r["difference_high"], signed=False)
+        kind = metric_words(r["metric"]).kind if r["metric"] else "percent"
+        size = difference(r["difference"], r["difference_low"], r["difference_high"], kind, signed=False)
         bounds = interval(r["ratio_low"], r["ratio_high"], "bins")
         ratio = number(r["ratio"], "bins") + (f" ({bounds})" if bounds else "")
         shown = r["criterion"] != "base_rates" and defined and r["difference_low"] > 0

@@ -90,7 +90,7 @@ def custom_data(context: Context) -> dict[str, Any] | None:
     key = "Code that the user named was run on each subgroup’s labels and predictions (fairlearn’s MetricFrame). "
     key += f"Intervals: {how or 'none'}. "
     key += "Gaps: simultaneous over all pairs. An exception, NaN, or a value that a library calls undefined is “–”."
-    left_out = [f"Left out where {reason}." for reason in undefined]
+    left_out = [f"Left out: {'; '.join(map(str, undefined))}."] if undefined else []
     return {"lines": [], "tables": tables, "remarks": [key, *left_out]}
 
 
