@@ -1,9 +1,10 @@
 """How many faces are needed, before any is collected: to find a gap, and to show that a limit on it is kept."""
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
 from fairaudit.errors import UsageError
+from fairaudit.metrics.detectable import power_of
 from fairaudit.metrics.intervals import mover_difference, wilson, z_value
 
 MOST = 1e9  # faces a subgroup; more is said to be impossible
@@ -11,26 +12,11 @@ _SIMULATED = 4000
 _SMALLEST = 2.0
 
 
-def power_to_find(n: float, n_rest: float, rate: float, gap: float, alpha: float) -> float:
-    """Return the power of the two-sided score test of `n` faces at rate − gap against `n_rest` faces at `rate`.
-
-    Pooled variance under no difference, own variances under the alternative (Fleiss, Levin & Paik 2003, §4.3); alpha
-    is the level of this one test. Oracle: statsmodels' power_proportions_2indep.
-    """
-    first, second = rate - gap, rate
-    pooled = (n * first + n_rest * second) / (n + n_rest)
-    null = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n_rest))
-    own = np.sqrt(first * (1 - first) / n + second * (1 - second) / n_rest)
-    critical = z_value(1 - alpha) * null
-    if own == 0:  # rates of 0 and 1 are told apart for certain once the test can reject at all
-        return float(abs(gap) > critical)
-    return float(special.ndtr((abs(gap) - critical) / own) + special.ndtr((-abs(gap) - critical) / own))
-
-
 def faces_to_find(groups: int, rate: float, gap: float, alpha: float, power: float) -> int:
     """Return the faces in each of `groups` equal subgroups that find one at rate − gap against the rest at `rate`.
 
-    alpha: the level of the family, shared by Bonferroni among the contrasts (one for two groups, else one a group).
+    By the two-sided score test (see `detectable.power_of`). alpha: the level of the family, shared by Bonferroni among
+    the contrasts (one for two groups, else one a group).
     Raises UsageError where the rates lie outside 0…1 or no number below a billion would do.
     """
     _check(groups, rate, alpha, power)
@@ -42,7 +28,8 @@ def faces_to_find(groups: int, rate: float, gap: float, alpha: float, power: flo
     level = alpha / contrasts(groups)
 
     def missing(n: float) -> float:
-        return power_to_find(n, n * (groups - 1), rate, gap, level) - power
+        sizes = np.array([n]), np.array([n * (groups - 1)])
+        return float(power_of(np.array([rate]), np.array([-gap]), *sizes, level)[0]) - power
 
     if missing(MOST) < 0:
         raise UsageError(f"gap {gap:g}: more than {MOST:,.0f} faces in each group would be needed; name a larger gap")
