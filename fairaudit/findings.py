@@ -1,6 +1,6 @@
 """The table of findings: gaps, subgroups against the rest, pairs and intersections, each once, surest first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import pandas as pd
 
 from fairaudit.axes import AuditData
 from fairaudit.axis_tests import DATA, Contrasts, TestedAxis, efficiency
-from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, same_line
+from fairaudit.data.tables import Predictions
+from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, same_line, tested_table
 from fairaudit.finding_words import MARGINS, REST, sentence
 from fairaudit.gap_tests import GAP, NOT_ASSESSED, Sizes, contrast_sizes, reaches
 from fairaudit.metrics.contrasts import Linear, sums_of, value_of
@@ -54,6 +55,15 @@ def findings_table(data: AuditData) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["widest"] = np.where(table["metric"].str.endswith("_bins"), table["task"].map(bins), 1)
     return _ranked(table)[list(MORE_TABLES["findings"])]
+
+
+def findings_of(table: Predictions, by: Sequence[str], audit: AuditSpec, seed: int = 0) -> pd.DataFrame:
+    """Return the findings about single contrasts of a table (no gaps, no estimates beside): for simulations."""
+    axes, tests = tested_table(table, by, audit, seed)
+    blank = pd.DataFrame()
+    return findings_table(
+        AuditData(predictions=table, axes=axes, audit=audit, seed=seed, metrics=blank, gaps=blank, tests=tests)
+    )
 
 
 def _own_findings(family: FamilyTests, alpha: float) -> _Own:
@@ -136,6 +146,8 @@ def _cell_rows(cells: Intersections, family: FamilyTests, data: AuditData, own: 
 
 def _gap_rows(data: AuditData, tests: Any) -> list[dict[str, Any]]:
     """Return one row a distinct gap that was assessed; composition is no finding about a model."""
+    if data.gaps.empty:
+        return []
     counted = {
         (t.axis.data.task, t.axis.data.by, t.metric.name, t.position)
         for families in tests.values()
