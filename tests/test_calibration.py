@@ -175,6 +175,20 @@ def test_recalibration_with_weights_and_subjects_is_the_sandwich() -> None:
         assert (high - low) / 2 == pytest.approx(errors[i], rel=1e-6)
 
 
+def test_many_distinct_scores_are_condensed_without_loss() -> None:
+    """20,000 distinct confidences give statsmodels' slope, intercept and errors, weighted ones their sandwich."""
+    rng = np.random.default_rng(1)
+    confidence, right = top_scores(20_000, rng, lambda c: 1 / (1 + np.exp(0.3 - 0.8 * logits(c))))
+    order = np.argsort(confidence)
+    x, y = sm.add_constant(logits(confidence[order])), right[order].astype(float)
+    fit = sm.Logit(y, x).fit(disp=0, tol=1e-12)
+    found = recalibrate(confidence[order], y, 1 - y)
+    np.testing.assert_allclose(found.value, fit.params, atol=1e-8)
+    np.testing.assert_allclose(np.sqrt(found.variance), fit.bse, rtol=1e-6)
+    robust = recalibrate(confidence[order], y, 1 - y, (y, 1 - y))
+    np.testing.assert_allclose(np.sqrt(robust.variance), sm.Logit(y, x).fit(disp=0, cov_type="HC0").bse, rtol=1e-5)
+
+
 def test_a_slope_that_does_not_exist_says_so() -> None:
     """All right, or right and wrong parted by a confidence: no slope, with that reason; few wrong ones: no interval."""
     confidence = np.linspace(0.55, 0.95, 40)

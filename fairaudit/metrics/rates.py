@@ -188,7 +188,7 @@ def _years(name: str, lacking: str, **more: object) -> Metric:
     return Metric(name=name, kind="score", lacking=lacking, needs="years", **more)  # type: ignore[arg-type]
 
 
-def _composite(name: str, lacking: str, value: Composite, **more: bool | str) -> Metric:
+def _composite(name: str, lacking: str, value: Composite, **more: object) -> Metric:
     return Metric(name=name, kind="composite", lacking=lacking, value=value, **more)  # type: ignore[arg-type]
 
 

@@ -88,14 +88,14 @@ def _class_curve(pools: Pools, ranks: Ranked, positive: np.ndarray, name: str) -
 
 
 def _precision(pools: Pools, table: scores.ScoreTable) -> scores.Curve:
+    counts = [scores.with_rests(table.sums(c), pools.known) for c in (table.positive_faces, table.negative_faces)]
     rows = []
-    for _, (up, down, up2, down2, ups, downs) in pools.tables(table):
-        m, n = ups.sum(), downs.sum()
+    for m, n, (_, columns) in zip(*counts, pools.tables(scores.of_the_class(table)), strict=True):
         if not m:
             rows.append((np.nan, np.nan, m, n))
             continue
-        # only scores of the class matter: others between two of them act as if they had the lower one
-        at = np.flatnonzero(ups > 0.5)
+        up, down, up2, down2, ups, _ = columns
+        at = np.flatnonzero(ups > 0.5)  # the pool itself may hold fewer of the class's scores
         step = np.searchsorted(at, np.arange(len(up)), side="right") - 1
         above = step >= 0
         down, down2 = (np.bincount(step[above], weights=c[above], minlength=len(at)) for c in (down, down2))

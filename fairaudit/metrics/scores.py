@@ -96,6 +96,19 @@ def binned(table: ScoreTable, bins: int = 2**16) -> ScoreTable:
     return _collected(table.groups, distinct, table.group, where[table.place], [getattr(table, n) for n in SUMS])
 
 
+def of_the_class(table: ScoreTable) -> ScoreTable:
+    """Return the table over the scores that faces of the class have, in any subgroup; for average precision only.
+
+    A face that is not of the class acts there as if it had the next lower of these scores; below all, it does not act.
+    """
+    held = np.flatnonzero(np.bincount(table.place, weights=table.positive_faces, minlength=len(table.score)) > 0.5)
+    step = np.searchsorted(held, table.place, side="right") - 1
+    some = step >= 0
+    columns = {id(getattr(table, name)): getattr(table, name)[some] for name in SUMS}
+    sums = [columns[id(getattr(table, name))] for name in SUMS]
+    return _collected(table.groups, table.score[held], table.group[some], step[some], sums)
+
+
 def auc_error_bound(table: ScoreTable) -> np.ndarray:
     """Return how far the AUC of each subgroup can be from that of the scores before binning: half the tied mass, (G,).
 
@@ -135,10 +148,10 @@ def auc(table: ScoreTable, known: np.ndarray | None = None) -> Curve:
     known = np.zeros(table.groups, dtype=bool) if known is None else known
     forward = _Side(table, known, reverse=False).sums()
     backward = _Side(table, known, reverse=True).sums()
-    positives, negatives = (_with_rests(table.sums(side), known) for side in (table.positive, table.negative))
+    positives, negatives = (with_rests(table.sums(side), known) for side in (table.positive, table.negative))
     value = ratio(forward.pairs, positives * negatives)
-    faces = [_with_rests(table.sums(side), known) for side in (table.positive_faces, table.negative_faces)]
-    squares = [_with_rests(table.sums(side), known) for side in (table.positive_squares, table.negative_squares)]
+    faces = [with_rests(table.sums(side), known) for side in (table.positive_faces, table.negative_faces)]
+    squares = [with_rests(table.sums(side), known) for side in (table.positive_squares, table.negative_squares)]
     parts = [
         _side_variance(sums, value, square, mass, other, n)
         for sums, square, mass, other, n in zip(
@@ -218,7 +231,8 @@ def _above(column: np.ndarray) -> np.ndarray:
     return np.cumsum(column[::-1])[::-1] - column / 2
 
 
-def _with_rests(sums: np.ndarray, known: np.ndarray) -> np.ndarray:
+def with_rests(sums: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return sums over the G subgroups, then over everyone else of each known one."""
     return np.concatenate([sums, (sums[known].sum() - sums)[known]])
 
 
