@@ -54,7 +54,7 @@ def directed_table(data: AuditData) -> pd.DataFrame:
 
     `low` and `high` are of the share, `difference_low` and `difference_high` of the excess (Newcombe), each by itself.
     `p_value`: subgroups exchangeable within the labelled class; `p_adjusted`: step-down max-t (Westfall & Young 1993)
-    over the `family` of all distinct contrasts of the task. An axis of which the task is part repeats the axis without
+    over the `family_size` distinct contrasts of the task. An axis of which the task is part repeats the axis without
     it and is left out. Rows of an axis are ranked by excess, tested ones first.
     """
     tables = []
@@ -152,7 +152,7 @@ def _directed_rows(part: _Directed, audit: AuditSpec, p_value: np.ndarray, p_adj
             **dict(zip(_REST, rest[:, g, d], strict=True)),
             "p_value": _at(p_value, index),
             "p_adjusted": _at(p_adjusted, index),
-            "family": len(p_value),
+            "family_size": len(p_value),
             "small": part.small[g, d],
             "reason": _untested(part, g, d, audit.min_group_size),
         }
@@ -192,7 +192,8 @@ def attraction_table(data: AuditData) -> pd.DataFrame:
         g, c = (part.ravel() for part in np.indices(found.value.shape))
         small = np.minimum(found.labelled, found.effective + 1e-9) < data.audit.min_group_size
         columns = {name: getattr(found, name).ravel() for name in ("value", "low", "high")}
-        numbers = {name: np.rint(getattr(found, name)).astype(np.int64).ravel() for name in ("predicted", "labelled")}
+        faces = {"n_predicted": found.predicted, "n": found.labelled}
+        numbers = {name: np.rint(counts).astype(np.int64).ravel() for name, counts in faces.items()}
         undefined = np.isnan(columns["value"])
         columns["high"] = np.where(np.isfinite(columns["high"]), columns["high"], np.nan)
         endless = np.where(np.isnan(columns["high"]), "no upper limit", "")

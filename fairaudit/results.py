@@ -88,10 +88,10 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
     ),
     "directed": (
         *("task", "by", "subgroup", "true", "predicted", "count", "value", "low", "high", "n", "rest", "n_rest"),
-        *("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "family", "small", "reason"),
+        *("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "family_size", "small", "reason"),
     ),
     "attraction": (
-        *("task", "by", "subgroup", "class", "value", "low", "high", "predicted", "labelled", "small", "reason"),
+        *("task", "by", "subgroup", "class", "value", "low", "high", "n_predicted", "n", "small", "reason"),
     ),
     "pairs": (
         *("task", "by", "subgroup", "first", "second", "value", "low", "high", "confused", "confused_low"),

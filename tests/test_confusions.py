@@ -52,7 +52,7 @@ def test_p_values_are_exact() -> None:
     frame = made_up(300, seed=2)
     table = audit_with(frame, "directed", min_group_size=5, **OPTIONS).table("directed")
     tested = table[table["p_value"].notna()]
-    assert len(tested) == len(table[table["by"] == "camera"]) and (table["family"] == 18).all()
+    assert len(tested) == len(table[table["by"] == "camera"]) and (table["family_size"] == 18).all()
     for row in tested.to_dict("records"):
         marks = row["count"] + round(row["rest"] * row["n_rest"])
         law = stats.hypergeom(row["n"] + int(row["n_rest"]), marks, row["n"])
@@ -108,7 +108,7 @@ def test_two_subgroups_make_one_contrast() -> None:
     rows = table[(table["by"] == "camera") & (table["true"] == "a")].set_index("subgroup")
     assert rows.loc["x", "p_adjusted"] == rows.loc["y", "p_adjusted"] < 0.05
     assert rows.loc["x", "difference"] == pytest.approx(-rows.loc["y", "difference"])
-    assert (table["family"] == 2).all()
+    assert (table["family_size"] == 2).all()
 
 
 def test_an_axis_with_the_task_repeats_nothing() -> None:
@@ -150,7 +150,7 @@ def test_attraction_and_pairs_equal_masks(pairs: list[tuple[str, str]]) -> None:
     y, p = frame["race_true"], frame["race_pred"]
     for row in result.table("attraction").to_dict("records"):
         predicted, labelled = (p == row["class"]).sum(), (y == row["class"]).sum()
-        assert (row["predicted"], row["labelled"]) == (predicted, labelled)
+        assert (row["n_predicted"], row["n"]) == (predicted, labelled)
         if not labelled:
             assert np.isnan(row["value"]) and row["reason"] == "no face is labelled so"
         else:

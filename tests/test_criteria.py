@@ -30,7 +30,7 @@ def same(ours: float, theirs: float) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(FACES)
 def test_criteria_equal_fairlearn_one_against_the_rest(rows: list[tuple[str, str, str]]) -> None:
     """Difference and ratio of each class equal fairlearn's on the class against the rest, where every rate exists."""

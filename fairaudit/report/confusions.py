@@ -54,7 +54,7 @@ def confusions_data(context: Context) -> dict[str, Any] | None:
 
 
 def _sentence(task: str, own: Sequence[Record], found: Sequence[Record]) -> str:
-    family = plural(int(own[0]["family"]), "directed confusion")
+    family = plural(int(own[0]["family_size"]), "directed confusion")
     if not found:
         return f"{sentence_case(task)}: of {family} compared with everyone else, none is shown to be more frequent."
     first = found[0]
@@ -99,7 +99,7 @@ def _attraction(context: Context, records: Sequence[Record]) -> list[tuple[str, 
             bounds = interval(r["low"], r["high"], "bins")
             text = number(r["value"], "bins") + (f" ({bounds})" if bounds else "")
             reading = "attracts" if r["low"] > 1 else "loses" if r["high"] < 1 else ""
-            entries = [Entry(count(r["labelled"]), css="num"), Entry(count(r["predicted"]), css="num")]
+            entries = [Entry(count(r["n"]), css="num"), Entry(count(r["n_predicted"]), css="num")]
             entries += [Entry(text, notes.number(r["reason"]), "num"), Entry(reading, css="soft")]
             rows.append(Row(r["class"], entries))
         columns = ["labelled", "predicted", "predicted ÷ labelled", "reading"]
