@@ -16,8 +16,9 @@ def power_of(
     Pooled variance under no difference, own variances under the alternative (Fleiss, Levin & Paik 2003, §4.3). Oracle:
     statsmodels' power_proportions_2indep. n may be effective numbers.
     """
+    rate = np.clip(rate, 0, 1)  # sums of weights leave rounding dust above 1
     first = np.clip(rate + gap, 0, 1)
-    pooled = (n * first + n_rest * rate) / (n + n_rest)
+    pooled = np.clip((n * first + n_rest * rate) / (n + n_rest), 0, 1)
     critical = _two_sided(alpha) * np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n_rest))
     own = np.sqrt(first * (1 - first) / n + rate * (1 - rate) / n_rest)
     beyond = np.abs(gap) - critical

@@ -28,6 +28,7 @@ CASES: Mapping[str, Case] = {
     "planted-gap-in-one-class": noise.planted_class,
     "random-attributes": noise.random_attributes,
     "no-disparity-at-fairface-size": noise.no_disparity,
+    "policies": noise.policies,
     "rows-shuffled": invariance.rows_shuffled,
     "classes-renamed": invariance.classes_renamed,
     "groups-renamed": invariance.groups_renamed,

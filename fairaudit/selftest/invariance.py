@@ -11,16 +11,20 @@ from fairaudit.selftest.checks import Check, audited, drawn, equal, holds
 
 KEYS = {"metrics": ["by", "subgroup", "metric", "class"], "gaps": ["by", "metric", "class"]}
 KEYS["rest"] = KEYS["metrics"]
-# drawn limits depend on the order of groups through the seeds; everything else may not
+# what is drawn depends on the order of groups through the seeds; nothing else may
 DRAWN = tuple(name for name, metric in METRICS.items() if metric.kind == "composite")
+DRAWN_COLUMNS = frozenset(
+    (
+        *("expected_gap", "expected_gap_high", "split_sample_gap", "p_value", "p_adjusted", "p_extremes"),
+        "detectable_gap",
+    )
+)
 
 
 def rows_shuffled() -> list[Check]:
     """The same rows in another order: every number of every table is the same to the last digit."""
     frame = _faces()
-    return _same(
-        audited(frame, ["race", "race:sex"]), audited(frame.sample(frac=1, random_state=1), ["race", "race:sex"])
-    )
+    return _same(audited(frame, ["race:sex"]), audited(frame.sample(frac=1, random_state=1), ["race:sex"]))
 
 
 def classes_renamed() -> list[Check]:
@@ -42,8 +46,8 @@ def groups_renamed() -> list[Check]:
 
 
 def _faces() -> pd.DataFrame:
-    frame = drawn(1500, {"race": ("White", "Black", "Asian", "Indian"), "sex": ("f", "m")}, 0.9, seed=6)
-    worse = drawn(1500, {"race": ("White", "Black", "Asian", "Indian"), "sex": ("f", "m")}, 0.7, seed=6)
+    frame = drawn(1000, {"race": ("White", "Black", "Asian", "Indian"), "sex": ("f", "m")}, 0.9, seed=6)
+    worse = drawn(1000, {"race": ("White", "Black", "Asian", "Indian"), "sex": ("f", "m")}, 0.7, seed=6)
     return frame.assign(gender_pred=np.where(frame["race"] == "Asian", worse["gender_pred"], frame["gender_pred"]))
 
 
@@ -58,14 +62,14 @@ def _renamed(result: AuditResult, names: Mapping[str, Mapping[str, str]]) -> Aud
 
 
 def _same(first: AuditResult, second: AuditResult, exact: bool = True) -> list[Check]:
-    """Check that both audits hold the same rows and numbers; `exact`: drawn limits, too."""
+    """Check that both audits hold the same rows and numbers; `exact`: what is drawn, too."""
     found = []
     for table, keys in KEYS.items():
         one, two = (getattr(result, table).set_index(keys).sort_index() for result in (first, second))
         found.append(equal(f"{table}: rows", True, one.index.equals(two.index)))
         if not one.index.equals(two.index):
             continue
-        numbers = one.select_dtypes("number").columns
+        numbers = [c for c in one.select_dtypes("number") if exact or c not in DRAWN_COLUMNS]
         fixed = np.ones(len(one), dtype=bool) if exact else ~one.index.get_level_values("metric").isin(DRAWN)
         cells = one.loc[fixed, numbers].to_numpy(dtype=float), two.loc[fixed, numbers].to_numpy(dtype=float)
         largest = float(np.nanmax(np.abs(cells[0] - cells[1]), initial=0.0))
