@@ -26,7 +26,9 @@ def partially_pooled(x: np.ndarray, n: np.ndarray, confidence: float) -> tuple[n
     weight = n / (1 + (n - 1) * rho)
     mean = np.clip((weight * (x / n)).sum(1, keepdims=True) / weight.sum(1, keepdims=True), 1e-9, 1 - 1e-9)
     size = np.where(rho > 0, 1 / np.maximum(rho, 1e-12) - 1, 1e12)
-    chance = special.softmax(beta_binomial(x, n, mean, size).sum(1))[:, None]
+    # restricted likelihood: that of the mean's own uncertainty, which grows with ρ, taken out (Harville, JASA 1977)
+    known = np.log(mean * (1 - mean) / weight.sum(1, keepdims=True))[:, 0] / 2
+    chance = special.softmax(beta_binomial(x, n, mean, size).sum(1) + known)[:, None]
     own = (x + size * mean) / (n + size)
     spread = own * (1 - own) / (n + size + 1)
     # the common mean is an estimate, too, and moves every subgroup's by its share
