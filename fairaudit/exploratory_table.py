@@ -109,9 +109,9 @@ def _tests(estimate: Estimate, axis: AxisData, known: np.ndarray, least: int) ->
     others = len(axis.known) + np.arange(len(known))
     sides = [(estimate.value[i], estimate.effective[i], estimate.denominator[i]) for i in (known, others)]
     exact = axis.sample.weight is None and axis.sample.subject is None
-    found = share_tests(sides[0][0], sides[0][1], sides[1][0], sides[1][1], exact)
     enough = np.logical_and.reduce([np.minimum(n, effective + 1e-9) >= least for _, effective, n in sides])
-    return np.where(enough, found, np.nan)
+    value = np.where(enough, sides[0][0], np.nan)  # not tested where undefined
+    return share_tests(value, sides[0][1], sides[1][0], sides[1][1], exact)
 
 
 def _key(task: str, halves_: Sequence[Estimate], pools: tuple[int, int], column: int) -> tuple[Any, ...]:

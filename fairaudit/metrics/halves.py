@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from fairaudit.metrics.exact import fisher, two_sided
 from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.sample import Sample
 
@@ -63,12 +63,9 @@ def share_tests(p: np.ndarray, n: np.ndarray, p_rest: np.ndarray, n_rest: np.nda
         z = (p - p_rest) / np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n_rest))
     expected = np.minimum(pooled, 1 - pooled) * np.minimum(n, n_rest)
     possible = (n > 0) & (n_rest > 0) & ~np.isnan(p + p_rest)
-    found = np.where(possible & (expected >= LEAST_EXPECTED), 2 * stats.norm.sf(np.abs(z)), np.nan)
-    sparse = np.argwhere(possible & (expected < LEAST_EXPECTED) & exact)
-    for place in map(tuple, sparse.tolist()):
-        cells = [[p[place] * n[place], (1 - p[place]) * n[place]]]
-        cells.append([p_rest[place] * n_rest[place], (1 - p_rest[place]) * n_rest[place]])
-        found[place] = stats.fisher_exact(np.rint(cells).astype(np.int64))[1]
+    found = np.where(possible & (expected >= LEAST_EXPECTED), two_sided(z), np.nan)
+    sparse = possible & (expected < LEAST_EXPECTED) & exact
+    found[sparse] = fisher((p * n)[sparse], n[sparse], (p_rest * n_rest)[sparse], n_rest[sparse])
     return found
 
 
