@@ -13,6 +13,7 @@ import pandas as pd
 
 from fairaudit.data.columns import Column
 from fairaudit.data.predictions_check import NO_PREDICTION, STATUSES, Finding, check_names, examples
+from fairaudit.data.quality import QUALITY
 from fairaudit.data.sources import NOT_ATTRIBUTES, FrameSource, Reading, Source
 from fairaudit.data.tables import Predictions
 from fairaudit.data.taxonomy import SCHEMES, age_bins, scheme_of
@@ -38,6 +39,7 @@ def read_predictions(
     to keep (default: every `X_pred`). classes: per task in order (default: those the table's own description gives,
     else the values of both columns, a known scheme in its order, an ordered scheme whole). attributes: columns to keep
     as attributes (default: every other column of at most 50 values; without any, the `X_true` of race, gender and age).
+    Columns of numbers with more values are no axes, but stay, at most 20, to be adjusted for.
 
     A numeric `age` (also `age_true`, `age_pred`) in years becomes the nine bins; the years of the latter two stay in
     `age_true_years` and `age_pred_years`, which a table may also hold itself. An empty prediction with a status is
@@ -347,6 +349,8 @@ def _small_enough(
     kept = []
     for attribute in found:
         values = columns[attribute].distinct()
+        if wanted is None and attribute in QUALITY and _in_numbers(columns[attribute]):
+            continue  # our own measurements of the picture are no group of people, however few faces there are
         if 0 < values <= MOST_VALUES or (wanted is not None and values):
             kept.append(attribute)
             continue
@@ -357,6 +361,11 @@ def _small_enough(
         )
         findings.append(("no_axis", "", "listed", f"{word}, so it is no subgroup axis", 1))
     return kept
+
+
+def _in_numbers(column: Column) -> bool:
+    known = pd.Series([text for text in column.text if text is not None], dtype=object)
+    return bool(column.many) or bool(len(known) and pd.to_numeric(known, errors="coerce").notna().all())
 
 
 def _labels_as_attributes(columns: Mapping[str, Column]) -> dict[str, str]:

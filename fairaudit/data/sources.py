@@ -35,6 +35,7 @@ NOT_ATTRIBUTES = frozenset(
     )
 )
 YEARS = ("age_true_years", "age_pred_years")
+MOST_MEASUREMENTS = 20  # columns of numbers beyond these (embeddings, say) are left behind
 KEPT = ("subject_id", "weight", "label_source", "sha256", "split", "age_years")
 Where = Mapping[str, np.ndarray]  # column → which of its distinct values are meant, bool (U + 1,); last: no value
 
@@ -193,6 +194,7 @@ class FrameSource:
                 out[name] = reading.years[column][self._codes[column]]
             elif name in self.columns:
                 out[name] = numbers(self.frame[name], name, self.where)
+        out |= self._measurements(set(out) | NOT_ATTRIBUTES)
         return Predictions(
             frame=pd.DataFrame(out).reset_index(drop=True),
             tasks=reading.tasks,
@@ -202,6 +204,23 @@ class FrameSource:
             label_source=reading.label_source,
             meta=reading.meta,
         )
+
+    def _measurements(self, taken: set[str]) -> dict[str, pd.Series]:
+        """Return the first columns of numbers that are no labels, attributes or probabilities.
+
+        They are no axes, but gaps can be adjusted for them.
+        """
+        found: dict[str, pd.Series] = {}
+        for name in self.columns:
+            of_a_task = name.endswith(("_true", "_pred", "_status")) or "_prob_" in name
+            if name not in taken and not of_a_task and len(found) < MOST_MEASUREMENTS:
+                values = pd.to_numeric(self.frame[name].replace("", np.nan), errors="coerce")
+                if (
+                    values.notna().any()
+                    and not (values.isna() & self.frame[name].notna() & (self.frame[name] != "")).any()
+                ):
+                    found[name] = values
+        return found
 
     def _categorical(self, codes: np.ndarray, column: str, values: Sequence[str]) -> Any:
         return pd.Categorical.from_codes(codes[self._codes[column]], dtype=pd.CategoricalDtype(list(values)))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import fairaudit
 from fairaudit.data.images import load_rgb
+from fairaudit.data.quality import QUALITY, image_quality
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_file
@@ -32,10 +33,13 @@ _Finding = tuple[str, str, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Decoded faces of a slice of the table: uint8 (n, S, S, 3), and per row why it could not be read, else ""."""
+    """Decoded faces of a slice of the table: uint8 (n, S, S, 3), their QUALITY (n, 3), NaN where a face could not be
+    read, and per row why not, else "".
+    """
 
     rows: slice
     pixels: Tensor
+    quality: np.ndarray
     trouble: list[str]
 
 
@@ -54,7 +58,8 @@ def predict(
 
     Columns: `image`; per task `<task>_true` (where the faces have it), `<task>_pred`, `<task>_status` ("ok", or
     "failed" with an empty prediction for an image that cannot be read), `<task>_prob_<class>` (0…1); then every label
-    and attribute of the faces as a subgroup column, `subject_id` and `weight` where known. Images are decoded in
+    and attribute of the faces as a subgroup column, `subject_id` and `weight` where known, and `brightness`, `contrast`
+    and `sharpness` of the picture as the model sees it (`data.quality`). Images are decoded in
     threads beside the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto".
     `flip_test` averages with the mirrored face; by default as the model was trained to be used.
 
@@ -142,8 +147,9 @@ def _answers(
         read = [_read(path, size) for path in paths[rows]]
         return _Batch(
             rows=slice(rows.start, rows.start + len(read)),
-            pixels=torch.from_numpy(np.stack([pixels for pixels, _ in read])),
-            trouble=[trouble for _, trouble in read],
+            pixels=torch.from_numpy(np.stack([pixels for pixels, *_ in read])),
+            quality=np.stack([quality for _, quality, _ in read]),
+            trouble=[trouble for *_, trouble in read],
         )
 
     def answer(batch: _Batch) -> tuple[_Batch, dict[str, np.ndarray]]:
@@ -186,11 +192,13 @@ def _copy(rows: Path, out: Path, schema: pa.Schema, described: Mapping[str, Any]
             writer.write_table(source.read_row_group(group).cast(schema))
 
 
-def _read(path: Path, size: int) -> tuple[np.ndarray, str]:
+def _read(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str]:
     try:
-        return load_rgb(path, size), ""
+        pixels = load_rgb(path, size)
+        return pixels, image_quality(pixels), ""
     except (DataError, OSError) as error:
-        return np.zeros((size, size, 3), dtype=np.uint8), str(error)
+        nothing = np.full(len(QUALITY), np.nan, dtype=np.float32)
+        return np.zeros((size, size, 3), dtype=np.uint8), nothing, str(error)
 
 
 def _schema(checkpoint: Checkpoint, faces: FaceTable) -> pa.Schema:
@@ -206,7 +214,12 @@ def _schema(checkpoint: Checkpoint, faces: FaceTable) -> pa.Schema:
         fields.append(pa.field("subject_id", pa.string()))
     if "weight" in faces.frame:
         fields.append(pa.field("weight", pa.float64()))
-    return pa.schema(fields)
+    return pa.schema([*fields, *(pa.field(name, pa.float32()) for name in _measured(faces))])
+
+
+def _measured(faces: FaceTable) -> list[str]:
+    """Return which of QUALITY are measured: those that the faces have no attribute or task of the same name for."""
+    return [name for name in QUALITY if name not in _attributes(faces)]
 
 
 def _attributes(faces: FaceTable) -> list[str]:
@@ -238,6 +251,8 @@ def _record(
         )
     if "weight" in frame:
         columns["weight"] = pa.array(frame["weight"], pa.float64(), from_pandas=True)
+    for name in _measured(faces):
+        columns[name] = pa.array(batch.quality[:, QUALITY.index(name)], pa.float32(), from_pandas=True)
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
