@@ -30,6 +30,7 @@ from fairaudit.covariates import MEDIATOR, check_covariates
 from fairaudit.custom_metrics import load_metrics
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
+from fairaudit.data.sharded import AnyPredictions
 from fairaudit.data.tables import Predictions
 from fairaudit.disparity_tests import disparity_tests
 from fairaudit.errors import DataError
@@ -55,7 +56,7 @@ UNKNOWN_LABELS = "Where the labels come from is not known: every claim holds on 
 
 
 def run_audit(
-    predictions: Predictions | pd.DataFrame,
+    predictions: AnyPredictions | pd.DataFrame,
     *,
     tasks: Sequence[str] | None = None,
     by: Sequence[str] | None = None,
@@ -65,7 +66,8 @@ def run_audit(
     meta: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> AuditResult:
-    """Return the audit of a predictions table (a DataFrame is read by `read_predictions` first).
+    """Return the audit of a predictions table (a DataFrame is read by `read_predictions` first, a folder of shards by
+    `read_shards`).
 
     tasks: default all; by: axes such as "race:gender" (default: the spec's, else each attribute, all pairs, and
     race:gender:age). Two audits of equal tables with equal seeds are equal. `meta` completes the result's meta (name,
@@ -153,7 +155,7 @@ def everyone(n: int) -> Any:
     return pd.Categorical.from_codes(np.zeros(n, dtype=np.int8), dtype=pd.CategoricalDtype([OVERALL]))
 
 
-def independence(table: Predictions) -> str:
+def independence(table: AnyPredictions) -> str:
     """Return what the intervals take as independent, in a sentence for the report."""
     if (people := table.subjects()) is not None:
         return (
@@ -194,7 +196,7 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 
 
 def _meta(
-    table: Predictions,
+    table: AnyPredictions,
     names: Sequence[str],
     groups: Mapping[str, Mapping[str, int]],
     audit: AuditSpec,
@@ -230,6 +232,7 @@ def _meta(
         "excluded": [*excluded, *_findings(table)],
         "outcomes": [entry for t in found for entry in t.outcomes],
         "hashes": {"predictions": table.hash(), **_checkpoint_hash(table)},
+        **{key: table.meta[key] for key in ("shards",) if key in table.meta},
         "model": table.meta.get("model", {}),
         "data": table.meta.get("data", {}),
         "mitigation": table.meta.get("mitigation"),
@@ -237,12 +240,12 @@ def _meta(
     }
 
 
-def _checkpoint_hash(table: Predictions) -> dict[str, str]:
+def _checkpoint_hash(table: AnyPredictions) -> dict[str, str]:
     """Return the hash of the checkpoint that made the predictions, where they say it."""
     return {"checkpoint": str(table.meta["checkpoint_hash"])} if table.meta.get("checkpoint_hash") else {}
 
 
-def _findings(table: Predictions) -> list[dict[str, Any]]:
+def _findings(table: AnyPredictions) -> list[dict[str, Any]]:
     """Return what was met in the table or its faces, counted by kind; what a task left out is listed by the task."""
     entries = []
     met = table.findings[table.findings["kind"] != NO_PREDICTION]
@@ -262,7 +265,7 @@ def _findings(table: Predictions) -> list[dict[str, Any]]:
 
 
 def _warnings(
-    table: Predictions,
+    table: AnyPredictions,
     groups: Mapping[str, Mapping[str, int]],
     audit: AuditSpec,
     excluded: Sequence[Mapping[str, Any]],
@@ -295,6 +298,8 @@ def _warnings(
             said.append(
                 f"{by}: {unknown} faces lack an attribute and form the subgroup {UNKNOWN!r}, outside comparisons."
             )
+    if held := table.meta.get("shards", {}).get("held"):
+        said.append(held)
     if table.meta.get("row_numbers"):
         said.append("The table names no images: rows are numbered, so this audit cannot be compared with another.")
     if audit.adjust_for:

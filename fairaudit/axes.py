@@ -11,6 +11,7 @@ import pandas as pd
 
 from fairaudit import subgroups
 from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION
+from fairaudit.data.sharded import AnyPredictions
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
 from fairaudit.metrics.cube import OUTCOMES
@@ -70,7 +71,7 @@ class AxisData:
 class AuditData:
     """All that an analysis may read: every task on every axis (`overall` first), the spec, and the tables so far."""
 
-    predictions: Predictions
+    predictions: AnyPredictions
     axes: Sequence[AxisData]
     audit: AuditSpec
     seed: int
@@ -80,7 +81,7 @@ class AuditData:
     tests: Mapping[str, Any] = field(default_factory=dict)  # of disparity_tests, by task
 
 
-def choose_tasks(predictions: Predictions, wanted: Sequence[str] | None) -> list[str]:
+def choose_tasks(predictions: AnyPredictions, wanted: Sequence[str] | None) -> list[str]:
     """Return the tasks to audit; UsageError for one that the table lacks."""
     for task in wanted or ():
         if task not in predictions.tasks:

@@ -238,7 +238,7 @@ def test_names_of_files_are_no_patterns_and_hidden_files_no_shards(tmp_path: Pat
     (folder / "_SUCCESS").touch()
     table = read_shards(folder, most_held=0)
     assert len(table) == 12
-    assert [shard["file"] for shard in table.meta["shards"]] == ["a1x.parquet", "a[1]?.parquet"]
+    assert [shard["file"] for shard in table.meta["shards"]["files"]] == ["a1x.parquet", "a[1]?.parquet"]
     (folder / "notes.md").write_text("no table")
     with pytest.raises(DataError, match=r"notes.md is neither"):
         read_shards(folder)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from fairaudit import subgroups
 from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION, STATUSES
 from fairaudit.data.sources import KEPT, YEARS, Reading, status_column, text_column
 from fairaudit.data.tables import FINDING_COLUMNS, Predictions, findings_table
-from fairaudit.errors import DataError
+from fairaudit.errors import DataError, UsageError
 from fairaudit.files import value_hash
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ShardedPredictions:
         self.source, self.reading = source, reading
         self.tasks, self.ordered, self.label_source = reading.tasks, reading.ordered, reading.label_source
         self.attributes = tuple(reading.attributes)
-        self.meta = {**reading.meta, "shards": list(shards)}
+        self.meta = {**reading.meta, "shards": {"folder": source.where, "files": list(shards)}}
         self.findings = pd.DataFrame(list(reading.findings), columns=[*FINDING_COLUMNS, "rows"])
         self._counted: dict[tuple[str, ...], Predictions] = {}
         self._held: Predictions | None = None
@@ -48,7 +48,15 @@ class ShardedPredictions:
 
     def hash(self) -> str:
         """Return a SHA-256 of the files' hashes, in their order."""
-        return value_hash([shard["sha256"] for shard in self.meta["shards"]])
+        return value_hash([shard["sha256"] for shard in self.meta["shards"]["files"]])
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Raise UsageError: there is no table of single faces."""
+        raise UsageError(
+            f"what was asked for needs every single face of {self.source.where} in memory; a table of more than "
+            "1,000,000 faces is counted on disk: give fewer faces, or leave it out"
+        )
 
     @property
     def weighted(self) -> bool:
@@ -225,6 +233,9 @@ class ShardedPredictions:
 
     def _images(self, where: Mapping[str, np.ndarray]) -> list[str]:
         return [image for image, _, _ in self.source.faces(where)][:FIRST]
+
+
+AnyPredictions: TypeAlias = Predictions | ShardedPredictions
 
 
 def _categorical(codes: np.ndarray, categories: Sequence[str]) -> Any:
