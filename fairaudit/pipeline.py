@@ -20,7 +20,9 @@ from fairaudit import __version__
 from fairaudit.attribution.attribute import attribute
 from fairaudit.audit import run_audit
 from fairaudit.comparison import compare
+from fairaudit.covariates import check_covariates
 from fairaudit.data.predictions import read_predictions
+from fairaudit.data.quality import QUALITY
 from fairaudit.data.readers import READERS
 from fairaudit.data.summary import composition, findings_summary
 from fairaudit.data.synthetic import planted_report, synthesize
@@ -142,6 +144,8 @@ def choose_axes(spec: Spec, faces: FaceTable) -> tuple[str, ...] | None:
         if policy.task is not None:
             lookup({task: task for task in spec.tasks or faces.tasks}, policy.task, f"task in policy {policy}:")
     faces.require([*chosen, spec.training.select_by] if spec.training.select_by else chosen)
+    columns = [*faces.tasks, *faces.attributes, *QUALITY]
+    check_covariates(columns, spec.audit.adjust_for, list(faces.tasks), spec.audit.adjust_to)
     return spec.audit.subgroups
 
 
