@@ -168,7 +168,9 @@ def predict(
 @app.command()
 def audit(
     out: OutOption,
-    predictions: Annotated[Path | None, typer.Option(help="CSV or Parquet table of anybody's predictions.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet table of anybody's predictions, or a folder of such files.")
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; needs --data.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the faces.")] = None,
     spec: SpecOption = None,
@@ -207,6 +209,9 @@ def audit(
         bool, typer.Option("--exploratory", help="Discover differences on one half of the faces, confirm on the other.")
     ] = False,
     strict: StrictOption = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Count the table on disk in this much memory, such as 2GB (with --predictions).")
+    ] = None,
     device: DeviceOption = "auto",
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces (needs --data).")
@@ -229,6 +234,7 @@ def audit(
         read_table,
         refuse_unread,
         require_folder,
+        store,
         table_meta,
     )
     from fairaudit.policy_checks import check_names
@@ -242,7 +248,9 @@ def audit(
         raise UsageError("--show-faces needs --data, the folder in which the faces lie")
     given = {"--dataset": dataset, "--split": split != "auto", "--device": device != "auto"}
     given |= {"--data without --show-faces": data is not None and not show_faces}
-    refuse_unread(given if predictions else {"--rename": rename, "--value": value}, bool(predictions))
+    refuse_unread(
+        given if predictions else {"--rename": rename, "--value": value, "--memory": memory}, bool(predictions)
+    )
     if data is not None:
         require_folder(data)
     claim(out, "audit", "audit.json")
@@ -259,11 +267,13 @@ def audit(
         settings, tasks, seed, plan_record = planned(plan, loaded, fixed, predictions)
     check_names(settings)
     faces_root = data
+    table: Any
     with Bars() as bars:
         if checkpoint is not None and data is not None:
             table, meta, faces_root = predict_for_audit(checkpoint, data, dataset, spec, split, device, bars)
         elif predictions is not None:
-            table, meta = read_table(predictions, loaded, rename or (), value or (), task), table_meta()
+            table = read_table(predictions, loaded, rename or (), value or (), task, memory, bars)
+            meta = table_meta()
         result = run_audit(
             table,
             tasks=tasks,
@@ -274,7 +284,7 @@ def audit(
             meta={**meta, **plan_record},
             progress=bars,
         )
-        result.save(out, table)
+        result = store(result, out, table)
         if checkpoint is not None:
             keep_history(checkpoint, out)
         render_audit(out, out, faces_root=faces_root if show_faces else None)
@@ -345,7 +355,7 @@ def compare(
     from fairaudit.console import Bars
     from fairaudit.data.predictions import read_predictions
     from fairaudit.files import claim
-    from fairaudit.inputs import audit_settings, model_names, relative_link
+    from fairaudit.inputs import audit_settings, model_names, relative_link, stored_predictions
     from fairaudit.report.render import write_comparison_report
     from fairaudit.results import AuditResult
 
@@ -353,7 +363,7 @@ def compare(
         raise UsageError(f"compare needs a baseline and at least one other audit folder; {len(audits)} was given")
     claim(out, "comparison", "comparison.json")
     results = dict(zip(model_names(audits), [AuditResult.load(folder) for folder in audits], strict=True))
-    tables = [read_predictions(folder / "predictions.parquet") for folder in audits]
+    tables = [stored_predictions(folder) for folder in audits]
     names = list(results)
     first = results[names[0]]
     with Bars() as bars:

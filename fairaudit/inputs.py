@@ -4,20 +4,22 @@ import datetime
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairaudit.errors import UsageError
+from fairaudit.errors import DataError, UsageError
 from fairaudit.files import value_hash, write_text
 from fairaudit.plan import LATE, check_against, load_plan, plan_meta
 from fairaudit.policies import parse_policies
-from fairaudit.progress import Progress
+from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.resources import resource_dir
-from fairaudit.results import HISTORY
+from fairaudit.results import HISTORY, AuditResult
 from fairaudit.spec import AttributionSpec, AuditSpec, SelectionSpec, Spec, load_spec, parse_spec
 
 if TYPE_CHECKING:
+    from fairaudit.data.sharded import AnyPredictions
     from fairaudit.data.tables import FaceTable, Predictions
 
 SPLITS = ("auto", "all", "train", "val", "test")
@@ -129,10 +131,20 @@ def table_meta() -> dict[str, Any]:
 
 
 def read_table(
-    path: Path, spec: Spec | None, rename: Sequence[str], value: Sequence[str], tasks: Sequence[str] | None
-) -> "Predictions":
-    """Read a predictions table with the columns and values mapped by the spec and by --rename and --value."""
+    path: Path,
+    spec: Spec | None,
+    rename: Sequence[str],
+    value: Sequence[str],
+    tasks: Sequence[str] | None,
+    memory: str | None = None,
+    progress: Progress = silent,
+) -> "AnyPredictions":
+    """Read a predictions table with the columns and values mapped by the spec and by --rename and --value.
+
+    A folder, a file that would fill much of the memory, and any table with `memory` is read by `read_shards`.
+    """
     from fairaudit.data.predictions import read_predictions
+    from fairaudit.data.shards import is_large, read_shards
 
     names = dict(spec.data.columns.rename) if spec else {}
     names.update(_pairs(rename, "--rename", "ours=theirs"))
@@ -142,7 +154,34 @@ def read_table(
         if not dot or not theirs:
             raise UsageError(f"--value {key}={ours}: write column.theirs=ours, such as gender.Man=Male")
         values.setdefault(column, {})[theirs] = ours
+    if path.is_dir() or memory or is_large(path):
+        return read_shards(path, rename=names, values=values, tasks=tasks, memory=memory, progress=progress)
     return read_predictions(path, rename=names or None, values=values or None, tasks=tasks)
+
+
+def store(result: AuditResult, out: Path, table: "AnyPredictions") -> AuditResult:
+    """Save an audit with the predictions it comes from; of a table on disk, the way from `out` to its folder."""
+    from fairaudit.data.tables import Predictions
+
+    if not isinstance(table, Predictions):
+        folder = os.path.relpath(Path(table.source.where).resolve(), out.resolve())
+        shards = {**table.meta["shards"], "folder": Path(folder).as_posix()}
+        result = replace(result, meta={**result.meta, "shards": shards})
+    result.save(out, table if isinstance(table, Predictions) else None)
+    return result
+
+
+def stored_predictions(folder: Path) -> "Predictions":
+    """Read the predictions that an audit folder keeps. Raises DataError where it was counted from a table on disk."""
+    from fairaudit.data.predictions import read_predictions
+
+    path = folder / "predictions.parquet"
+    if not path.exists() and "shards" in AuditResult.load(folder).meta:
+        raise DataError(
+            f"{folder} was counted from a table on disk and keeps no predictions, so its faces cannot be paired with "
+            "others; audit a table of at most 1,000,000 faces (a sample of the same images of every model) to compare"
+        )
+    return read_predictions(path)
 
 
 def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:

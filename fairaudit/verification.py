@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from fairaudit.audit import run_audit, versions
 from fairaudit.data.predictions import read_predictions
-from fairaudit.data.tables import Predictions
+from fairaudit.data.sharded import AnyPredictions
+from fairaudit.data.shards import read_shards
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
 from fairaudit.progress import Progress, silent
@@ -89,7 +90,7 @@ def verify(
     if kind != "audit":
         note = f"Only hashes were checked: the {kind} does not hold the predictions that it was made from."
         return Verification(kind=kind, files=len(meta["files"]), differences=tuple(wrong), notes=(note,))
-    table = _predictions(folder, meta, predictions)
+    table = _predictions(folder, meta, predictions, progress)
     foreign = [] if run_metrics else list(meta["settings"]["audit"].get("metrics", ()))
     result = _made_again(table, meta, folder, {"metrics": ()} if foreign else {}, progress)
     with tempfile.TemporaryDirectory() as temporary:
@@ -223,8 +224,11 @@ def _changed_files(folder: Path, meta: Mapping[str, Any]) -> list[Difference]:
     return wrong
 
 
-def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None) -> Predictions:
+def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None, progress: Progress) -> AnyPredictions:
     path = given or folder / PREDICTIONS
+    shards = meta.get("shards") if given is None or given.is_dir() else None
+    if isinstance(shards, dict) and not path.is_file():
+        path = given or folder / str(shards.get("folder"))
     if not path.exists():
         raise DataError(
             f"{folder} stores no {PREDICTIONS}, so its numbers cannot be made again; name the table they came from "
@@ -235,11 +239,21 @@ def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None) -> P
             f"{folder}: audit.json holds no settings (written by fairaudit {meta.get('fairaudit', '?')}); "
             "make the audit again"
         )
+    if isinstance(shards, dict) and not (folder / PREDICTIONS).is_file():
+        read_as, tasks = shards.get("reading", {}), meta["settings"].get("tasks")
+        return read_shards(
+            path,
+            rename=read_as.get("rename"),
+            values=read_as.get("values"),
+            tasks=tasks,
+            most_held=0,
+            progress=progress,
+        )
     return read_predictions(path)
 
 
 def _made_again(
-    table: Predictions, meta: Mapping[str, Any], folder: Path, instead: Mapping[str, Any], progress: Progress
+    table: AnyPredictions, meta: Mapping[str, Any], folder: Path, instead: Mapping[str, Any], progress: Progress
 ) -> AuditResult:
     settings = meta["settings"]
     try:
@@ -252,7 +266,7 @@ def _made_again(
     return run_audit(table, tasks=tasks, by=by, audit=audit, seed=seed, progress=progress)
 
 
-def _changed_meta(table: Predictions, meta: Mapping[str, Any], result: AuditResult) -> list[Difference]:
+def _changed_meta(table: AnyPredictions, meta: Mapping[str, Any], result: AuditResult) -> list[Difference]:
     """Compare what audit.json says of the predictions and what follows from them."""
     wrong = []
     told, found = str(meta.get("hashes", {}).get("predictions")), table.hash()

@@ -19,7 +19,15 @@ from fairaudit.data.predictions import read
 from fairaudit.data.predictions_check import check_weight_range, examples, numbers
 from fairaudit.data.shard_files import ShardFile, common_description, hashes, list_shards, orders
 from fairaudit.data.sharded import MOST_ROWS, ShardedPredictions, too_many
-from fairaudit.data.sources import Reading, Where, bad_weights, empty_images, repeated_images
+from fairaudit.data.sources import (
+    Reading,
+    Where,
+    bad_weights,
+    empty_images,
+    is_parquet,
+    parquet_errors,
+    repeated_images,
+)
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, FairauditError, UsageError
 from fairaudit.progress import Progress, silent
@@ -30,6 +38,10 @@ MOST_HELD = 1_000_000  # a table of no more faces is held in memory, where every
 FIRST = 20  # images that a finding names
 _AGES = ("age", "age_true", "age_pred")
 _FILE, _ROW = "fairaudit_file", "file_row_number"
+_CELL_BYTES, _CSV_TIMES = (
+    30,
+    3,
+)  # what a table in memory takes for a cell of a Parquet file, and for a byte of a CSV file
 _FILE_SIZE = 1 << 40  # a row's place in the table: number of its file × this + its row
 
 
@@ -462,6 +474,18 @@ def _plain_cells(cells: pa.Array) -> np.ndarray:
     )
 
 
+def is_large(path: Path) -> bool:
+    """Tell whether a table in this file would take more than a quarter of the machine's memory."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if not path.is_file():
+        return False
+    if not is_parquet(path):
+        return path.stat().st_size * _CSV_TIMES > whole // 4
+    with parquet_errors(path):
+        told = pq.read_metadata(path)
+    return told.num_rows * told.num_columns * _CELL_BYTES > whole // 4
+
+
 def read_shards(
     where: Path | str,
     *,
@@ -482,4 +506,10 @@ def read_shards(
     source = ShardSource(Path(where), memory=memory, progress=progress)
     source.first = len(source) if len(source) <= most_held else FIRST
     table: ShardedPredictions = read(source, rename=rename, values=values, tasks=tasks)
-    return table.held(complete=True) if len(table) <= most_held else table
+    if len(table) <= most_held:
+        return table.held(complete=True)
+    table.meta["shards"]["reading"] = {
+        "rename": dict(rename or {}),
+        "values": {k: dict(v) for k, v in (values or {}).items()},
+    }
+    return table
