@@ -47,7 +47,10 @@ faces_per_head = 4
 steps = 8
 """
 
-COMMANDS = ("demo", "run", "train", "predict", "audit", "attribute", "compare", "report", "list", "data synthesize")
+COMMANDS = (
+    *("demo", "run", "train", "predict", "audit", "attribute", "compare", "report", "list", "data synthesize"),
+    *("power", "plan"),
+)
 
 Fairaudit = Callable[..., tuple[int, str, str]]
 
