@@ -91,15 +91,15 @@ def koopman(x1: np.ndarray, n1: np.ndarray, x2: np.ndarray, n2: np.ndarray, z: f
     """
     x1, n1, x2, n2 = np.broadcast_arrays(*(np.asarray(part, dtype=float) for part in (x1, n1, x2, n2)))
 
-    def solve(target: float) -> np.ndarray:
-        left, right = np.full(x1.shape, -25.0), np.full(x1.shape, 25.0)
-        for _ in range(54):
-            middle = (left + right) / 2
-            above = _score(np.exp(middle), x1, n1, x2, n2) > target
-            left, right = np.where(above, middle, left), np.where(above, right, middle)
-        return np.exp((left + right) / 2)
-
-    return np.where(x1 == 0, 0.0, solve(z)), np.where(x2 == 0, np.inf, solve(-z))
+    # both limits at once: the cost of few pairs is that of the calls, not of the numbers
+    target = np.multiply.outer(np.array([z, -z]), np.ones(x1.shape))
+    left, right = np.full(target.shape, -25.0), np.full(target.shape, 25.0)
+    for _ in range(54):
+        middle = (left + right) / 2
+        above = _score(np.exp(middle), x1, n1, x2, n2) > target
+        left, right = np.where(above, middle, left), np.where(above, right, middle)
+    low, high = np.exp((left + right) / 2)
+    return np.where(x1 == 0, 0.0, low), np.where(x2 == 0, np.inf, high)
 
 
 def newcombe_paired(both: np.ndarray, first: np.ndarray, second: np.ndarray, n: np.ndarray, z: float) -> Limits:
