@@ -4,6 +4,7 @@ The samples are taken as independent. That a gap is shown in one audit and not i
 sentence says whether the change itself is beyond noise.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class AuditDiff:
 
     def of(self, kind: str) -> list[Shift]:
         """Return the figures that `appeared`, `vanished` or `changed`: gaps first, most certain first."""
-        order = {"overall": 0, "gap": 1, "rest": 2}
+        order = {what: number for number, what in enumerate(("overall", "gap", "rest", "interaction", "pair"))}
         chosen = [shift for shift in self.shifts if shift.kind == kind]
         return sorted(chosen, key=lambda s: (not s.beyond_noise, order[s.what], s.task, s.by, -abs(s.change)))
 
@@ -74,12 +75,13 @@ def markdown(found: AuditDiff) -> str:
             *(f"- {shift.sentence()}" for shift in shifts),
             *([""] * bool(shifts)),
         ]
-    count = {what: sum(shift.what == what for shift in found.shifts) for what in ("gap", "rest", "overall")}
+    count = Counter(shift.what for shift in found.shifts)
     metrics = list(dict.fromkeys(metric_label(shift.metric) for shift in found.shifts))
     lines += [
         "## How",
         "",
-        f"- {plural(count['gap'], 'gap')}, {plural(count['rest'], 'subgroup')} against everyone else and "
+        f"- {plural(count['gap'], 'gap')}, {plural(count['rest'], 'subgroup')} against everyone else, "
+        f"{plural(count['pair'], 'pair')}, {plural(count['interaction'], 'intersection')} against its margins and "
         f"{plural(count['overall'], 'figure')} over all faces were compared: {listing(metrics, 20)}; other metrics "
         "repeat these or are made of them.",
         f"- Intervals are {100 * found.confidence:g} % intervals; those of a gap's change are simultaneous over a "

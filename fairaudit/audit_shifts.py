@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairaudit.gap_tests import GAP
 from fairaudit.metrics.intervals import holm, mover_difference, z_value
 from fairaudit.metrics.paired import gap_change
 from fairaudit.metrics.rates import METRICS
@@ -25,23 +26,24 @@ REPEATED = frozenset(
     )
 )
 ROW = ["task", "by", "subgroup", "metric", "class"]
-GAP = ["task", "by", "metric", "class"]
+GAP_KEY = ["task", "by", "metric", "class"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
     """One figure in both audits: what it is, its values with limits, and the change with its interval.
 
-    what: "gap" (largest minus smallest subgroup), "rest" (a subgroup minus everyone else) or "overall" (all faces).
-    shown: in which audits the figure differs from 0 beyond noise (for gap and rest), (first, second). low, high: of the
-    change; for gaps simultaneous over the task's gaps. beyond_noise: after adjustment over the task's figures of the
-    kind. n: faces behind it in each audit.
+    what: "gap" (largest minus smallest subgroup), "rest" (a subgroup minus everyone else), "pair" (a subgroup minus
+    `other`), "interaction" (a subgroup minus what its margins predict) or "overall" (all faces). shown: in which audits
+    it is a finding (first, second). low, high: of the change; for gaps simultaneous over the task's gaps. beyond_noise:
+    after adjustment over the task's figures of the kind. n: faces behind it in each audit (of the smaller side).
     """
 
     what: str
     task: str
     by: str
     subgroup: str
+    other: str
     metric: str
     class_: str
     first: tuple[float, float, float]
@@ -68,12 +70,14 @@ class Shift:
         about = {
             "gap": f"{self.task} by {axis_label(self.by)}: the gap in {label} between subgroups",
             "rest": f"{self.task} by {axis_label(self.by)}: {self.subgroup} against everyone else in {label}",
+            "pair": f"{self.task} by {axis_label(self.by)}: {self.subgroup} against {self.other} in {label}",
+            "interaction": f"{self.task} by {axis_label(self.by)}: {self.subgroup} against its margins in {label}",
             "overall": f"{self.task}: {label} over all faces",
         }[self.what]
         if self.what == "overall":
             values = [figure(*side, kind) for side in (self.first, self.second)]
         else:
-            values = [difference(*side, kind, signed=self.what == "rest") for side in (self.first, self.second)]
+            values = [difference(*side, kind, signed=self.what != "gap") for side in (self.first, self.second)]
         change = difference(self.change, self.low, self.high, kind)
         state = {"appeared": "is now shown:", "vanished": "is no longer shown:"}.get(self.kind, "went")
         sure = "the change is beyond noise" if self.beyond_noise else "the change itself is within noise"
@@ -88,7 +92,8 @@ def shifts_between(first: AuditResult, second: AuditResult, confidence: float) -
     notes: list[str] = []
     merged = _metrics(first, second)
     shifts = [*_overall(merged, z, confidence), *_gaps(first, second, merged, confidence, notes)]
-    return shifts + _rests(first, second, merged, z, confidence), notes
+    shifts += [*_rests(first, second, merged, z, confidence), *_others(first, second, z, confidence)]
+    return shifts, notes
 
 
 def _metrics(first: AuditResult, second: AuditResult) -> pd.DataFrame:
@@ -112,16 +117,42 @@ def _rests(first: AuditResult, second: AuditResult, merged: pd.DataFrame, z: flo
     rows = first.rest.merge(second.rest, on=ROW, suffixes=("_1", "_2")).merge(own, on=ROW)
     rows = rows[rows["difference_1"].notna() & rows["difference_2"].notna()]
     sides = [tuple(rows[f"{c}_{i}"].to_numpy(dtype=float) for c in ("difference", "low", "high")) for i in (1, 2)]
-    shown = np.column_stack([_shown(rows, side, z, confidence) for side in sides])
+    shown = np.column_stack([_shown(result, rows) for result in (first, second)])
     return _shifts(
         "rest", rows, sides, rows[["denominator_1", "denominator_2"]].to_numpy(dtype=int), shown, z, confidence
     )
 
 
-def _shown(rows: pd.DataFrame, side: tuple[np.ndarray, ...], z: float, confidence: float) -> np.ndarray:
-    """Return where a difference is beyond noise within one audit, after Holm's adjustment over the task's."""
-    adjusted = _holm_by_task(rows, difference_p(side[0], side[1], side[2], z))
-    return np.nan_to_num(adjusted, nan=1.0) < 1 - confidence
+def _shown(result: AuditResult, rows: pd.DataFrame) -> np.ndarray:
+    """Return which subgroups an audit found to differ from the rest: the findings of its family."""
+    found = result.table("findings")
+    keys = found.loc[found["finding"].astype(bool) & (found["kind"] == "rest"), ROW]
+    return np.array(pd.MultiIndex.from_frame(rows[ROW]).isin(pd.MultiIndex.from_frame(keys)), dtype=bool)
+
+
+def _others(first: AuditResult, second: AuditResult, z: float, confidence: float) -> list[Shift]:
+    """Pairs of subgroups, and intersections against their margins, that both audits tested."""
+    tables = [_oriented(result.table("findings")) for result in (first, second)]
+    rows = tables[0].merge(tables[1], on=["kind", *ROW, "other"], suffixes=("_1", "_2"))
+    rows = rows[rows["difference_1"].notna() & rows["difference_2"].notna()]
+    shifts = []
+    for kind in ("pair", "interaction"):
+        part = rows[rows["kind"] == kind]
+        sides = [tuple(part[f"{c}_{i}"].to_numpy(dtype=float) for c in ("difference", "low", "high")) for i in (1, 2)]
+        n = np.column_stack([part[[f"n_{i}", f"n_other_{i}"]].min(axis=1).fillna(0) for i in (1, 2)]).astype(int)
+        shown = part[["finding_1", "finding_2"]].to_numpy(dtype=bool)
+        shifts += _shifts(kind, part, sides, n, shown, z, confidence)
+    return shifts
+
+
+def _oriented(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs and interactions, each pair in the order of its names whichever of both was ahead."""
+    found = found[found["kind"].isin(["pair", "interaction"]) & ~found["metric"].isin(REPEATED)].copy()
+    turned = (found["kind"] == "pair") & (found["subgroup"] > found["other"])
+    names, limits = found[["other", "subgroup"]], -found[["difference", "high", "low"]]
+    found.loc[turned, ["subgroup", "other"]] = names[turned].to_numpy()
+    found.loc[turned, ["difference", "low", "high"]] = limits[turned].to_numpy()
+    return found
 
 
 def _holm_by_task(rows: pd.DataFrame, p_values: np.ndarray) -> np.ndarray:
@@ -151,6 +182,7 @@ def _shifts(
             task=str(row["task"]),
             by=str(row["by"]),
             subgroup=str(row["subgroup"]),
+            other=str(row.get("other", "")),
             metric=str(row["metric"]),
             class_=str(row["class"]),
             first=_three(sides[0], i),
@@ -175,13 +207,13 @@ def _gaps(
     first: AuditResult, second: AuditResult, merged: pd.DataFrame, confidence: float, notes: list[str]
 ) -> list[Shift]:
     """Each gap that both audits assess, its change by `gap_change` at a level that is simultaneous over the task's."""
-    gaps = first.gaps.merge(second.gaps, on=GAP, suffixes=("_1", "_2"))
+    gaps = first.gaps.merge(second.gaps, on=GAP_KEY, suffixes=("_1", "_2"))
     gaps = gaps[gaps["difference_1"].notna() & gaps["difference_2"].notna() & ~gaps["metric"].isin(REPEATED)]
     sizes = gaps["task"].value_counts()
-    groups: dict[Any, pd.DataFrame] = dict(iter(merged.groupby(GAP, sort=False)))
+    groups: dict[Any, pd.DataFrame] = dict(iter(merged.groupby(GAP_KEY, sort=False)))
     found, uneven = [], set()
     for row in gaps.to_dict("records"):
-        key = tuple(row[name] for name in GAP)
+        key = tuple(row[name] for name in GAP_KEY)
         part = _assessed(groups[key], row) if key in groups else merged.iloc[:0]
         if len(part) < 2:
             uneven.add(f"{row['task']} by {axis_label(row['by'])}: {metric_label(row['metric'], row['class'])}")
@@ -221,11 +253,12 @@ def _gap_shift(row: Mapping[Any, Any], part: pd.DataFrame, confidence: float, fa
         task=str(row["task"]),
         by=str(row["by"]),
         subgroup="",
+        other="",
         metric=str(row["metric"]),
         class_=str(row["class"]),
         first=_own_gap(row, 1, values[0]),
         second=_own_gap(row, 2, values[1]),
-        shown=(_gap_shown(row, 1, confidence), _gap_shown(row, 2, confidence)),
+        shown=(row["verdict_1"] == GAP, row["verdict_2"] == GAP),
         change=values[1] - values[0],
         low=low,
         high=high,
@@ -240,11 +273,3 @@ def _own_gap(row: Mapping[Any, Any], side: int, value: float) -> tuple[float, fl
     if abs(float(row[f"difference_{side}"]) - value) > 1e-9:
         return value, np.nan, np.nan
     return value, float(row[f"difference_low_{side}"]), float(row[f"difference_high_{side}"])
-
-
-def _gap_shown(row: Mapping[Any, Any], side: int, confidence: float) -> bool:
-    """Whether one audit shows a gap: by its adjusted p-value where it has one, else by its simultaneous interval."""
-    adjusted = row.get(f"p_adjusted_{side}", np.nan)
-    if isinstance(adjusted, float) and not np.isnan(adjusted):
-        return adjusted < 1 - confidence
-    return bool(row[f"difference_low_{side}"] > 0)

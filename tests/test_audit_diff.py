@@ -35,13 +35,13 @@ def audited(frame: pd.DataFrame, by: tuple[str, ...] = ("race",), audit: AuditSp
 @pytest.fixture(scope="module")
 def fair() -> AuditResult:
     """An audit without any gap."""
-    return audited(make_predictions(2500, seed=1))
+    return audited(make_predictions(1600, seed=1))
 
 
 @pytest.fixture(scope="module")
 def biased() -> AuditResult:
     """An audit of other faces, in which faces labelled Asian are right less often."""
-    return audited(make_predictions(2500, seed=2, worse={"Asian": 0.6}))
+    return audited(make_predictions(1600, seed=2, worse={"Asian": 0.6}))
 
 
 def one(shifts: tuple[Shift, ...], what: str, metric: str, subgroup: str = "", class_: str = "") -> Shift:
@@ -65,6 +65,14 @@ def test_a_planted_gap_appears_and_vanishes(fair: AuditResult, biased: AuditResu
     assert rest.high < 0
     overall = one(found.shifts, "overall", "accuracy")
     assert (overall.kind, overall.beyond_noise) == ("changed", True)
+    pair = next(
+        s for s in found.shifts if (s.what, s.metric, s.subgroup, s.other) == ("pair", "accuracy", "Asian", "Black")
+    )
+    values = [r.metrics[r.metrics["metric"] == "accuracy"].set_index("subgroup")["value"] for r in (fair, biased)]
+    differences = [v["Asian"] - v["Black"] for v in values]
+    assert (pair.kind, pair.beyond_noise) == ("appeared", True)
+    assert pair.change == pytest.approx(differences[1] - differences[0], abs=1e-12)
+    assert pair.low < pair.change < pair.high < 0
     text = markdown(found)
     assert "the gap in accuracy between subgroups is now shown" in text
     assert "# old → new" in text
@@ -84,8 +92,8 @@ def test_the_same_audit_has_not_changed(fair: AuditResult, biased: AuditResult) 
 
 
 def test_noise_is_no_change() -> None:
-    """Six pairs of samples of one model (three figures in a thousand may be beyond noise): none is."""
-    audits = [audited(make_predictions(400, seed=seed, worse={"Asian": 0.7})) for seed in range(20, 32)]
+    """Four pairs of samples of one model (three figures in a thousand may be beyond noise): none is."""
+    audits = [audited(make_predictions(400, seed=seed, worse={"Asian": 0.7})) for seed in range(20, 28)]
     beyond = [s for a, b in zip(audits[::2], audits[1::2], strict=True) for s in diff_audits(a, b).shifts]
     assert len(beyond) > 100
     assert sum(shift.beyond_noise for shift in beyond) <= 1
@@ -168,7 +176,7 @@ def test_unlike_audits_are_refused(fair: AuditResult) -> None:
 
 def test_what_only_one_audit_has_is_said(fair: AuditResult) -> None:
     """Another axis, another subgroup: named; the gap is of the subgroups that both have."""
-    frame = make_predictions(2500, seed=5, worse={"Others": 0.5})
+    frame = make_predictions(1600, seed=5, worse={"Others": 0.5})
     fewer = audited(frame[frame["race"] != "White"], ("race", "race:age"))
     found = diff_audits(fair, fewer)
     assert any("Only second has the axes race:age" in note for note in found.notes)
