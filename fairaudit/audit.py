@@ -298,8 +298,7 @@ def _warnings(
             said.append(
                 f"{by}: {unknown} faces lack an attribute and form the subgroup {UNKNOWN!r}, outside comparisons."
             )
-    if held := table.meta.get("shards", {}).get("held"):
-        said.append(held)
+    said += table.meta.get("shards", {}).get("said", [])
     if table.meta.get("row_numbers"):
         said.append("The table names no images: rows are numbered, so this audit cannot be compared with another.")
     if audit.adjust_for:

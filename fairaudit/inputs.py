@@ -144,7 +144,7 @@ def read_table(
     A folder, a file that would fill much of the memory, and any table with `memory` is read by `read_shards`.
     """
     from fairaudit.data.predictions import read_predictions
-    from fairaudit.data.shards import is_large, read_shards
+    from fairaudit.data.shards import MOST_HELD, is_large, read_shards
 
     names = dict(spec.data.columns.rename) if spec else {}
     names.update(_pairs(rename, "--rename", "ours=theirs"))
@@ -155,7 +155,10 @@ def read_table(
             raise UsageError(f"--value {key}={ours}: write column.theirs=ours, such as gender.Man=Male")
         values.setdefault(column, {})[theirs] = ours
     if path.is_dir() or memory or is_large(path):
-        return read_shards(path, rename=names, values=values, tasks=tasks, memory=memory, progress=progress)
+        held = 0 if memory else MOST_HELD
+        return read_shards(
+            path, rename=names, values=values, tasks=tasks, memory=memory, most_held=held, progress=progress
+        )
     return read_predictions(path, rename=names or None, values=values or None, tasks=tasks)
 
 

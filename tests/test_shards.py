@@ -1,8 +1,11 @@
 """Tables on disk: whatever the shards, the audit is that of the same table in memory, to the last bit."""
 
+import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairaudit as fa
-from fairaudit import subgroups
+from fairaudit import cli, subgroups
 from fairaudit.axes import choose_axes, excluded_rows, sample_of, sizes, task_rows, with_axis_columns
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.sharded import ShardedPredictions
@@ -81,8 +84,10 @@ def same_audit(found: AuditResult, expected: AuditResult) -> None:
     assert found.more.keys() == expected.more.keys()
     for name, table in expected.more.items():
         pd.testing.assert_frame_equal(found.more[name], table, check_exact=True)
-    for key in expected.meta.keys() - set(OF_THE_FILES):
+    for key in expected.meta.keys() - {*OF_THE_FILES, "warnings"}:
         assert found.meta[key] == expected.meta[key], key
+    said = found.meta["shards"]["said"]
+    assert [warning for warning in found.meta["warnings"] if warning not in said] == expected.meta["warnings"]
 
 
 def counted(table: Predictions | ShardedPredictions, by: list[str]) -> list[Any]:
@@ -104,7 +109,7 @@ def counted(table: Predictions | ShardedPredictions, by: list[str]) -> list[Any]
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(tables(), st.lists(st.integers(0, 200), max_size=4), st.permutations(["csv", "parquet", "typed"]))
 def test_any_sharding_counts_the_same(
     tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame, cuts: list[int], kinds: list[str]
@@ -140,7 +145,7 @@ def test_the_audit_is_equal_to_the_last_bit(tmp_path: Path) -> None:
     same_audit(found, expected)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(tables(), st.lists(st.integers(0, 200), max_size=4), st.permutations(["csv", "parquet", "typed"]))
 def test_small_tables_come_whole_into_memory(
     tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame, cuts: list[int], kinds: list[str]
@@ -262,3 +267,29 @@ def test_impossible_memory_and_empty_folders_are_refused(tmp_path: Path) -> None
     pd.DataFrame(BASE).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(UsageError, match="500MB"):
         read_shards(tmp_path, memory="much")
+
+
+def test_the_command_line_counts_a_folder_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """audit.json names the files; verify counts them again and sees a change; compare says why it cannot."""
+    write_shards(pd.concat([pd.DataFrame(BASE)] * 9).assign(image=range(54)), tmp_path / "table", [20], ["parquet"])
+    out = tmp_path / "audit"
+    told = ["--predictions", str(tmp_path / "table"), "--memory", "500MB", "--value", "race.p=P", "--out", str(out)]
+    assert run("audit", *told) == 0
+    meta = json.loads((out / "audit.json").read_text())
+    assert meta["shards"]["folder"] == "../table" and [file["rows"] for file in meta["shards"]["files"]] == [20, 34]
+    assert meta["subgroups"]["race"] == {"P": 27, "q": 27}
+    assert not (out / "predictions.parquet").exists() and (out / "index.html").exists()
+    assert run("verify", str(out)) == 0
+    shutil.copytree(out, tmp_path / "other")
+    assert run("compare", str(out), str(tmp_path / "other"), "--out", str(tmp_path / "both")) == 4
+    assert "keeps no predictions" in capsys.readouterr().err
+    changed = pd.read_parquet(tmp_path / "table" / "00.parquet").assign(x_pred="u")
+    changed.to_parquet(tmp_path / "table" / "00.parquet", index=False)
+    assert run("verify", str(out)) == 1
+
+
+def run(*words: str) -> int:
+    """Run a command in this process and return its exit code."""
+    with patch("sys.argv", ["fairaudit", *words]), pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)

@@ -38,13 +38,28 @@ class ShardedPredictions:
         self.source, self.reading = source, reading
         self.tasks, self.ordered, self.label_source = reading.tasks, reading.ordered, reading.label_source
         self.attributes = tuple(reading.attributes)
-        self.meta = {**reading.meta, "shards": {"folder": source.where, "files": list(shards)}}
+        self.meta = {**reading.meta, "shards": {"folder": source.where, "files": list(shards), "said": self._said()}}
         self.findings = pd.DataFrame(list(reading.findings), columns=[*FINDING_COLUMNS, "rows"])
         self._counted: dict[tuple[str, ...], Predictions] = {}
         self._held: Predictions | None = None
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def _said(self) -> list[str]:
+        """Return what the audit must say because the table stays on disk."""
+        said, columns = [], self.source.columns
+        if held := [word for word, name in (("weights", "weight"), ("subjects", "subject_id")) if name in columns]:
+            said.append(
+                f"The table has {' and '.join(held)}, so every face was held in memory: it grows with the number of "
+                f"faces ({len(self):,} here)."
+            )
+        elif lost := [task for task in self.tasks if any(c.startswith(f"{task}_prob_") for c in columns)]:
+            said.append(
+                f"Probabilities of {', '.join(lost)} were not read, because the table was counted on disk: there are "
+                "no AUC, calibration or other metrics of scores."
+            )
+        return said
 
     def hash(self) -> str:
         """Return a SHA-256 of the files' hashes, in their order."""
