@@ -61,8 +61,8 @@ class Claim:
 
         Faces of the metric's own denominator; a subgroup that has more keeps them. NaN where no number would do (the
         value is the limit itself, or a subgroup has no interval). Limits depend on z and n as z / √n only (exactly so
-        for Wilson, MOVER over Wilson, Koopman; by construction for bootstrap limits), so a grown subgroup is the same
-        estimate at a smaller z.
+        for Wilson, MOVER over Wilson, Koopman; by construction for bootstrap limits; nearly so for scores), so a grown
+        subgroup is the same estimate at a smaller z.
         """
         each = self._each(confidence, self.estimate, list(self.columns))
         whole = _worst(self.at_most, each)
