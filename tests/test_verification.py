@@ -16,6 +16,15 @@ from fairaudit.comparison import compare
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
+from fairaudit.results import (
+    COMPARISON_COLUMNS,
+    CONFUSION_COLUMNS,
+    GAP_CHANGE_COLUMNS,
+    GAP_COLUMNS,
+    METRIC_COLUMNS,
+    MORE_TABLES,
+    REST_COLUMNS,
+)
 from fairaudit.schemas import SCHEMAS, load_schema
 from fairaudit.spec import AuditSpec
 from fairaudit.verification import compare_tables, verify
@@ -225,3 +234,21 @@ def test_last_digits_are_counted_and_more_is_a_difference() -> None:
     assert compare_tables("t", stored, shuffled) == ([], 0)
     (gained,) = compare_tables("t", stored, stored.assign(more=1))[0]
     assert (gained.column, gained.stored, gained.recomputed) == ("more", "absent", "present")
+
+
+def test_every_column_is_documented() -> None:
+    """docs/tables.md names each column of each table in the table's section, or among those of every table."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
+    common, *sections = text.split("\n## ")
+    told = {name: part for part in sections for name in part.partition("\n")[0].replace(".csv", "").split(", ")}
+    tables = {"metrics": METRIC_COLUMNS, "gaps": GAP_COLUMNS, "rest": REST_COLUMNS, "confusion": CONFUSION_COLUMNS}
+    tables |= {"comparison": COMPARISON_COLUMNS, "gap_changes": GAP_CHANGE_COLUMNS, **MORE_TABLES}
+    assert set(tables) == set(told)
+    missing = [
+        f"{name}.csv: {column}"
+        for name, columns in tables.items()
+        for column in columns
+        if f"`{column}`"
+        not in told[name] + common + text.partition("# The tables of a comparison")[2].partition("## ")[0]
+    ]
+    assert not missing
