@@ -8,10 +8,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy import ndimage
 from tiny_faces import make_faces, make_spec
 
 from fairaudit.data.images import load_rgb
 from fairaudit.data.predictions import read_predictions
+from fairaudit.data.quality import QUALITY
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models import inference
@@ -86,6 +88,25 @@ def test_the_public_format(
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups > 1
 
 
+def test_pictures_are_measured_as_the_model_sees_them(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:
+    """Brightness, contrast and sharpness are the last columns, no axes, and equal scipy's on the resized picture; an
+    attribute of the same name stays the user's.
+    """
+    path = predict(checkpoint, faces, tmp_path / "p.parquet")
+    assert pq.read_schema(path).names[-3:] == list(QUALITY)
+    read = read_predictions(path)
+    assert not set(QUALITY) & set(read.attributes)
+    for row in (0, 7):
+        luma = load_rgb(faces.root / faces.frame["image"][row], 32) @ np.array([0.299, 0.587, 0.114]) / 255
+        edges = ndimage.laplace(luma)[1:-1, 1:-1]
+        np.testing.assert_allclose(
+            read.frame.loc[row, list(QUALITY)].astype(float), [luma.mean(), luma.std(), edges.var()], rtol=1e-4
+        )
+    own = replace(faces, frame=faces.frame.assign(brightness="dim"), attributes=("hair", "brightness"))
+    read = read_predictions(predict(checkpoint, own, tmp_path / "own.parquet"))
+    assert "brightness" in read.attributes and set(read.frame["brightness"]) == {"dim"}
+
+
 def test_images_that_cannot_be_read_fail_alone(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:
     """A missing or broken file is "failed" with an empty prediction and a finding; its neighbours are as before."""
     table = make_faces(tmp_path / "faces")
@@ -97,6 +118,7 @@ def test_images_that_cannot_be_read_fail_alone(checkpoint: Checkpoint, faces: Fa
     assert list(read.frame["gender_status"]) == np.where(bad, "failed", "ok").tolist()
     assert read.frame["race_pred"].isna().tolist() == bad.tolist()
     assert read.frame["race_prob_A"].isna().tolist() == bad.tolist()
+    assert read.frame["sharpness"].isna().tolist() == bad.tolist()
     pd.testing.assert_frame_equal(read.frame[~bad], whole[~bad])
     assert list(read.findings["image"]) == ["pictures/003.png", "pictures/005.png"]
     assert read.meta["failed"] == 2

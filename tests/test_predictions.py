@@ -207,6 +207,27 @@ def test_only_outcomes_without_labels_are_nothing_to_audit() -> None:
         read_predictions(frame)
 
 
+def test_columns_of_numbers_stay_without_being_axes(tmp_path: Path) -> None:
+    """Many-valued numbers stay as floats, words of many values do not; our own measurements are no axis even in a
+    small table; saved and read again, all is as before.
+    """
+    n = 60
+    frame = pd.DataFrame({"image": [str(i) for i in range(n)], "g_true": ["a", "b"] * 30, "g_pred": ["a"] * n})
+    frame = frame.assign(race=["x", "y", "z"] * 20, light=[f"{i / 7:.3f}" for i in range(n)])
+    frame = frame.assign(note=[f"word {i}" for i in range(n)], brightness=np.arange(n) / n)
+    table = read_predictions(frame)
+    assert table.attributes == ("race",)
+    assert list(table.frame.columns[-2:]) == ["light", "brightness"]
+    assert table.frame["light"].dtype == float and "note" not in table.frame
+    assert "brightness" not in read_predictions(frame.iloc[:20]).attributes
+    assert "brightness" in read_predictions(frame.iloc[:20], attributes=["race", "brightness"]).attributes
+    words = read_predictions(frame.assign(brightness=["dim", "light"] * 30))
+    assert "brightness" in words.attributes
+    table.save(tmp_path / "p.parquet")
+    again = read_predictions(tmp_path / "p.parquet")
+    assert again.attributes == table.attributes and again.hash() == table.hash()
+
+
 def test_column_named_overall_is_no_axis_and_unknown_ages_are_missing() -> None:
     """`overall` means the whole set in every table; the word "unknown" among years is no age."""
     frame = pd.DataFrame(
