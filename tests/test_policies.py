@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_analysis import audit_with
 from report_data import make_predictions
 from scipy.stats import binom
 from statsmodels.stats.multitest import multipletests
 from test_disparity import rates_estimate
 
-from fairaudit.audit import run_audit
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import UsageError
 from fairaudit.metrics.disparity import gap
@@ -22,7 +22,6 @@ from fairaudit.metrics.policies import Claim, grown, holm_bounds
 from fairaudit.policies import MEASURES, Policy, parse_policies, parse_policy
 from fairaudit.policy_tables import verdict_line
 from fairaudit.results import MORE_TABLES
-from fairaudit.spec import AuditSpec
 
 # FairFace's validation split by race × gender
 FAIRFACE = np.array([1122, 963, 799, 757, 793, 830, 775, 773, 735, 680, 753, 763, 813, 396])
@@ -251,8 +250,7 @@ def test_a_grown_subgroup_has_the_limits_of_more_faces() -> None:
 def audited(policies: list[str], frame: pd.DataFrame | None = None, **more: object) -> pd.DataFrame:
     """The policies table of an audit of planted data: Black at .70, everyone else at .95."""
     frame = make_predictions(3000, accuracy=0.95, worse={"Black": 0.7}) if frame is None else frame
-    audit = AuditSpec.model_validate({"draws": 200, "policies": policies, **more})
-    return run_audit(frame, by=["race"], audit=audit).table("policies")
+    return audit_with(frame, "policies", by=["race"], policies=tuple(policies), **more).table("policies")
 
 
 def test_planted_data_give_each_of_the_three_verdicts() -> None:
@@ -275,7 +273,7 @@ def test_the_interval_is_that_of_gaps_csv() -> None:
     """One policy alone is judged at the audit's own confidence, so its limits are those of the gap table."""
     frame = make_predictions(2000, worse={"Black": 0.8}, tasks=("age",))
     policies = ["difference(macro_f1, race) <= 0.05"]
-    result = run_audit(frame, by=["race"], audit=AuditSpec(draws=200, policies=tuple(policies)), seed=5)
+    result = audit_with(frame, "policies", by=["race"], policies=tuple(policies), seed=5)
     gaps = result.gaps[(result.gaps["by"] == "race") & (result.gaps["metric"] == "macro_f1")].iloc[0]
     row = result.table("policies").iloc[0]
     for ours, theirs in (("value", "difference"), ("low", "difference_low"), ("high", "difference_high")):
@@ -307,7 +305,7 @@ def test_contrasts_use_the_plans_reference_and_target() -> None:
             "contrast(accuracy, race, subgroup=target) >= -0.02",
         ],
     }
-    result = run_audit(frame, by=["race"], audit=AuditSpec.model_validate({"draws": 200, "plan": plan}))
+    result = audit_with(frame, "hypotheses", by=["race"], plan=plan)
     found = result.table("hypotheses")
     assert found["verdict"].tolist() == ["supported", "contradicted"]
     right = frame["gender_true"] == frame["gender_pred"]
@@ -394,12 +392,12 @@ def test_equal_faces_that_are_listed_once_give_the_same_tables() -> None:
     counted = table.frame.groupby(columns, observed=True).size().reset_index(name="times")
     once = replace(table, frame=counted.drop(columns="times"), times=counted["times"].to_numpy())
     texts = ("difference(accuracy, race) <= 0.05", "difference(macro_f1, race) <= 0.3", "maximum(fpr, age) <= 0.4")
-    audit = AuditSpec(draws=100, policies=texts, population={"race": {"White": 0.5, "Black": 0.5}})
-    every, listed = (run_audit(t, by=["race"], audit=audit) for t in (table, once))
+    options = {"by": ["race"], "policies": texts, "population": {"race": {"White": 0.5, "Black": 0.5}}}
+    every, listed = (audit_with(t, "policies", "population", **options) for t in (table, once))
     for name in ("policies", "population"):
         pd.testing.assert_frame_equal(every.table(name), listed.table(name))
     with pytest.raises(UsageError, match="one by one"):
-        run_audit(once, by=["race"], audit=audit.model_copy(update={"exploratory": True}))
+        audit_with(once, "exploratory", by=["race"], exploratory=True)
 
 
 def test_a_policy_on_scores_needs_scores() -> None:
