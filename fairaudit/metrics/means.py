@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from fairaudit.metrics.estimates import Estimate
+from fairaudit.metrics.estimates import Estimate, bounds
 from fairaudit.metrics.intervals import Limits, wilson
 from fairaudit.metrics.rates import Metric, ratio
 from fairaudit.metrics.sample import Sample
@@ -153,11 +153,17 @@ def mean_estimate(
         notes[defined & (found.units < 2)] = "no interval: fewer than two independent faces"
         flat = defined & (found.units >= 2) & (found.variance <= 0) & (notes == "")
         notes[flat] = "no interval: every face has the same value"
+    least, most = bounds(metric)
+
+    def within(z: float) -> Limits:
+        low, high = limits(z)
+        return np.clip(low**power, least, most), np.clip(high**power, least, most)
+
     return Estimate(
         metric=metric,
         value=found.value**power,
         denominator=found.faces,
         effective=found.effective,
-        limits=lambda z: tuple(side**power for side in limits(z)),  # type: ignore[return-value,arg-type]
+        limits=within,
         notes=notes,
     )
