@@ -353,6 +353,19 @@ def test_options_that_a_table_does_not_read_are_refused(
     assert not (tmp_path / "a").exists()
 
 
+def test_gaps_are_adjusted_for_what_is_named(fairaudit: Fairaudit, table: Path, tmp_path: Path) -> None:
+    """--adjust-for makes adjusted.csv and its section; a column that is not there, or a prediction, exits with 2."""
+    code, _, err = fairaudit("audit", "--predictions", table, "--out", tmp_path / "a", "--adjust-for", "label_mix")
+    assert code == 0, err
+    found = pd.read_csv(tmp_path / "a" / "adjusted.csv")
+    assert set(found["covariates"]) == {"label_mix"} and found["adjusted"].notna().any()
+    assert "Adjusted gaps" in (tmp_path / "a" / "index.html").read_text(encoding="utf-8")
+    for name, words in (("gender_pred", "comes from the prediction"), ("hair", "no such column")):
+        code, _, err = fairaudit("audit", "--predictions", table, "--out", tmp_path / "b", "--adjust-for", name)
+        assert code == 2 and words in err
+    assert not (tmp_path / "b").exists()
+
+
 def test_one_value_is_mapped_once(fairaudit: Fairaudit, table: Path, tmp_path: Path) -> None:
     """Two contradicting maps are refused: neither wins in silence."""
     maps = ("--value", "race.A=B", "--value", "race.A=C")
