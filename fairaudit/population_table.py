@@ -30,7 +30,7 @@ def population_table(data: AuditData) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     tasks = list(dict.fromkeys(axis.task for axis in data.axes))
-    for step, (by, stated) in enumerate(data.audit.population.items()):
+    for step, (by, stated) in enumerate(sorted(data.audit.population.items())):
         for axis in [axis for axis in data.axes if axis.by == ":".join(parse(by))]:
             rows += _task_rows(data, axis, stated, [data.seed, 1, tasks.index(axis.task), step])
     return pd.DataFrame(rows, columns=list(MORE_TABLES["population"]) if rows else None)
@@ -87,6 +87,8 @@ def _stratified(axis: AxisData, stated: Mapping[str, float]) -> tuple[Sample, np
     """
     by, old = axis.by, axis.sample
     names, codes = list(old.groups), old.group
+    # the order in which a population was written down must not matter to the draws
+    stated = dict(sorted(stated.items(), key=lambda item: (names.index(item[0]) if item[0] in names else -1, item[0])))
     found = np.array([names.index(cell) if cell in names else -1 for cell in stated], dtype=int)
     sizes = old.counts.sum((1, 2))
     share_of = np.array(list(stated.values()))

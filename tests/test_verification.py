@@ -82,6 +82,29 @@ def test_an_untouched_audit_is_as_stored(audit_folder: Path) -> None:
     assert found.versions == {}
 
 
+def test_every_analysis_that_may_be_asked_for_is_made_again(tmp_path: Path) -> None:
+    """Policies, both halves, a population in any order, covariates, wrong labels, probabilities, persons, a metric."""
+    frame = make_predictions(240, races=("White", "Black"))
+    share = np.random.default_rng(0).uniform(0.5, 1, 240).round(3)
+    male = np.where(frame["gender_pred"] == "Male", share, 1 - share)
+    frame = frame.assign(gender_prob_Male=male, gender_prob_Female=1 - male, subject_id=np.arange(240) // 2)
+    asked = {
+        "policies": ["difference(recall, race) <= 0.05"],
+        "exploratory": True,
+        "population": {"race": {"White": 0.3, "Black": 0.7}, "gender": {"Male": 0.5, "Female": 0.5}},
+        "adjust_for": ["age"],
+        "label_noise": {"rate": 0.02, "subgroups": {"White": 0.01, "Black": 0.03}},
+        "selection": {"task": "gender", "class": "Male"},
+        "metrics": ["sklearn.metrics:balanced_accuracy_score"],
+    }
+    audit = AuditSpec.model_validate({**QUICK.model_dump(), **asked})
+    table = read_predictions(frame)
+    run_audit(table, by=["race", "gender"], audit=audit, seed=2).save(tmp_path / "a", table)
+    names = {path.stem for path in (tmp_path / "a").glob("*.csv")}
+    assert {"policies", "population", "adjusted", "label_noise", "impact", "custom", "calibration", "coverage"} <= names
+    assert verify(tmp_path / "a", run_metrics=True).differences == ()
+
+
 def test_audit_json_keeps_to_its_schema(audit_folder: Path) -> None:
     """What is written validates; each required key left out, or a key of another type, does not."""
     schema = load_schema("audit")
