@@ -22,7 +22,7 @@ from fairaudit.subgroups import assign, degenerate, parse
 MOST_RAISED = 8  # times as many draws where a verdict is not settled
 LEAST_DRAWS = 499
 _MOST_DRAWN = 40_000_000  # strengths kept of one family
-_MOST_RAISED = 12_000_000  # and drawn anew: a family with very many contrasts says that it stays unsettled
+_MOST_RAISED = 6_000_000  # and drawn anew: a family with very many contrasts says that it stays unsettled
 
 
 @dataclass(kw_only=True)

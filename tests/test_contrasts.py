@@ -249,7 +249,7 @@ def test_pooling_draws_small_groups_most_and_stays_near_the_likeliest_prior() ->
     value, (low, high) = partially_pooled(x, n, 0.95)
     own, mean = x / n, x.sum() / n.sum()
     assert ((low < value) & (value < high)).all()
-    assert abs(value - own)[4] < 0.003 and abs(value - mean)[0] < abs(own - mean)[0] / 2  # 2,000 faces, and 8
+    assert abs(value - own)[4] < 0.005 and abs(value - mean)[0] < abs(own - mean)[0] / 2  # 2,000 faces, and 8
 
     def loss(theta: np.ndarray) -> float:
         m, size = 1 / (1 + np.exp(-theta[0])), np.exp(theta[1])
@@ -257,7 +257,7 @@ def test_pooling_draws_small_groups_most_and_stays_near_the_likeliest_prior() ->
 
     m, size = optimize.minimize(loss, [1.5, 3.0], method="Nelder-Mead").x
     m, size = 1 / (1 + np.exp(-m)), np.exp(size)
-    np.testing.assert_allclose(value, (x + m * size) / (n + size), atol=0.02)
+    np.testing.assert_allclose(value, (x + m * size) / (n + size), atol=0.03)
 
 
 def test_pooled_limits_cover_and_empty_groups_have_none() -> None:

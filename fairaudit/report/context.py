@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,10 @@ class Against:
 
 @dataclass(frozen=True)
 class Gap:
-    """The distance between the worst-off and the best-off subgroup of an axis, with its simultaneous interval."""
+    """The distance between the worst-off and the best-off subgroup of an axis, with its simultaneous interval.
+
+    expected: by noise alone at these sizes; p_adjusted and verdict: within its family (verdict "" in an older audit).
+    """
 
     metric: str
     class_: str
@@ -61,13 +65,18 @@ class Gap:
     worst: str
     best: str
     reason: str
+    expected: float = float("nan")
+    p_adjusted: float = float("nan")
+    verdict: str = ""
+    family_size: float = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """An audit as its report reads it. Axes, subgroups and tasks stand in the order of the audit's own tables.
 
-    members: where faces may be shown, the subgroup of every row of their predictions, by axis.
+    members: where faces may be shown, the subgroup of every row of their predictions, by axis. shown_contrasts:
+    those beyond noise in their family (rows of findings.csv, surest first) by task and axis; None: without that table.
     """
 
     result: AuditResult
@@ -84,6 +93,7 @@ class Context:
     degenerate: Mapping[tuple[str, str], str]
     slugs: Mapping[tuple[str, str], str]
     members: Mapping[str, np.ndarray]
+    shown_contrasts: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] | None = None
 
     def cell(self, task: str, by: str, subgroup: str, metric: str, class_: str = "") -> Cell:
         """Return one figure; one that the audit does not hold is undefined, with that reason."""
@@ -133,6 +143,7 @@ def make_context(
         degenerate={(entry["task"], entry["by"]): entry["reason"] for entry in result.meta.get("degenerate", ())},
         slugs=make_slugs([(by, subgroup) for by, groups in axes.items() for subgroup in groups]),
         members=_members(faces, list(axes)) if faces else {},
+        shown_contrasts=_shown(result),
     )
 
 
@@ -198,10 +209,27 @@ def _gaps(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Gap, ...]]:
     names = (
         *("task", "by", "metric", "class", "difference", "difference_low", "difference_high"),
         *("ratio", "ratio_low", "ratio_high", "worst", "best", "reason"),
+        *("expected_gap", "p_adjusted", "verdict", "family_size"),
     )
+    table = table.reindex(columns=[*table.columns, *(name for name in names if name not in table)])
+    table["verdict"] = table["verdict"].astype(object).where(table["verdict"].notna(), "")
     for task, by, *rest in _rows(table, names):
         gaps[task, by] = (*gaps.get((task, by), ()), Gap(*rest))
     return gaps
+
+
+def _shown(result: AuditResult) -> dict[tuple[str, str], list[dict[str, Any]]] | None:
+    """Return the contrasts whose adjusted p and interval show a difference, by task and axis."""
+    if "findings" not in result.more:
+        return None
+    table = result.more["findings"]
+    alpha = 1 - float(result.meta.get("confidence", 0.95))
+    apart = (table["low"] > 0) | (table["high"] < 0)
+    rows = table[table["kind"].isin(["rest", "pair"]) & (table["p_adjusted"] <= alpha) & apart]
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows.to_dict("records"):
+        found.setdefault((row["task"], row["by"]), []).append({str(key): value for key, value in row.items()})
+    return found
 
 
 def _confusion(table: pd.DataFrame, tasks: Mapping[str, Sequence[str]]) -> dict[Where, np.ndarray]:

@@ -20,6 +20,7 @@ from fairaudit.report.words import (
     metric_label,
     metric_words,
     number,
+    p_words,
     sentence_case,
 )
 from fairaudit.subgroups import OVERALL, UNKNOWN
@@ -208,9 +209,10 @@ def _gap_table(context: Context, task: str, *, whole: bool) -> Table | None:
     what = "measures of the whole head" if whole else "measures of each class"
     caption = (
         f"{sentence_case(task)}: gap between the worst-off and the best-off subgroup, {what}; "
-        "intervals hold for all pairs of subgroups of an axis at once"
+        "intervals hold for all pairs of subgroups of an axis at once; “by noise alone”: the gap expected at these "
+        "sizes without any disparity"
     )
-    columns = ["measure", "gap", scale.header(), "ratio", "worst", "best", "reading"]
+    columns = ["measure", "gap", scale.header(), "by noise alone", "adjusted p", "ratio", "worst", "best", "reading"]
     return Table(caption=caption, first="axis", columns=columns, rows=rows, notes=notes.texts)
 
 
@@ -226,6 +228,8 @@ def _gap_row(context: Context, by: str, gap: Gap, scale: Scale, notes: Notes) ->
         Entry(metric_label(gap.metric, gap.class_)),
         Entry(size, note, "num"),
         Entry(picture, css="chart"),
+        Entry(difference(gap.expected, kind=kind, signed=False), css="num"),
+        Entry(p_words(gap.p_adjusted).removeprefix("= "), css="num"),
         Entry(number(gap.ratio, "bins") + bounds, css="num"),
         Entry(gap.worst, css="name"),
         Entry(gap.best, css="name"),

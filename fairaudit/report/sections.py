@@ -11,6 +11,7 @@ from fairaudit.report.confusions import confusions_data
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.criteria import criteria_data, shades_data, spread_data
 from fairaudit.report.figures import share_bar
+from fairaudit.report.findings import findings_data
 from fairaudit.report.heads import head_view
 from fairaudit.report.impact import custom_data, impact_data
 from fairaudit.report.label_noise import label_noise_data
@@ -47,9 +48,15 @@ def verdict_section(context: Context) -> Section:
         }
         for task in context.tasks
     ]
-    chance = len([v for v in judged if v.state != "none"]) * (1 - _confidence(context))
-    data = {"lines": summary(judged), "heads": heads, "chance": chance, "axis_label": axis_label}
+    level = number(1 - _confidence(context)).removesuffix(".0")
+    data = {"lines": summary(judged), "heads": heads, "level": level, "axis_label": axis_label}
     return Section(key="verdict", title="Verdict", template="sections/verdict.html", data=data)
+
+
+def findings_section(context: Context) -> Section | None:
+    """List what is beyond noise, surest first, the families it was judged in, and what could have been found."""
+    data = findings_data(context)
+    return Section(key="findings", title="Findings", template="sections/findings.html", data=data) if data else None
 
 
 def warnings_section(context: Context) -> Section | None:
@@ -308,6 +315,7 @@ def _plain(value: Any) -> str:
 
 SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "verdict": verdict_section,
+    "findings": findings_section,
     "policies": policies_section,
     "warnings": warnings_section,
     "planted": planted_section,

@@ -1,4 +1,4 @@
-"""What an audit may say in plain words: a gap is a finding only where its simultaneous interval excludes zero."""
+"""What an audit may say in plain words: a gap is a finding only where it is beyond noise among all of its family."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from fairaudit.report.words import (
     listing,
     metric_label,
     metric_words,
+    p_words,
     plural,
     sentence_case,
     unit,
@@ -25,14 +26,16 @@ State = Literal["found", "open", "none"]
 # The first of these that the audit has for a head and axis is what the first page speaks about.
 HEADLINES = ("accuracy", "recall_by_labelled_class", "recall")
 
+OTHER_MEASURES = "Other measures differ between groups:"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What can be said of one head on one axis.
 
-    state: "found" (the interval of the gap excludes zero), "open" (it does not: neither difference nor equality is
-    shown) or "none" (not assessed). `detail` says which groups differ from everyone else; `missing` names who is not
-    assessed.
+    state: "found" (the gap, or a subgroup's difference from the rest, is beyond noise in its family), "open" (neither
+    difference nor equality is shown) or "none" (not assessed). `detail` says which groups differ from everyone else;
+    `missing` names who is not assessed.
     """
 
     task: str
@@ -45,8 +48,9 @@ class Verdict:
 
 
 def established(gap: Gap) -> bool:
-    """Tell whether a gap is more than noise explains: its simultaneous interval lies above zero."""
-    return is_number(gap.difference) and is_number(gap.low) and gap.low > 0
+    """Tell whether a gap is more than noise explains: by the audit's verdict, and its interval lies above zero."""
+    above = is_number(gap.difference) and is_number(gap.low) and gap.low > 0
+    return above and gap.verdict in ("gap", "")  # an audit made before there were verdicts has none
 
 
 def verdicts(context: Context) -> list[Verdict]:
@@ -69,13 +73,53 @@ def verdict(context: Context, task: str, by: str) -> Verdict:
             missing=missing,
         )
     if not established(gap):
+        if (single := _single(context, task, by, gap)) is not None:
+            headline, sentence = single
+            return Verdict(task=task, by=by, state="found", headline=headline, sentence=sentence, missing=missing)
         headline, sentence = _open(gap)
-        return Verdict(task=task, by=by, state="open", headline=headline, sentence=sentence, missing=missing)
+        other = _other_measures(context, task, by)
+        return Verdict(
+            task=task, by=by, state="open", headline=headline, sentence=sentence, detail=other, missing=missing
+        )
     headline, sentence = _found(context, task, by, gap)
+    sentence += _by_mix(context, task, by, gap)
     detail = _differing(context, task, by, gap)
     return Verdict(
         task=task, by=by, state="found", headline=headline, sentence=sentence, detail=detail, missing=missing
     )
+
+
+def _single(context: Context, task: str, by: str, gap: Gap) -> tuple[str, str] | None:
+    """Return what is said where no gap between the extremes is shown, but one subgroup's difference is."""
+    rows = (context.shown_contrasts or {}).get((task, by), ())
+    mine = [row for row in rows if (row["metric"], row["class"]) == (gap.metric, gap.class_)]
+    mine.sort(key=lambda row: (row["kind"] != "rest", row["p_adjusted"]))
+    if not mine:
+        return None
+    text = str(mine[0]["sentence"]).split(": ", 1)[-1]
+    kind = metric_words(gap.metric).kind
+    between = (
+        f"Between the worst-off and the best-off, {difference(gap.difference, gap.low, gap.high, kind, signed=False)}"
+    )
+    return "a group differs", f"{sentence_case(text)} {between}, no gap is shown: the sizes are too unequal."
+
+
+def _other_measures(context: Context, task: str, by: str) -> str:
+    """Name the measures beside the headline in which a finding was made on this axis."""
+    rows = (context.shown_contrasts or {}).get((task, by), ())
+    named = [metric_label(str(row["metric"]), str(row["class"])) for row in rows if row["finding"]]
+    named += [metric_label(gap.metric, gap.class_) for gap in further(context, task, by)]
+    listed = listing(list(dict.fromkeys(named)), 3)
+    return f"{OTHER_MEASURES} {listed}; see Findings." if named else ""
+
+
+def _by_mix(context: Context, task: str, by: str, gap: Gap) -> str:
+    """Say so where accuracies differ, but not at one and the same label mix."""
+    same = [g for g in context.gaps.get((task, by), ()) if g.metric == "accuracy_standardized"]
+    if gap.metric != "accuracy" or not same or not is_number(same[0].difference) or established(same[0]):
+        return ""
+    size = difference(same[0].difference, same[0].low, same[0].high, signed=False)
+    return f" At the label mix of all faces no gap is shown ({size}): the labels that the groups hold may explain it."
 
 
 def headline_gap(gaps: Sequence[Gap]) -> Gap | None:
@@ -105,6 +149,8 @@ def summary(judged: Sequence[Verdict]) -> list[str]:
     more = f", and on {plural(len(found) - len(named), 'intersection')}" if len(found) > len(named) else ""
     if found:
         first = f"The model is not equally accurate for all groups: a gap beyond noise in {listing(named)}{more}."
+    elif any(v.detail.startswith(OTHER_MEASURES) for v in opened):
+        first = "No gap in accuracy is beyond noise, but other measures differ between groups: see Findings."
     elif compared:
         first = "No gap beyond noise is shown. That is not proof that the model treats all groups equally."
     else:
@@ -155,19 +201,39 @@ def _open(gap: Gap) -> tuple[str, str]:
     if not is_number(gap.high):
         return "no interval", f"The gap in {name} is {size}, but it has no interval, so it is no finding."
     bounds = interval(gap.low, gap.high, kind) + unit(kind, difference=True)
+    noise = (
+        f"; {difference(gap.expected, kind=kind, signed=False)} expected by noise alone"
+        if is_number(gap.expected)
+        else ""
+    )
+    if gap.low > 0:
+        return (
+            "no difference shown",
+            f"The largest gap in {name}, {size} ({bounds}{noise}), would be one by itself, but is not beyond noise "
+            f"among the {count(gap.family_size)} gaps judged together (adjusted p {p_words(gap.p_adjusted)}).",
+        )
     limit = difference(gap.high, kind=kind, signed=False)
     return (
         "no difference shown",
-        f"The largest gap in {name}, {size}, is compatible with no difference ({bounds}); "
+        f"The largest gap in {name}, {size}, is compatible with no difference ({bounds}{noise}); "
         f"nor is a gap of up to {limit} excluded.",
     )
 
 
 def _differing(context: Context, task: str, by: str, gap: Gap) -> str:
-    """Name the groups whose interval against everyone else excludes zero on the bad side; the worst first."""
+    """Name the groups that differ from everyone else on the bad side beyond noise; the worst first."""
     words = metric_words(gap.metric)
     sign = -1.0 if words.better == "low" else 1.0
     named = []
+    if context.shown_contrasts is not None:
+        for row in context.shown_contrasts.get((task, by), ()):
+            same = (row["metric"], row["class"]) == (gap.metric, gap.class_) and row["kind"] == "rest"
+            if same and sign * row["difference"] < 0:
+                size = difference(row["difference"], row["low"], row["high"], words.kind)
+                named.append((sign * row["difference"], f"{row['subgroup']} {size}"))
+        named.sort()
+        texts = listing([text for _, text in named], 4)
+        return f"Worse than the rest, adjusted for all groups and measures of the head: {texts}." if named else ""
     for group in context.axes[by]:
         against = context.against.get((task, by, group), {}).get((gap.metric, gap.class_))
         cell = context.cell(task, by, group, gap.metric, gap.class_)

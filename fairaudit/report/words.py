@@ -241,6 +241,13 @@ def difference(value: Any, low: Any = None, high: Any = None, kind: Kind = "perc
     return number(value, kind, signed=signed) + unit(kind, difference=True) + (f" ({bounds})" if bounds else "")
 
 
+def p_words(p: Any) -> str:
+    """Return "below .001", "= .012" or "–" for a p-value."""
+    if not is_number(p):
+        return DASH
+    return "below .001" if p < 0.001 else "= " + f"{p:.3f}".lstrip("0")
+
+
 def unbroken(text: str) -> Markup:
     """Return `text`, escaped, with every interval "87.9–92.0" kept on one line: a dash invites a break."""
     return Markup(_RANGE.sub(r'<span class="nb">\1</span>', str(escape(text))))
