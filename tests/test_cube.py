@@ -36,3 +36,15 @@ def test_a_code_outside_is_refused() -> None:
     """A code beyond the shape would land in another cell; it is an error instead."""
     with pytest.raises(DataError, match="prediction code"):
         confusion_cube(np.array([0]), np.array([0]), np.array([2]), (1, 2, 2))
+
+
+@pytest.mark.parametrize("shape", [(126, 2, 5), (3, 50, 53), (900, 50, 53)])
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int64])
+def test_no_number_of_cells_overflows(shape: tuple[int, int, int], kind: type) -> None:
+    """Whatever integers the codes are, and however many cells and stretches, the counts are those of 64-bit numbers."""
+    if np.iinfo(kind).max < max(shape):
+        pytest.skip("the codes do not fit")
+    rng = np.random.default_rng(0)
+    codes = [rng.integers(0, size, 150_000).astype(kind) for size in shape]
+    packed = np.ravel_multi_index([code.astype(np.int64) for code in codes], shape)
+    assert (confusion_cube(*codes, shape).ravel() == np.bincount(packed, minlength=np.prod(shape))).all()
