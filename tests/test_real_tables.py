@@ -32,8 +32,9 @@ FILES = {"DeepFace": "uncropped_DF_all.csv", "FairFace": "uncropped_FF_all.csv"}
 
 @pytest.fixture(autouse=True)
 def metrics_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing published here needs the further analyses, which would double the time."""
+    """Nothing published here needs tests and further analyses, which would double the time."""
     monkeypatch.setattr(audit_module, "ANALYSES", {})
+    monkeypatch.setattr(audit_module, "disparity_tests", lambda axes, audit, seed: {})
 
 
 # ---- UTKFace, 864 rows of proportions, p-values, power, F1 and one-vs-rest balanced accuracy -------------------------

@@ -59,16 +59,16 @@ def planted_class() -> list[Check]:
 
 
 def random_attributes() -> list[Check]:
-    """Eight attributes drawn at random: all show a gap, at most one is beyond noise, and none is a finding."""
-    names = [f"random{i}" for i in range(8)]
+    """Six attributes drawn at random: all show a gap, at most one is beyond noise, and none is a finding."""
+    names = [f"random{i}" for i in range(6)]
     frame = drawn(1000, {name: ["a", "b", "c", "d"][: 2 + i % 3] for i, name in enumerate(names)}, 0.9, seed=4)
     result = audited(frame, names)
     found = result.gaps[result.gaps["metric"] == "accuracy"]
     beyond = int((found["difference_low"] > 0).sum())
     return [
-        equal("attributes compared", 8, len(found)),
+        equal("attributes compared", 6, len(found)),
         holds("smallest gap in accuracy", "larger than 0", found["difference"].min(), found["difference"].min() > 0),
-        # of 8 with 1 false in 20 each, more than one is expected once in 17 such suites
+        # of 6 with 1 false in 20 each, more than one is expected once in 30 such suites
         holds("gaps beyond noise, each by itself", "at most 1", beyond, beyond <= 1),
         equal("findings, adjusted over all", 0, _findings(result)),
     ]
@@ -76,8 +76,8 @@ def random_attributes() -> list[Check]:
 
 def no_disparity() -> list[Check]:
     """As many faces as FairFace's validation split, accuracy .94 in every group: gaps of noise, no finding."""
-    frame = drawn(FAIRFACE_VALIDATION, {"race": RACES, "sex": GENDERS, "age": AGES}, 0.94, seed=5)
-    axes = {"race": 0.017, "race:sex:age": 0.16}  # the gap that noise alone makes, on average
+    frame = drawn(FAIRFACE_VALIDATION, {"race": RACES, "age": AGES}, 0.94, seed=5)
+    axes = {"race": 0.017, "race:age": 0.084}  # the gap that noise alone makes, on average
     result = audited(frame, list(axes))
     found = [equal("findings", 0, _findings(result))]
     for by, expected in axes.items():
