@@ -108,7 +108,8 @@ def run_audit(
         unscored, left_out = [*unscored, *left], [*left_out, *said]
         for step, (axis, labels) in enumerate([(OVERALL, everyone(len(frame))), *groups.items()]):
             progress("audit", number * (len(axes) + 1) + step, len(names) * (len(axes) + 1), f"{task} by {axis}")
-            sample = replace(sample_of(rows, frame, labels, times), measures=measures)
+            sample = sample_of(rows, frame, labels, times)
+            sample = replace(sample, measures=measures, interval=audit.interval)
             why = _degenerate(rows, frame, labels, axis, own.times)
             axes_data.append(AxisData(rows=rows, sample=sample, by=axis, degenerate=why, frame=part))
             found.append(axis_tables(rows, sample, axis, why, audit, [seed, number, step]))

@@ -83,7 +83,8 @@ def rest_rows(axis: PooledAxis, metric: Metric, estimate: Estimate) -> pd.DataFr
     names = np.array(axis.sample.groups, dtype=object)[own]
     undefined = np.where(np.isnan(value), "it", "the rest") + np.array(" has no face that this needs", dtype=object)
     missing = np.isnan(value) | np.isnan(rest)
-    reason = np.where(missing, undefined, estimate.notes[own])
+    told = np.where(estimate.notes[own] != "", estimate.notes[own], undefined)
+    reason = np.where(missing, told, estimate.notes[own])
     if metric.averages:
         fewer = axis.common[own].sum(-1) < (axis.mix > 0).sum()
         used = [", ".join(c for c, on in zip(axis.rows.classes, axis.common[g], strict=True) if on) for g in own]

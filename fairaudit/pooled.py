@@ -1,12 +1,12 @@
 """One task on one axis as pools of faces (each subgroup, and everyone else of it), with every metric's estimates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from fairaudit.axes import TaskRows
-from fairaudit.metrics.estimates import Estimate, bounds, composites, mean_recall, share
+from fairaudit.metrics.estimates import Estimate, composites, mean_recall, share
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
 from fairaudit.metrics.score_estimates import score_estimates
@@ -121,9 +121,6 @@ def estimates_of(axis: PooledAxis, chosen: Sequence[Metric], seed: Sequence[int]
     scored = [m for m in chosen if m.kind == "score" and (axis.degenerate is None or m.degenerate)]
     if scored:
         for name, estimate in score_estimates(axis.sample, axis.known, axis.by != OVERALL, scored).items():
-            least, most = bounds(estimate.metric)
-            if most - least > 1:  # a gap is kept within 1 but for composites; years and losses can be farther apart
-                estimate = replace(estimate, metric=replace(estimate.metric, kind="composite"))
             found.update({(name, use): estimate for use in masks})
     if pending:
         keys = {f"{name}/{use}": item for (name, use), item in pending.items()}

@@ -254,6 +254,10 @@ class AuditSpec(_Part):
     subgroups: tuple[str, ...] | None = Field(None, description="axes such as 'race' or 'race:gender'")
     min_group_size: int = Field(30, ge=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
+    interval: Literal["wilson", "clopper-pearson"] = Field(
+        "wilson",
+        description="limits of a proportion: wilson covers the confidence on average, clopper-pearson at least",
+    )
     draws: int = Field(2000, ge=100, description="draws of the bootstrap where no closed form exists, and of the null")
     multiplicity: Literal["max-t", "benjamini-hochberg"] = Field(
         "max-t",

@@ -233,3 +233,19 @@ def test_labels_that_are_no_axis_are_named() -> None:
     plain, asked = run_audit(table), run_audit(table, by=["race"])
     assert any("--by race" in sentence for sentence in plain.meta["warnings"])
     assert not any("--by race" in sentence for sentence in asked.meta["warnings"])
+
+
+def test_clopper_pearson_on_request() -> None:
+    """The spec's interval is that of every proportion: exact limits are those of statsmodels, wider than Wilson's."""
+    frame = pd.DataFrame({"kind_true": ["a"] * 40, "kind_pred": ["a"] * 33 + ["b"] * 7, "race": ["x", "y"] * 20})
+    made = {
+        name: run_audit(frame, audit=AuditSpec(draws=100, interval=name)).metrics
+        for name in ("wilson", "clopper-pearson")
+    }
+    row = {
+        name: table[(table["by"] == "overall") & (table["metric"] == "accuracy")].iloc[0]
+        for name, table in made.items()
+    }
+    exact = proportion_confint(33, 40, method="beta")
+    assert (row["clopper-pearson"]["low"], row["clopper-pearson"]["high"]) == pytest.approx(exact, abs=1e-10)
+    assert row["clopper-pearson"]["low"] < row["wilson"]["low"]

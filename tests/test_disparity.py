@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fairaudit.metrics.disparity import gap, worst_and_best
+from fairaudit.metrics.disparity import gap, gap_p_value, worst_and_best
 from fairaudit.metrics.estimates import Estimate, composites, mean_recall, share
 from fairaudit.metrics.intervals import koopman, mover_difference, wilson, z_value
 from fairaudit.metrics.rates import METRICS, Table
@@ -49,6 +49,8 @@ def test_worst_is_the_largest_error() -> None:
     assert worst_and_best(METRICS["fnr"], values[:2]) == (1, 0)
     assert worst_and_best(METRICS["recall"], values[:2]) == (0, 1)
     assert worst_and_best(METRICS["signed_error_bins"], values) == (2, 1)
+    assert worst_and_best(METRICS["calibration_slope"], np.array([0.7, 1.1])) == (0, 1)
+    assert worst_and_best(METRICS["calibration_slope"], np.array([0.9, 1.6])) == (1, 0)
 
 
 def test_signed_metrics_have_no_ratio() -> None:
@@ -75,6 +77,31 @@ def test_gap_intervals_hold_in_95_of_100_audits(groups: int, true_gap: float) ->
         found = gap(rates_estimate(right, n), 0, np.arange(groups), 0.95)
         hits += found.difference_low <= true_gap <= found.difference_high
     assert hits / 400 >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / 400)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [2, 7, 14, 126])
+@pytest.mark.parametrize("true_gap", [0.0, 0.02, 0.05, 0.1])
+def test_gap_intervals_hold_for_any_number_of_groups(groups: int, true_gap: float) -> None:
+    """At gaps of 0, 2, 5 and 10 points over 2 to 126 unequal subgroups the interval holds in 95 of 100 audits."""
+    runs, rng = 300 if groups > 20 else 1500, np.random.default_rng(groups)
+    n = np.resize([60, 150, 400, 900], groups)
+    p = np.full(groups, 0.9)
+    p[-1] -= true_gap
+    hits = 0
+    for right in rng.binomial(n, p, (runs, groups)):
+        found = gap(rates_estimate(right, n), 0, np.arange(groups), 0.95)
+        hits += found.difference_low <= true_gap <= found.difference_high
+    assert hits / runs >= 0.95 - 2.6 * np.sqrt(0.95 * 0.05 / runs)
+
+
+def test_a_gap_p_value_is_where_its_interval_reaches_zero() -> None:
+    """At the confidence 1 − p the lower limit is 0; a little below, it is above."""
+    estimate = rates_estimate(np.array([85, 170, 60]), np.array([100, 190, 90]))
+    p = gap_p_value(estimate, 0, np.arange(3))
+    assert 0 < p < 0.5
+    assert gap(estimate, 0, np.arange(3), 1 - p * 0.99).difference_low == 0
+    assert gap(estimate, 0, np.arange(3), 1 - p * 1.01).difference_low > 0
 
 
 def test_weights_and_subjects_lower_the_effective_number() -> None:

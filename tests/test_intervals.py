@@ -12,6 +12,7 @@ from statsmodels.stats.proportion import test_proportions_2indep as proportions_
 
 from fairaudit.metrics.bootstrap import bca, draw_sums
 from fairaudit.metrics.intervals import (
+    clopper_pearson,
     holm,
     koopman,
     mover_difference,
@@ -33,6 +34,15 @@ def test_wilson_equals_statsmodels() -> None:
         for x in sorted({0, 1, n // 3, n - 1, n}):
             ours = wilson(np.array(x / n), np.array(n), Z)
             np.testing.assert_allclose(ours, proportion_confint(x, n, method="wilson"), atol=1e-12)
+
+
+def test_clopper_pearson_equals_statsmodels() -> None:
+    """The exact limits agree with the beta quantiles, also at the ends; no face, no interval."""
+    for n in (1, 7, 30, 2000):
+        for x in sorted({0, 1, n // 3, n - 1, n}):
+            ours = clopper_pearson(np.array(x / n), np.array(n), Z)
+            np.testing.assert_allclose(ours, proportion_confint(x, n, method="beta"), atol=1e-10)
+    assert np.isnan(clopper_pearson(np.array(np.nan), np.array(0), Z)).all()
 
 
 def test_wilson_of_nothing_is_undefined() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from fairaudit.metrics.estimates import Estimate
+from fairaudit.metrics.estimates import Estimate, bounds
 from fairaudit.metrics.intervals import koopman, mover_ratio, z_value
 from fairaudit.metrics.rates import Metric
 
@@ -34,11 +34,13 @@ def worst_and_best(metric: Metric, values: np.ndarray) -> tuple[int, int]:
     """Return the positions of the worst and the best value: the two ends of the gap.
 
     Error-like metrics (fnr, fpr, fdr, mae_bins, missing predictions) are worst where largest, all others where smallest
-    (for selection and base rates a convention, no judgement); a signed error is worst at the end farther from 0.
+    (for selection and base rates a convention, no judgement); a metric with a target (a signed error's 0, a calibration
+    slope's 1) is worst at the end farther from it.
     """
     low, high = int(np.argmin(values)), int(np.argmax(values))
-    if metric.name == "signed_error_bins":
-        return (low, high) if abs(values[low]) >= abs(values[high]) else (high, low)
+    if metric.target is not None:
+        below, above = abs(values[low] - metric.target), abs(values[high] - metric.target)
+        return (low, high) if below >= above else (high, low)
     return (low, high) if metric.worst == "low" else (high, low)
 
 
@@ -63,8 +65,8 @@ def gap(estimate: Estimate, column: int, chosen: np.ndarray, confidence: float) 
     gaps = ~np.isnan(down)
     lower = float(max(0.0, down[gaps].max())) if gaps.any() else np.nan
     upper = float(up.max()) if not np.isnan(up).any() else np.nan
-    if estimate.metric.kind != "composite" and estimate.metric.kind != "count":
-        upper = min(upper, 1.0)
+    least, most = bounds(estimate.metric)
+    upper = min(upper, most - least)
     reasons = ["no upper limit: a subgroup's interval is not estimable"] if np.isnan(upper) else []
     if difference.max() <= 0:
         reasons.append("every subgroup has the same value")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairaudit.metrics import bootstrap
-from fairaudit.metrics.intervals import Limits, f1_of_jaccard, mover_sum, wilson, z_value
+from fairaudit.metrics.intervals import PROPORTION_LIMITS, Limits, f1_of_jaccard, mover_sum, z_value
 from fairaudit.metrics.rates import METRICS, Margins, Metric, average, average_weights, ratio
 from fairaudit.metrics.sample import Sample
 
@@ -54,7 +54,7 @@ def share(sample: Sample, pools: np.ndarray, metric: Metric) -> Estimate:
     wrap = f1_of_jaccard if metric.kind == "f1" else np.asarray
 
     def limits(z: float) -> Limits:
-        low, high = wilson(value, effective, z)
+        low, high = PROPORTION_LIMITS[sample.interval](value, effective, z)
         return wrap(low), wrap(high)
 
     notes = np.full(value.shape, "", dtype=object)
@@ -81,7 +81,9 @@ def mean_recall(sample: Sample, pools: np.ndarray, metric: Metric, classes: np.n
     value = average(recall.value, weights)[:, None]
 
     def limits(z: float) -> Limits:
-        low, high = mover_sum(weights, recall.value, *wilson(recall.value, recall.effective, z))
+        low, high = mover_sum(
+            weights, recall.value, *PROPORTION_LIMITS[sample.interval](recall.value, recall.effective, z)
+        )
         undefined = np.isnan(value)
         low, high = (np.clip(part, 0, 1)[:, None] for part in (low, high))
         return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)

@@ -3,6 +3,8 @@
 `z` is the standard normal quantile of the wanted two-sided confidence (see `z_value`); `n` may be an effective number.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import special, stats
 
@@ -25,6 +27,20 @@ def wilson(p: np.ndarray, n: np.ndarray, z: float) -> Limits:
     low = np.where(p == 0, 0.0, np.clip(low, 0, 1))
     high = np.where(p == 1, 1.0, np.clip(high, 0, 1))
     undefined = np.isnan(p) | ~(n > 0)
+    return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
+
+
+def clopper_pearson(p: np.ndarray, n: np.ndarray, z: float) -> Limits:
+    """Exact limits of a proportion `p` of `n` (Clopper & Pearson, Biometrika 1934): never too narrow, often too wide.
+
+    NaN where n is 0 or p is undefined.
+    """
+    p, n = np.broadcast_arrays(np.asarray(p, dtype=float), np.asarray(n, dtype=float))
+    undefined = np.isnan(p) | ~(n > 0)
+    x, size, tail = np.where(undefined, 0.0, p * n), np.where(undefined, 1.0, n), special.ndtr(-z)
+    with np.errstate(invalid="ignore"):  # at the ends of the range one of the two beta laws does not exist
+        low = np.where(x > 0, special.betaincinv(x, size - x + 1, tail), 0.0)
+        high = np.where(x < size, special.betaincinv(x + 1, size - x, 1 - tail), 1.0)
     return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
 
 
@@ -148,3 +164,10 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0) if len(order) else []
     return adjusted
+
+
+# how a single proportion's limits may be computed; differences and averages are made of the same limits by MOVER
+PROPORTION_LIMITS: dict[str, Callable[[np.ndarray, np.ndarray, float], Limits]] = {
+    "wilson": wilson,
+    "clopper-pearson": clopper_pearson,
+}

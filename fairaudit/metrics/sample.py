@@ -17,7 +17,8 @@ class Sample:
     weight: positive floats, or None where every face counts 1. subject: integer codes of persons, or None where faces
     are taken as independent. measures: what the cells do not hold (probabilities, ages in years), of the same N faces.
     times: how many equal faces each row stands for, positive integers; None: one. Equal faces that are listed once are
-    told apart by nothing, so only a sample without weights, subjects and measures may have it.
+    told apart by nothing, so only a sample without weights, subjects and measures may have it. interval: which of
+    `intervals.PROPORTION_LIMITS` a proportion gets.
     """
 
     table: Table
@@ -29,6 +30,7 @@ class Sample:
     subject: np.ndarray | None = None
     measures: Measures | None = None
     times: np.ndarray | None = None
+    interval: str = "wilson"
 
     def __post_init__(self) -> None:
         alone = self.weight is None and self.subject is None and self.measures is None

@@ -235,12 +235,16 @@ def training_section(context: Context) -> Section | None:
     return Section(key="training", title="Training", template="sections/training.html", data=data)
 
 
+_PROPORTIONS = {"wilson": "Wilson", "clopper-pearson": "Clopper–Pearson (exact)"}
+
+
 def method_section(context: Context) -> Section:
     """Say how figures and intervals were made, what is assumed, and what this report does not claim."""
     meta = context.result.meta
     data = {
         "confidence": number(_confidence(context)).removesuffix(".0"),
         "least": meta.get("min_group_size"),
+        "proportions": _PROPORTIONS[meta.get("settings", {}).get("audit", {}).get("interval", "wilson")],
         "independence": meta.get("independence", ""),
         "degenerate": [
             f"{task}: {', '.join(axis_label(by) for head, by in context.degenerate if head == task)}"
