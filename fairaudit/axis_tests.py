@@ -40,7 +40,7 @@ _CONDITIONS: tuple[Condition, ...] = ("label", "prediction", "nothing", "faces")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestedAxis:
+class ComparedAxis:
     """One task on one axis with the metrics that are compared; `first`: of which metric and class each is a repeat.
 
     recall_by: the axis on which recall of each class is compared between the same faces, "" for this one: recall of
@@ -71,7 +71,7 @@ class GapTest:
     deviation: (G,) of every subgroup's value under the null, as it moves against all faces.
     """
 
-    axis: TestedAxis
+    axis: ComparedAxis
     metric: Metric
     position: int
     family: str
@@ -90,7 +90,7 @@ class Contrasts:
     strength (m,) and null (B, m): |z| of each, observed and with labels exchanged.
     """
 
-    axis: TestedAxis
+    axis: ComparedAxis
     line: Linear
     family: str
     kind: Kind
@@ -113,7 +113,7 @@ def family_of(metric: Metric) -> str:
     return ERRORS if condition_of(metric) == "label" else LABEL_MIX
 
 
-def tested_axis(data: AxisData, audit: AuditSpec, others: Sequence[str] = ()) -> TestedAxis | None:
+def compared_axis(data: AxisData, audit: AuditSpec, others: Sequence[str] = ()) -> ComparedAxis | None:
     """Return what is to be tested of one task on one axis, None for all faces together; `others`: all axes audited."""
     if data.by == OVERALL:
         return None
@@ -122,7 +122,7 @@ def tested_axis(data: AxisData, audit: AuditSpec, others: Sequence[str] = ()) ->
     metrics = [m for m in chosen if m.kind in _COUNTED and (data.degenerate is None or m.degenerate)]
     first = distinct(metrics, data.rows.table)
     same = _same_recall(data, pooled, others)
-    return TestedAxis(data=data, pooled=pooled, metrics=tuple(metrics), first=first, recall_by=same)
+    return ComparedAxis(data=data, pooled=pooled, metrics=tuple(metrics), first=first, recall_by=same)
 
 
 def _same_recall(data: AxisData, pooled: PooledAxis, others: Sequence[str]) -> str:
@@ -134,7 +134,7 @@ def _same_recall(data: AxisData, pooled: PooledAxis, others: Sequence[str]) -> s
     return next((by for by in others if set(parse(by)) == left), "")
 
 
-def metric_values(axis: TestedAxis, metric: Metric, cubes: np.ndarray, margins: Margins | None = None) -> np.ndarray:
+def metric_values(axis: ComparedAxis, metric: Metric, cubes: np.ndarray, margins: Margins | None = None) -> np.ndarray:
     """Return a metric of every subgroup in cubes (…, G, cells), (…, G, P), averages over the shared classes.
 
     margins: of the same cubes, so that several metrics may share them.
@@ -152,13 +152,13 @@ def metric_values(axis: TestedAxis, metric: Metric, cubes: np.ndarray, margins: 
     return np.where(weights.sum() > 0, average(margins.recall, weights), np.nan)[..., None]
 
 
-def margins_of(axis: TestedAxis, cubes: np.ndarray) -> Margins:
+def margins_of(axis: ComparedAxis, cubes: np.ndarray) -> Margins:
     """Return cubes (…, G, cells) as stacks of confusion matrices."""
     table = axis.data.rows.table
     return Margins(cubes.reshape(*cubes.shape[:-1], *table.shape)[..., : table.classes])
 
 
-def metric_faces(axis: TestedAxis, metric: Metric, counts: np.ndarray) -> np.ndarray:
+def metric_faces(axis: ComparedAxis, metric: Metric, counts: np.ndarray) -> np.ndarray:
     """Return the denominator of a metric in every subgroup of counts (…, G, cells), (…, G, P)."""
     table = axis.data.rows.table
     if metric.cells is not None:
@@ -170,7 +170,7 @@ def metric_faces(axis: TestedAxis, metric: Metric, counts: np.ndarray) -> np.nda
     return counts @ held.reshape(1, -1).T
 
 
-def efficiency(axis: TestedAxis, metric: Metric) -> np.ndarray:
+def efficiency(axis: ComparedAxis, metric: Metric) -> np.ndarray:
     """Return the effective number of faces per face of a metric, over all known subgroups (P,): 1 without weights."""
     if axis.plain:
         return np.ones(axis.data.rows.table.classes if metric.per_class else 1)
@@ -180,7 +180,7 @@ def efficiency(axis: TestedAxis, metric: Metric) -> np.ndarray:
     return np.clip(np.nan_to_num(d, nan=1.0), 0, 1)
 
 
-def eligible(axis: TestedAxis, metric: Metric, values: np.ndarray, faces: np.ndarray, d: np.ndarray) -> np.ndarray:
+def eligible(axis: ComparedAxis, metric: Metric, values: np.ndarray, faces: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Return which subgroups enter extremes: known, defined, with enough (effective) faces; (…, G, P) → bool."""
     allowed = axis.pooled.known
     if metric.name == BY_CLASS:
@@ -189,7 +189,7 @@ def eligible(axis: TestedAxis, metric: Metric, values: np.ndarray, faces: np.nda
     return allowed[:, None] & enough & ~np.isnan(values)
 
 
-def observed_eligible(axis: TestedAxis, metric: Metric) -> np.ndarray:
+def observed_eligible(axis: ComparedAxis, metric: Metric) -> np.ndarray:
     """Return which subgroups are assessed in the data themselves, by their own effective numbers, (G, P)."""
     sample, size = axis.data.sample, axis.pooled.size
     sums, counts = (part.reshape(size, -1) for part in (sample.sums, sample.counts))
@@ -202,8 +202,8 @@ def observed_eligible(axis: TestedAxis, metric: Metric) -> np.ndarray:
     return chosen
 
 
-def test_axis(
-    axis: TestedAxis, draws: int, seed: int, part: int, families: Sequence[str]
+def null_of_axis(
+    axis: ComparedAxis, draws: int, seed: int, part: int, families: Sequence[str]
 ) -> tuple[list[GapTest], list[Contrasts]]:
     """Return every gap and contrast of these families with `draws` draws of the null; `part` numbers the draws."""
     gaps: list[GapTest] = []
@@ -231,7 +231,7 @@ def test_axis(
 
 
 def _chunks(
-    axis: TestedAxis, condition: Condition, alike: np.ndarray | None, draws: int, rng: np.random.Generator
+    axis: ComparedAxis, condition: Condition, alike: np.ndarray | None, draws: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the drawn cubes in parts of bounded memory."""
     strata = strata_of(axis.data.rows.table, condition)
@@ -243,7 +243,7 @@ def _chunks(
 class _Condition:
     """The gaps and contrasts of all metrics that share one null; draws are added part by part."""
 
-    def __init__(self, axis: TestedAxis, todo: Sequence[tuple[Metric, int]]) -> None:
+    def __init__(self, axis: ComparedAxis, todo: Sequence[tuple[Metric, int]]) -> None:
         sample = axis.data.sample
         self.axis, self.todo = axis, todo
         self.whole = sample.sums.reshape(axis.pooled.size, -1).astype(float)

@@ -4,10 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from fairaudit.axes import AxisData, sample_of, task_rows, with_axis_columns
-from fairaudit.axis_tests import FAMILIES, Contrasts, GapTest, TestedAxis, efficiency, family_of, test_axis, tested_axis
+from fairaudit.axis_tests import (
+    FAMILIES,
+    ComparedAxis,
+    Contrasts,
+    GapTest,
+    compared_axis,
+    efficiency,
+    family_of,
+    null_of_axis,
+)
 from fairaudit.data.tables import Predictions
 from fairaudit.metrics.contrasts import sums_of
 from fairaudit.metrics.exact import two_sided
@@ -74,10 +83,10 @@ class FamilyTests:
 
 def disparity_tests(axes: Sequence[AxisData], audit: AuditSpec, seed: int) -> dict[str, list[FamilyTests]]:
     """Return the tests of every task, one entry a family of metrics; no draw depends on what else is audited."""
-    tasks: dict[str, list[TestedAxis]] = {}
+    tasks: dict[str, list[ComparedAxis]] = {}
     named = list(dict.fromkeys(data.by for data in axes))
     for data in axes:
-        found = tested_axis(data, audit, named)
+        found = compared_axis(data, audit, named)
         tasks.setdefault(data.task, []).extend([found] if found is not None else [])
     return {
         task: [tests for family in FAMILIES if (tests := _family(tested, family, audit, seed)) is not None]
@@ -85,7 +94,7 @@ def disparity_tests(axes: Sequence[AxisData], audit: AuditSpec, seed: int) -> di
     }
 
 
-def tested_table(
+def judge_table(
     table: Predictions, by: Sequence[str], audit: AuditSpec, seed: int
 ) -> tuple[list[AxisData], dict[str, list[FamilyTests]]]:
     """Return every task of a table on these axes and the tests alone, without an audit's estimates: for simulations."""
@@ -102,7 +111,7 @@ def tested_table(
     return axes, disparity_tests(axes, audit, seed)
 
 
-def _family(axes: Sequence[TestedAxis], family: str, audit: AuditSpec, seed: int) -> FamilyTests | None:
+def _family(axes: Sequence[ComparedAxis], family: str, audit: AuditSpec, seed: int) -> FamilyTests | None:
     """Judge one family; where a verdict is not settled, judge it anew with more draws."""
     draws = _affordable(axes, family, audit.draws, _MOST_DRAWN)
     found = _judge(axes, family, audit, seed, draws, 0)
@@ -118,7 +127,7 @@ def _family(axes: Sequence[TestedAxis], family: str, audit: AuditSpec, seed: int
     return found
 
 
-def _affordable(axes: Sequence[TestedAxis], family: str, draws: int, most: int) -> int:
+def _affordable(axes: Sequence[ComparedAxis], family: str, draws: int, most: int) -> int:
     """Return how many draws may be made for the contrasts of one family, so that at most about `most` are kept."""
     size = 0
     for axis in axes:
@@ -129,13 +138,13 @@ def _affordable(axes: Sequence[TestedAxis], family: str, draws: int, most: int) 
 
 
 def _judge(
-    axes: Sequence[TestedAxis], family: str, audit: AuditSpec, seed: int, draws: int, part: int
+    axes: Sequence[ComparedAxis], family: str, audit: AuditSpec, seed: int, draws: int, part: int
 ) -> FamilyTests | None:
     alpha = 1 - audit.confidence
     gaps: list[GapTest] = []
     blocks: list[Contrasts] = []
     for axis in axes:
-        more_gaps, more = test_axis(axis, draws, seed, part, (family,))
+        more_gaps, more = null_of_axis(axis, draws, seed, part, (family,))
         gaps += more_gaps
         blocks += more
     if not gaps and not blocks:
@@ -153,7 +162,7 @@ def _judge(
         kind: _level([block.null for block in some], alpha) if resampled else alpha / max(sizes[kind], 1)
         for kind, some in (("rest", rest), ("pair", pairs))
     }
-    judged_rest = judge_rest(rest, alpha if resampled else -1.0, seed)
+    judged_rest = judge_rest(rest, alpha, seed, ranked=not resampled)
     judged_pairs = judge_pairs(pairs)
     judged_gaps = _gaps(gaps, draws)
     _adjust_cells(cells)
@@ -224,7 +233,7 @@ def _intersections(block: Contrasts, draws: int, seed: int) -> Intersections | N
         error=fit.error[tested],
         residual=residual,
         null=np.abs(null[:, tested]).astype(np.float32),
-        p_value=two_sided(residual),
+        p_value=two_sided(residual) if axis.plain else 2 * stats.t.sf(np.abs(residual), np.maximum(n[tested] - 1, 2)),
         p_adjusted=np.full(len(tested), np.nan),
     )
 
@@ -234,7 +243,7 @@ def _effective(block: Contrasts) -> float:
     return float(efficiency(block.axis, block.line.metric)[block.line.position])
 
 
-def _codes(axis: TestedAxis, attributes: Sequence[str]) -> list[np.ndarray]:
+def _codes(axis: ComparedAxis, attributes: Sequence[str]) -> list[np.ndarray]:
     """Return the code of each subgroup's value of each attribute, (G,)."""
     sample, frame = axis.data.sample, axis.data.frame
     first = np.zeros(axis.pooled.size, dtype=np.int64)

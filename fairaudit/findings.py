@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.axes import AuditData
-from fairaudit.axis_tests import DATA, Contrasts, TestedAxis, efficiency
+from fairaudit.axis_tests import DATA, ComparedAxis, Contrasts, efficiency
 from fairaudit.data.tables import Predictions
-from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, same_line, tested_table
+from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, judge_table, same_line
 from fairaudit.finding_words import MARGINS, REST, sentence
 from fairaudit.gap_tests import GAP, NOT_ASSESSED, Sizes, contrast_sizes, reaches
 from fairaudit.metrics.contrasts import Linear, sums_of, value_of
@@ -59,7 +59,7 @@ def findings_table(data: AuditData) -> pd.DataFrame:
 
 def findings_of(table: Predictions, by: Sequence[str], audit: AuditSpec, seed: int = 0) -> pd.DataFrame:
     """Return the findings about single contrasts of a table (no gaps, no estimates beside): for simulations."""
-    axes, tests = tested_table(table, by, audit, seed)
+    axes, tests = judge_table(table, by, audit, seed)
     blank = pd.DataFrame()
     return findings_table(
         AuditData(predictions=table, axes=axes, audit=audit, seed=seed, metrics=blank, gaps=blank, tests=tests)
@@ -225,7 +225,13 @@ def _decided(row: dict[str, Any], judged: Judged, i: int, audit: AuditSpec, beyo
 
 
 def _sides(
-    axis: TestedAxis, line: Linear, first: np.ndarray, second: np.ndarray, data: AuditData, *, plain_rest: bool = False
+    axis: ComparedAxis,
+    line: Linear,
+    first: np.ndarray,
+    second: np.ndarray,
+    data: AuditData,
+    *,
+    plain_rest: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return value, other_value, difference, low, high, n and n_other of pools (m, G) against pools (m, G)."""
     m, z, p = len(first), z_value(data.audit.confidence), line.position
@@ -250,7 +256,7 @@ def _sides(
     return {name: np.asarray(part, dtype=float) for name, part in found.items()}
 
 
-def _mean_limits(axis: TestedAxis, line: Linear, pools: np.ndarray, z: float) -> tuple[np.ndarray, ...]:
+def _mean_limits(axis: ComparedAxis, line: Linear, pools: np.ndarray, z: float) -> tuple[np.ndarray, ...]:
     """Return mean, normal limits and faces of a score that is no share."""
     size = axis.pooled.size
     sums = sums_of(line, axis.data.sample.sums.reshape(size, -1).astype(float)).pools(pools)
@@ -263,7 +269,7 @@ def _mean_limits(axis: TestedAxis, line: Linear, pools: np.ndarray, z: float) ->
 
 
 def _as_in_rest(
-    axis: TestedAxis, line: Linear, first: np.ndarray, found: dict[str, np.ndarray], rest: pd.DataFrame
+    axis: ComparedAxis, line: Linear, first: np.ndarray, found: dict[str, np.ndarray], rest: pd.DataFrame
 ) -> dict[str, np.ndarray]:
     """Return the limits that rest.csv gives for the same differences, where it has them."""
     if rest.empty:

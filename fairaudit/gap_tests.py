@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairaudit.axis_tests import GapTest, TestedAxis, efficiency, metric_faces, metric_values
+from fairaudit.axis_tests import ComparedAxis, GapTest, efficiency, metric_faces, metric_values
 from fairaudit.disparity_tests import FamilyTests
 from fairaudit.metrics.contrasts import linear, null_error, sums_of
 from fairaudit.metrics.detectable import detectable, detectable_by_error, direction
@@ -82,14 +82,14 @@ def _family(family: FamilyTests, audit: AuditSpec, seed: int) -> dict[_Key, dict
     return found
 
 
-def _key(axis: TestedAxis, metric: str, position: int) -> _Key:
+def _key(axis: ComparedAxis, metric: str, position: int) -> _Key:
     classes = axis.data.rows.classes
     return axis.data.task, axis.data.by, metric, classes[position] if METRICS[metric].per_class else ""
 
 
 def _repeats(tests: Mapping[str, Sequence[FamilyTests]]) -> dict[_Key, _Key]:
     """Return, for each metric and class that repeats another, the key of that other."""
-    axes: dict[tuple[str, str], TestedAxis] = {}
+    axes: dict[tuple[str, str], ComparedAxis] = {}
     for families in tests.values():
         for family in families:
             axes |= {(t.axis.data.task, t.axis.data.by): t.axis for t in family.gaps.tests}
@@ -102,7 +102,7 @@ def _repeats(tests: Mapping[str, Sequence[FamilyTests]]) -> dict[_Key, _Key]:
     return same
 
 
-def _splits(axis: TestedAxis, tests: Sequence[GapTest], seed: int) -> dict[tuple[str, int], float]:
+def _splits(axis: ComparedAxis, tests: Sequence[GapTest], seed: int) -> dict[tuple[str, int], float]:
     """Return the split-sample gap of each metric and class over the same random halves."""
     first, second = halves(axis.data.sample, SPLITS, axis.rng(seed, 97))
     values = {m: (metric_values(axis, m, first), metric_values(axis, m, second)) for m in {t.metric for t in tests}}
@@ -162,7 +162,7 @@ class Sizes:
 
 
 def contrast_sizes(
-    axis: TestedAxis,
+    axis: ComparedAxis,
     metric: Metric,
     position: int,
     members: np.ndarray,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.axes import AuditData
-from fairaudit.axis_tests import TestedAxis, tested_axis
+from fairaudit.axis_tests import ComparedAxis, compared_axis
 from fairaudit.metrics.estimates import share
 from fairaudit.metrics.pooling import partially_pooled
 from fairaudit.results import MORE_TABLES
@@ -17,12 +17,12 @@ def pooled_table(data: AuditData) -> pd.DataFrame:
 
     Effective numbers serve as numbers where faces are weighted or persons repeat; n is the number of faces.
     """
-    axes = [axis for one in data.axes if (axis := tested_axis(one, data.audit)) is not None]
+    axes = [axis for one in data.axes if (axis := compared_axis(one, data.audit)) is not None]
     rows = [row for axis in axes for row in _axis_rows(axis, data.audit.confidence)]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(MORE_TABLES["pooled"]))
 
 
-def _axis_rows(axis: TestedAxis, confidence: float) -> list[pd.DataFrame]:
+def _axis_rows(axis: ComparedAxis, confidence: float) -> list[pd.DataFrame]:
     known = np.flatnonzero(axis.pooled.known)
     names = np.array(axis.data.sample.groups, dtype=object)[known]
     found = []

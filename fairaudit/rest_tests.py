@@ -8,7 +8,7 @@ import numpy as np
 from fairaudit.axis_tests import Contrasts
 from fairaudit.metrics.contrasts import Sums, against_rest, exact_p, redrawn, rest_laws, standardized, sums_of
 from fairaudit.metrics.exact import two_sided
-from fairaudit.metrics.multiplicity import exceeded, max_t
+from fairaudit.metrics.multiplicity import benjamini_hochberg, exceeded, max_t
 from fairaudit.metrics.nulls import null_cubes, strata_of
 
 MOST_ROUNDS = 50
@@ -65,12 +65,13 @@ def judge_pairs(blocks: Sequence[Contrasts]) -> list[Judged]:
     return judged
 
 
-def judge_rest(blocks: Sequence[Contrasts], alpha: float, seed: int) -> list[Judged]:
+def judge_rest(blocks: Sequence[Contrasts], alpha: float, seed: int, *, ranked: bool = False) -> list[Judged]:
     """Return all contrasts with the rest of one family, stepping down and leaving out.
 
     In each round the surest contrast of every metric and class whose adjusted p is at most alpha is shown; its subgroup
     leaves the rest, and the others of that metric are compared, and their null drawn, anew without it. Where nothing
     more is shown the step-down goes on over what is left. Adjusted p-values never fall from round to round.
+    ranked: the rounds go by Benjamini and Hochberg's p instead, which the caller computes anew from the final ones.
     """
     open_ = [
         _Open(
@@ -89,10 +90,12 @@ def judge_rest(blocks: Sequence[Contrasts], alpha: float, seed: int) -> list[Jud
         largest = _largest(open_)
         if largest is None:
             break
+        rates = _ranked(open_) if ranked else None
         shown = []
         for part in open_:
             top = int(np.where(part.open, part.strength, -1).argmax())
             p = max(float(exceeded(part.strength[[top]], largest)[0]), part.judged.p_value[top])
+            p = p if rates is None else float(rates[id(part)][top])
             if part.open[top] and p <= alpha:
                 shown.append((part, top, max(p, reached)))
         if not shown:
@@ -151,6 +154,13 @@ def _largest(parts: Sequence[_Open]) -> np.ndarray | None:
     """Return the largest strength of any open contrast in each draw, (B,)."""
     tops = [part.null[:, part.open].max(1) for part in parts if part.open.any()]
     return np.max(tops, axis=0) if tops else None
+
+
+def _ranked(parts: Sequence[_Open]) -> dict[int, np.ndarray]:
+    """Return Benjamini and Hochberg's p-values of all contrasts as they stand, by part."""
+    found = benjamini_hochberg(np.concatenate([part.judged.p_value for part in parts]))
+    splits = np.split(found, np.cumsum([len(part.strength) for part in parts])[:-1])
+    return {id(part): p for part, p in zip(parts, splits, strict=True)}
 
 
 def _leave_out(part: _Open, top: int, seed: int) -> None:

@@ -26,6 +26,7 @@ from fairaudit.report.charts import training_curves
 from fairaudit.report.comparisons import p_text
 from fairaudit.report.context import Gap, make_context, make_slugs
 from fairaudit.report.figures import Scale
+from fairaudit.report.findings import findings_data
 from fairaudit.report.pictures import FacePictures, map_png, thumbnail
 from fairaudit.report.render import render_audit, write_comparison_report, write_report
 from fairaudit.report.sections import SECTIONS
@@ -128,6 +129,32 @@ def test_only_an_interval_above_zero_establishes_a_gap():
     assert not established(gap(low=0.0, difference=0.9))
     assert not established(gap(low=float("nan")))
     assert not established(gap(difference=float("nan"), low=0.5))
+
+
+def test_the_audits_verdict_decides_where_there_is_one():
+    """A gap whose own interval excludes zero is none where its family says that noise explains it."""
+    assert established(dataclasses.replace(gap(low=0.01), verdict="gap"))
+    assert not established(dataclasses.replace(gap(low=0.01), verdict="no gap shown"))
+
+
+def test_verdicts_agree_with_findings(planted):
+    """An axis is called found exactly where its gap's verdict or a contrast's adjusted p says so; the list starts so."""
+    context = make_context(planted)
+    gaps = planted.gaps.set_index(["task", "by", "metric", "class"])
+    for judged in verdicts(context):
+        if judged.state == "none":
+            continue
+        head = headline_gap(context.gaps[judged.task, judged.by])
+        rows = context.shown_contrasts.get((judged.task, judged.by), [])
+        single = any((row["metric"], row["class"]) == (head.metric, head.class_) for row in rows)
+        shown = gaps.loc[(judged.task, judged.by, head.metric, head.class_), "verdict"] == "gap"
+        assert (judged.state == "found") == (shown or single)
+    data = findings_data(context)
+    table = planted.more["findings"]
+    first = table[table["finding"] & (table["kind"] == "rest") & (table["task"] == "gender")].iloc[0]["sentence"]
+    assert data["heads"][0]["first"][0].replace("\u00a0", " ") == first.split(" by ", 1)[1]
+    assert sum(int(row.entries[1].text) for row in data["families"].rows) == int(table["finding"].sum())
+    assert findings_data(make_context(dataclasses.replace(planted, more={}))) is None
 
 
 def test_the_headline_is_accuracy_where_it_is_defined():

@@ -87,14 +87,15 @@ def interaction_draws(
 ) -> np.ndarray:
     """Draw the residuals (draws, G) that the fitted margins alone make: binomial counts, refitted by one Newton step.
 
-    counts: n are whole faces; else (effective numbers) the scaled errors are drawn as normal.
+    counts: n are whole faces; else the scaled errors are drawn from Student's t with n − 1 degrees of freedom, n being
+    effective numbers whose own estimation makes tails heavier.
     """
     root = np.sqrt(fit.weight)
     if counts:
         drawn = rng.binomial(n.astype(np.int64), fit.rate, size=(draws, len(n))) - n * fit.rate
         scaled = drawn / np.maximum(root, _NOTHING)
     else:
-        scaled = rng.standard_normal((draws, len(n)))
+        scaled = rng.standard_t(np.maximum(n - 1, 2), (draws, len(n)))
     free = np.maximum(1 - np.diag(fit.hat), 0)
     left = scaled - scaled @ fit.hat
     certain = (fit.rate < _NOTHING) | (fit.rate > 1 - _NOTHING)

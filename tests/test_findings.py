@@ -1,0 +1,298 @@
+"""Findings: the right subgroup, beyond noise, each contrast once; gaps with what noise alone makes; no false alarms."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from one_analysis import audit_with, frame_of
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from fairaudit.axes import AuditData
+from fairaudit.axis_tests import ERRORS, LABEL_MIX
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.scenarios import AXES, BAD, NULLS, margins_only, null_table, one_bad_cell, one_bad_group
+from fairaudit.disparity_tests import judge_table
+from fairaudit.findings import findings_of, findings_table
+from fairaudit.results import MORE_TABLES, AuditResult
+from fairaudit.spec import AuditSpec
+
+QUICK = AuditSpec(draws=199)
+# faces of FairFace's validation split by race × gender × age, in the order of the sorted names
+FAIRFACE = """6 111 218 103 164 77 44 21 13 19 92 185 153 173 111 48 11 7 18 80 384 83 121 47 21 12 7 31 65 265 137 137
+80 37 18 7 9 110 219 87 159 87 59 22 11 9 76 164 96 189 112 71 22 14 9 117 249 99 166 115 55 17 3 10 98
+181 79 174 146 76 28 1 2 39 152 49 70 46 23 7 8 8 46 172 67 229 150 82 49 10 15 85 250 94 120 59 32 16 9
+19 95 220 113 148 68 43 23 6 17 90 360 100 218 86 66 19 7 27 77 281 96 262 169 139 56 15"""
+
+
+def findings(frame: pd.DataFrame, by: tuple[str, ...] = AXES, audit: AuditSpec = QUICK) -> pd.DataFrame:
+    """Findings about single contrasts of a made-up table."""
+    return findings_of(read_predictions(frame), by, audit)
+
+
+def false_alarms(frame: pd.DataFrame, audit: AuditSpec, seed: int) -> dict[str, bool]:
+    """Whether anything is called a finding, in error rates, by kind."""
+    table = read_predictions(frame)
+    axes, tests = judge_table(table, AXES, audit, seed)
+    none = pd.DataFrame()
+    data = {"predictions": table, "axes": axes, "audit": audit, "seed": seed, "metrics": none, "gaps": none}
+    found = findings_table(AuditData(**data, tests=tests))
+    errors = found[found["finding"].astype(bool) & found["family"].str.endswith(ERRORS)]
+    gaps = [tests.gaps for tests in tests["kind"] if tests.family == ERRORS]
+    alpha = 1 - audit.confidence
+    return {kind: bool((errors["kind"] == kind).any()) for kind in ("rest", "pair", "interaction")} | {
+        "gap": any((one.p_adjusted <= alpha).any() for one in gaps)
+    }
+
+
+def test_expected_gaps_at_fairface_sizes() -> None:
+    """With accuracy .94 everywhere noise alone makes gaps of .004, .017, .030 and .302, from cells of two faces on."""
+    sizes = np.array(FAIRFACE.split(), dtype=int)
+    race, gender, age = (np.repeat(part.ravel(), sizes) for part in np.indices((7, 2, 9)))
+    frame = pd.DataFrame({"race": race, "gender": gender, "age_bin": age}).astype(str)
+    label = np.arange(len(frame)) % 2
+    wrong = np.random.default_rng(0).permutation(len(frame)) < round(0.06 * len(frame))
+    names = np.array(["A", "B"], dtype=object)
+    frame = frame.assign(kind_true=names[label], kind_pred=names[label ^ wrong], image=frame.index.astype(str))
+    axes = ("gender", "race", "race:gender", "race:gender:age_bin")
+    audit = AuditSpec(draws=400, min_group_size=2, multiplicity="benjamini-hochberg")
+    _, tests = judge_table(read_predictions(frame), axes, audit, 0)
+    gaps = [gap for family in tests["kind"] for gap in family.gaps.tests if gap.metric.name == "accuracy"]
+    expected = {gap.axis.data.by: float(gap.null_gap[:400].mean()) for gap in gaps}
+    for by, figure, within in zip(axes, (0.004, 0.017, 0.030, 0.302), (0.0006, 0.001, 0.002, 0.012), strict=True):
+        assert expected[by] == pytest.approx(figure, abs=within), by
+
+
+def test_the_p_of_a_gap_of_two_is_that_of_all_tables() -> None:
+    """Two subgroups: the Monte-Carlo p is the sum over every table that is at least as far from no difference."""
+    cubes = {"a": [[36, 4], [12, 28]], "b": [[27, 13], [9, 31]]}
+    result = audit_with(frame_of(cubes, ["x", "y"]), by=["race"], draws=4000)
+    gaps = result.gaps.set_index(["metric", "class"])
+    law = stats.hypergeom(80, 63, 40)
+    x = np.arange(23, 41)
+    far = np.abs(x - law.mean()) >= abs(36 - law.mean()) - 1e-9
+    assert gaps.loc[("recall", "x"), "p_value"] == pytest.approx(law.pmf(x)[far].sum(), abs=0.012)
+    assert gaps.loc[("recall", "x"), "expected_gap"] == pytest.approx(
+        (law.pmf(x) * np.abs(x - (63 - x)) / 40).sum(), abs=0.003
+    )
+
+
+@pytest.fixture(scope="module")
+def bad_group() -> AuditResult:
+    """An audit of five subgroups of which one alone loses a quarter of its right answers."""
+    return audit_with(one_bad_group(2500, 0, 0.25), "findings", "pooled", by=list(AXES), draws=199)
+
+
+def test_gaps_stand_with_what_noise_makes(bad_group: AuditResult) -> None:
+    """Expected gap, split-sample gap, p-values, reach, τ² and verdict agree with one another for every gap."""
+    gaps = bad_group.gaps
+    found = gaps[(gaps["by"] == "group") & (gaps["metric"] == "accuracy")].iloc[0]
+    assert found["verdict"] == "gap" and found["worst"] == BAD and found["p_adjusted"] <= 0.05
+    assert found["expected_gap"] < found["expected_gap_high"] < found["difference"]
+    assert found["split_sample_gap"] < found["difference"]
+    values = bad_group.metrics.query("by == 'group' and metric == 'accuracy'")
+    p, n = values["value"], values["denominator"]
+    assert found["tau_squared"] == pytest.approx(p.var(ddof=1) - (p * (1 - p) / (n - 1)).mean())
+    assert set(gaps["verdict"]) == {"gap", "no gap shown"}
+    for _, row in gaps[gaps["p_adjusted"].notna()].iterrows():
+        assert row["p_adjusted"] >= row["p_value"] - 1e-12
+        assert (row["verdict"] == "gap") == (row["p_adjusted"] <= 0.05 and row["difference_low"] > 0)
+    same = gaps.set_index(["by", "metric", "class"])
+    for first, second in (("recall", "fnr"), ("fpr", "tnr"), ("precision", "fdr")):
+        columns = ["difference", "expected_gap", "p_value", "p_adjusted", "verdict", "family_size"]
+        one, two = (same.xs(name, level="metric")[columns] for name in (first, second))
+        pd.testing.assert_frame_equal(one, two)
+
+
+def test_what_is_not_assessed_has_no_verdict_of_equality() -> None:
+    """With one large subgroup nothing is compared: "not assessed", no p-value, and the reason."""
+    cubes = {"a": [[30, 10], [5, 35]], "b": [[5, 1], [1, 5]]}
+    gap = audit_with(frame_of(cubes, ["x", "y"]), by=["race"]).gaps.query("metric == 'accuracy'").iloc[0]
+    assert gap["verdict"] == "not assessed" and np.isnan(gap["p_adjusted"]) and gap["reason"]
+    assert gap["not_assessed"] == "b"
+
+
+def test_the_bad_group_is_found_and_no_other(bad_group: AuditResult) -> None:
+    """The only subgroup named against the rest is the bad one; sentences give n, interval and adjusted p."""
+    table = bad_group.more["findings"]
+    assert tuple(table.columns) == MORE_TABLES["findings"]
+    named = table[table["finding"] & (table["kind"] == "rest") & (table["by"] == "group")]
+    assert set(named["subgroup"]) == {BAD} and "balanced_accuracy" in set(named["metric"])
+    pairs = table[table["finding"] & (table["kind"] == "pair") & (table["by"] == "group")]
+    assert len(pairs) and ((pairs["subgroup"] == BAD) | (pairs["other"] == BAD)).all()
+    text = named.iloc[0]["sentence"]
+    assert f"faces labelled {BAD} than for the rest" in text and "95 % interval" in text and "n = " in text
+    assert "adjusted p" in text and f"family of {named.iloc[0]['family_size']:,.0f}" in text
+    quiet = table[(table["p_adjusted"] > 0.05) & (table["kind"] == "rest")].iloc[0]["sentence"]
+    assert "would have been found with 80 % power" in quiet and "is shown" in quiet
+
+
+def test_findings_come_first_by_certainty(bad_group: AuditResult) -> None:
+    """Findings before all others, adjusted p ascending, never by raw size."""
+    table = bad_group.more["findings"]
+    flags = table["finding"].tolist()
+    assert flags == sorted(flags, reverse=True) and any(flags)
+    assert table.loc[table["finding"], "p_adjusted"].is_monotonic_increasing
+
+
+def test_each_contrast_is_counted_once(bad_group: AuditResult) -> None:
+    """No complement beside its metric, each pair once, one contrast of two subgroups; sizes are numbers of rows."""
+    table = bad_group.more["findings"]
+    assert not set(table["metric"]) & {"fnr", "tnr", "fdr", "weighted_recall", "base_rate", "macro_recall"}
+    two = table[(table["by"] == "site") & table["kind"].isin(["rest", "pair"])]
+    assert not two.duplicated(["metric", "class"]).any()
+    assert set(two["other"]) == {"south"}
+    pairs = table[table["kind"] == "pair"]
+    ends = pd.DataFrame(np.sort(pairs[["subgroup", "other"]].to_numpy(dtype=str), axis=1), index=pairs.index)
+    assert not pd.concat([pairs[["by", "metric", "class"]], ends], axis=1).duplicated().any()
+    for family, part in table[table["kind"] != "gap"].groupby("family"):
+        assert (part["family_size"] == len(part)).all(), family
+    assert {family.split(", ")[1] for family in table["family"]} == {ERRORS, LABEL_MIX}
+
+
+def test_contrasts_agree_with_fisher_newcombe_and_the_tables(bad_group: AuditResult) -> None:
+    """Before anyone is left out a row has the values and limits of rest.csv, and Fisher's p."""
+    table = bad_group.more["findings"]
+    rows = table[(table["kind"] == "rest") & (table["other"] == "the rest") & (table["metric"] == "recall")]
+    merged = rows.merge(bad_group.rest, on=["by", "subgroup", "metric", "class"], suffixes=("", "_csv"))
+    assert len(merged) == len(rows) > 3
+    for name in ("value", "difference", "low", "high"):
+        np.testing.assert_allclose(merged[name], merged[f"{name}_csv"], atol=1e-12)
+    for _, row in merged.iterrows():
+        hits, others = round(row["value"] * row["n"]), round(row["other_value"] * row["n_other"])
+        exact = stats.fisher_exact([[hits, row["n"] - hits], [others, row["n_other"] - others]]).pvalue
+        assert row["p_value"] == pytest.approx(exact, abs=1e-9)
+
+
+def test_one_bad_group_does_not_make_innocent_ones_differ() -> None:
+    """A bad group of half of all faces pulls the rest down; left out, the innocent ones are compared without it."""
+    sizes, rates = [1500, 400, 400, 400, 400], [0.6, 0.9, 0.9, 0.9, 0.9]
+    cubes = {
+        f"g{i}": [[round(n / 2 * p), n // 2 - round(n / 2 * p)]] * 1 + [[n // 2 - round(n / 2 * p), round(n / 2 * p)]]
+        for i, (n, p) in enumerate(zip(sizes, rates, strict=True))
+    }
+    rows = findings(frame_of(cubes, ["x", "y"]), ("race",))
+    rows = rows[(rows["kind"] == "rest") & (rows["metric"] == "accuracy")]
+    naive = stats.fisher_exact([[360, 40], [900 + 1080, 600 + 120]]).pvalue
+    assert naive < 1e-9
+    assert rows.loc[rows["finding"], "subgroup"].tolist() == ["g0"]
+    innocent = rows[rows["subgroup"] != "g0"]
+    assert (innocent["other"] == "the rest without g0").all() and (innocent["p_adjusted"] > 0.5).all()
+
+
+def test_an_intersection_counts_only_beyond_its_margins() -> None:
+    """A cell that is bad alone is a finding; effects of group and site that add up on the logit scale make none."""
+    alone = findings(one_bad_cell(5000, 1, 0.5))
+    crossed = alone[alone["finding"] & (alone["by"] == "group:site")]
+    assert f"{BAD} × south" in set(crossed.loc[crossed["kind"] == "interaction", "subgroup"])
+    assert {"rest", "pair"} <= set(crossed["kind"])
+    added = findings(margins_only(5000, 1, 0.4))
+    crossed = added[(added["by"] == "group:site") & (added["kind"] == "rest")]
+    shown = crossed[crossed["p_adjusted"] <= 0.05]
+    assert len(shown) and not shown["finding"].any()
+    assert shown["reason"].str.contains("margins").all()
+
+
+def test_benjamini_hochberg_on_request() -> None:
+    """The adjusted p-values of each family are statsmodels'; the bad group is left out of the rest here, too."""
+    rows = findings(one_bad_group(1500, 3, 0.3), audit=AuditSpec(draws=199, multiplicity="benjamini-hochberg"))
+    for _, part in rows[rows["kind"] != "gap"].groupby("family"):
+        known = part["p_value"].notna()
+        expected = multipletests(part.loc[known, "p_value"], method="fdr_bh")[1]
+        np.testing.assert_allclose(part.loc[known, "p_adjusted"], expected)
+    named = rows.loc[rows["finding"] & (rows["by"] == "group") & (rows["kind"] == "rest"), "subgroup"]
+    assert (named == BAD).mean() > 0.8
+
+
+def test_equal_weights_and_persons_of_one_picture_change_nothing() -> None:
+    """Permuted rows, weighted or as persons, give the p of all tables at least as far from no difference."""
+    frame = one_bad_group(900, 2, 0.2)
+    audit = AuditSpec(draws=2000, multiplicity="benjamini-hochberg")  # which never raises the number of draws
+    for more in ({"weight": 3.0}, {"subject_id": frame["image"]}):
+        rows = findings(frame.assign(**more), ("group",), audit)
+        rows = rows[(rows["metric"] == "recall") & (rows["kind"] == "rest")]
+        assert len(rows) >= 12
+        for _, row in rows.iterrows():
+            hits, others = round(row["value"] * row["n"]), round(row["other_value"] * row["n_other"])
+            law = stats.hypergeom(row["n"] + row["n_other"], hits + others, row["n"])
+            x = np.arange(row["n"] + 1)
+            far = np.abs(x - law.mean()) >= abs(hits - law.mean()) - 1e-9
+            assert row["p_value"] == pytest.approx(law.pmf(x)[far].sum(), abs=0.04)
+
+
+def test_repeated_pictures_are_not_taken_for_more_persons() -> None:
+    """Ten equal pictures of each person: with persons named the p-value is theirs, without it is far smaller."""
+    few = one_bad_group(500, 7, 0.12)
+    many = few.loc[few.index.repeat(10)].reset_index(drop=True)
+    many = many.assign(subject_id=many["image"], image=many.index.astype(str))
+    key = ["kind", "subgroup", "metric", "class"]
+    tables = [findings(t, ("group",)).query("kind == 'rest'") for t in (few, many, many.drop(columns="subject_id"))]
+    one, persons, faces = (t[t["metric"] == "accuracy"].set_index(key)["p_value"].sort_index() for t in tables)
+    np.testing.assert_allclose(persons, one, atol=0.12)
+    assert (faces < persons).mean() > 0.7
+
+
+def test_more_draws_where_a_verdict_is_not_settled() -> None:
+    """Near the level the number of draws is raised, and where that does not settle it the gaps say so."""
+    seen = set()
+    for seed in range(12):
+        table = read_predictions(one_bad_group(900, seed, 0.1))
+        _, tests = judge_table(table, ("group",), AuditSpec(draws=200), seed)
+        for family in tests["kind"]:
+            joined = np.concatenate([family.gaps.p_adjusted, *(one.p_adjusted for one in family.rest)])
+            near = (np.abs(joined - 0.05) < 2.5 * np.sqrt(0.05 * 0.95 / family.gaps.draws)).any()
+            assert not near or family.note
+            seen.add(family.gaps.draws)
+    assert seen == {200, 1600}
+
+
+def test_two_audits_with_equal_seeds_are_equal() -> None:
+    """Tests are the same again, and do not depend on what else is audited."""
+    frame = one_bad_group(700, 0, 0.2)
+    first, again = findings(frame), findings(frame)
+    pd.testing.assert_frame_equal(first, again)
+    _, alone = judge_table(read_predictions(frame), ("group",), QUICK, 0)
+    _, both = judge_table(read_predictions(frame), AXES, QUICK, 0)
+    one, two = ([g for f in t["kind"] for g in f.gaps.tests if g.axis.data.by == "group"] for t in (alone, both))
+    assert [g.metric.name for g in one] == [g.metric.name for g in two]
+    assert all(a.gap == b.gap and a.strength == b.strength for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("name", list(NULLS))
+def test_no_false_findings_about_error_rates(name: str) -> None:
+    """Under each of six nulls false findings are rare: here a method that ignores the trap alarms almost always."""
+    alarms = [false_alarms(null_table(name, 400, seed), AuditSpec(draws=100), seed) for seed in range(4)]
+    for kind in alarms[0]:
+        assert sum(alarm[kind] for alarm in alarms) <= 1, (name, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(NULLS))
+def test_family_wise_rate_of_false_findings(name: str) -> None:
+    """Within Monte-Carlo error at most 5 % of audits without disparity have a finding in any family of error rates."""
+    runs = 300
+    alarms = [false_alarms(null_table(name, 1200, seed), AuditSpec(draws=200), seed) for seed in range(runs)]
+    for kind in alarms[0]:
+        assert np.mean([alarm[kind] for alarm in alarms]) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / runs), (name, kind)
+
+
+@pytest.mark.slow
+def test_one_true_gap_makes_few_false_findings_and_has_the_power_promised() -> None:
+    """With one bad group at most 5 % of audits name another; a gap of the detectable size is found about as often."""
+    innocent, found, runs = 0, 0, 200
+    for seed in range(runs):
+        rows = findings(one_bad_group(2500, seed, 0.16))
+        rows = rows[(rows["kind"] == "rest") & (rows["by"] == "group") & rows["family"].str.endswith(ERRORS)]
+        innocent += bool((rows["finding"] & (rows["subgroup"] != BAD)).any())
+        mine = rows[(rows["subgroup"] == BAD) & (rows["metric"] == "recall") & (rows["class"] == "A")].iloc[0]
+        found += bool(mine["finding"]) - float(mine["detectable"] <= abs(mine["difference"]))
+    assert innocent / runs <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / runs)
+    assert abs(found / runs) < 0.1  # shown where the observed difference exceeds the one that 80 % power needs
+
+
+def test_the_pooled_table_draws_small_subgroups_in(bad_group: AuditResult) -> None:
+    """Every known subgroup has a row; no unknown one; values lie between their own and their axis' mean."""
+    table = bad_group.more["pooled"]
+    assert tuple(table.columns) == MORE_TABLES["pooled"]
+    rows = table[(table["by"] == "group:site") & (table["metric"] == "accuracy")]
+    assert len(rows) == 10 and ((rows["low"] < rows["pooled"]) & (rows["pooled"] < rows["high"])).all()
+    assert rows["pooled"].std() < rows["value"].std()
