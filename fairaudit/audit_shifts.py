@@ -211,6 +211,7 @@ def _gaps(
     gaps = gaps[gaps["difference_1"].notna() & gaps["difference_2"].notna() & ~gaps["metric"].isin(REPEATED)]
     sizes = gaps["task"].value_counts()
     groups: dict[Any, pd.DataFrame] = dict(iter(merged.groupby(GAP_KEY, sort=False)))
+    scored = [_wilson(result) for result in (first, second)]
     found, uneven = [], set()
     for row in gaps.to_dict("records"):
         key = tuple(row[name] for name in GAP_KEY)
@@ -218,13 +219,18 @@ def _gaps(
         if len(part) < 2:
             uneven.add(f"{row['task']} by {axis_label(row['by'])}: {metric_label(row['metric'], row['class'])}")
             continue
-        found.append(_gap_shift(row, part, confidence, int(sizes[row["task"]])))
+        found.append(_gap_shift(row, part, confidence, int(sizes[row["task"]]), scored))
     if uneven:
         notes.append(
             f"{plural(len(uneven), 'gap')} not compared, because fewer than two subgroups are assessed over the same "
             f"classes in both audits: {listing(sorted(uneven), 3)}."
         )
     return found
+
+
+def _wilson(result: AuditResult) -> bool:
+    """Whether an audit's proportions have Wilson's limits, which can be computed at another level."""
+    return str(result.meta.get("settings", {}).get("audit", {}).get("interval", "wilson")) == "wilson"
 
 
 def _assessed(part: pd.DataFrame, gap: Mapping[Any, Any]) -> pd.DataFrame:
@@ -239,12 +245,14 @@ def _assessed(part: pd.DataFrame, gap: Mapping[Any, Any]) -> pd.DataFrame:
     return part[keep]
 
 
-def _gap_shift(row: Mapping[Any, Any], part: pd.DataFrame, confidence: float, family: int) -> Shift:
+def _gap_shift(
+    row: Mapping[Any, Any], part: pd.DataFrame, confidence: float, family: int, scored: Sequence[bool]
+) -> Shift:
     z = z_value(confidence)
     sides = []
-    for i in (1, 2):
-        columns = [part[f"{c}_{i}"].to_numpy(dtype=float) for c in ("value", "low", "high", "n_effective")]
-        sides.append(stored_estimate(str(row["metric"]), columns[0], columns[1], columns[2], columns[3], z))
+    for i in (0, 1):
+        columns = [part[f"{c}_{i + 1}"].to_numpy(dtype=float) for c in ("value", "low", "high", "n_effective")]
+        sides.append(stored_estimate(str(row["metric"]), columns[0], columns[1], columns[2], columns[3], z, scored[i]))
     change = unpaired_change(sides[0], sides[1])
     low, high = gap_change(change, 0, np.arange(len(part)), 1 - (1 - confidence) / family)
     values = [float(np.ptp(side.value)) for side in sides]

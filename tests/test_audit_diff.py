@@ -117,7 +117,7 @@ def test_limits_from_stored_figures_are_those_of_the_sample() -> None:
         row=rng.integers(0, 2, 300),
         column=rng.integers(0, 2, 300),
     )
-    for name in ("recall", "f1"):
+    for name in ("f1", "recall"):
         own = share(sample, np.eye(2), METRICS[name])
         low, high = own.limits(z_value(0.95))
         arrays = [part[:, 1] for part in (own.value, low, high, own.effective)]
@@ -126,6 +126,11 @@ def test_limits_from_stored_figures_are_those_of_the_sample() -> None:
             np.testing.assert_allclose(
                 [side[:, 0] for side in stored.limits(z)], [side[:, 1] for side in own.limits(z)]
             )
+    exact = stored_estimate(
+        "recall", *arrays[:1], low[:, 1] - 0.1, high[:, 1], own.effective[:, 1], z_value(0.95), False
+    )
+    kept = exact.limits(z_value(0.95))[0][:, 0]
+    np.testing.assert_allclose(kept, np.maximum(low[:, 1] - 0.1, 0), err_msg="limits of another kind stay as written")
     jaccard = np.array([0.5])
     assert f1_of_jaccard(jaccard)[0] == pytest.approx(2 / 3)
 

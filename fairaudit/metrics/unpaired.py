@@ -10,21 +10,28 @@ from fairaudit.metrics.rates import METRICS, Metric
 
 
 def stored_estimate(
-    name: str, value: np.ndarray, low: np.ndarray, high: np.ndarray, effective: np.ndarray, z: float
+    name: str,
+    value: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    effective: np.ndarray,
+    z: float,
+    scored: bool = True,
 ) -> Estimate:
     """Return an estimate, (G, 1), from figures that were written down with limits at `z`: arrays (G,).
 
-    At another level, shares and F1 have their Wilson limits at the effective number of faces; of any other metric the
-    stored limits' distances from the value grow with the normal quantile, kept within the metric's range.
+    At another level, shares and F1 have their Wilson limits at the effective number of faces (`scored`: those written
+    down are Wilson's); of any other metric the stored limits' distances from the value grow with the normal quantile,
+    kept within the metric's range.
     """
     metric = METRICS.get(name, Metric(name=name, kind="composite", lacking="", signed=True))
     least, most = bounds(metric) if name in METRICS else (-np.inf, np.inf)
     jaccard = value / (2 - value)
 
     def limits(wanted: float) -> Limits:
-        if metric.kind == "proportion":
+        if scored and metric.kind == "proportion":
             down, up = wilson(value, effective, wanted)
-        elif metric.kind == "f1":
+        elif scored and metric.kind == "f1":
             down, up = (f1_of_jaccard(side) for side in wilson(jaccard, effective, wanted))
         else:
             down = np.maximum(value - (value - low) * wanted / z, least)
