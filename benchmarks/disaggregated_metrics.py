@@ -1,14 +1,22 @@
-"""Ten count metrics of a gender task per subgroup: one confusion cube, fairlearn's MetricFrame, a loop over sklearn.
+"""Ten count metrics of a gender task per subgroup: one confusion cube, and what others take for the same.
 
-    python benchmarks/disaggregated_metrics.py [--rows 100000]
+    make bench && python benchmarks/disaggregated_metrics.py [--rows 100000]
 
-All three get the same arrays of int8 codes; they must agree to 1e-12 in every subgroup and metric.
+duckdb (counts in SQL, then our arithmetic), fairlearn's MetricFrame, a loop over subgroups and sklearn metrics, and
+where .venv-bench exists aequitas and AIF360 in a process of their own. All get the same arrays of int8 codes, take
+turns in one run, and must agree to 1e-12 in every subgroup and metric.
 """
 
 import argparse
+import json
+import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 from fairlearn.metrics import (
@@ -18,6 +26,7 @@ from fairlearn.metrics import (
     selection_rate,
     true_negative_rate,
 )
+from peers_worker import NAMES
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from timing import alternate
 
@@ -37,13 +46,24 @@ METRICS: dict[str, Callable[..., float]] = {
     "f1": f1_score,
 }
 AXES = {"race (7 subgroups)": 7, "race × gender × age (126 subgroups)": 126}
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / ".venv-bench" / "bin" / "python"
+MOST_LOOPED = 200_000  # rows × subgroups make the slow sides take minutes beyond
 
 
-def by_cube(true: np.ndarray, predicted: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    """Return (subgroups, metrics) by one confusion cube; per-class metrics for class 1."""
-    cube = confusion_cube(groups, true, predicted, (count, 2, 2))
+def of_cube(cube: np.ndarray) -> np.ndarray:
+    """Return (subgroups, metrics), per-class metrics for class 1."""
     values = [evaluate(name, cube) for name in METRICS]
     return np.stack([value[:, 1] if value.ndim == 2 else value for value in values], axis=1)
+
+
+def by_duckdb(connection: duckdb.DuckDBPyConnection, count: int) -> np.ndarray:
+    """Return the same from counts in SQL."""
+    query = "SELECT g, y, p, count(*) AS n FROM faces GROUP BY ALL"
+    found = connection.execute(query).fetchnumpy()
+    cube = np.zeros((count, 2, 2), dtype=np.int64)
+    cube[found["g"], found["y"], found["p"]] = found["n"]
+    return of_cube(cube)
 
 
 def by_fairlearn(true: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -59,25 +79,79 @@ def by_loop(true: np.ndarray, predicted: np.ndarray, groups: np.ndarray, count: 
     )
 
 
+class Worker:
+    """aequitas and AIF360 in their own environment; `ask` returns CPU seconds and values."""
+
+    def __init__(self, true: np.ndarray, predicted: np.ndarray, groups: np.ndarray, count: int) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name) / "faces.npz"
+        np.savez(path, true=true, predicted=predicted, groups=groups, count=count)
+        command = [str(PEERS), str(Path(__file__).with_name("peers_worker.py")), str(path)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def ask(self, name: str) -> tuple[float, np.ndarray]:
+        """Let one library compute once."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(name + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return answer["seconds"], np.array(answer["values"], dtype=float)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+        self._folder.cleanup()
+
+
+def compare(data: tuple[np.ndarray, np.ndarray, np.ndarray], axis: str, count: int, rounds: int) -> None:
+    """Print how many times as long as the cube each side takes on one axis."""
+    rows, (true, predicted, groups) = len(data[0]), data
+    connection = duckdb.connect(config={"threads": 1})
+    connection.register("arrays", {"g": groups, "y": true, "p": predicted})
+    connection.execute("CREATE TABLE faces AS FROM arrays")
+    quick: dict[str, Callable[[], np.ndarray]] = {
+        "cube": lambda: of_cube(confusion_cube(groups, true, predicted, (count, 2, 2))),
+        "duckdb": partial(by_duckdb, connection, count),
+    }
+    slow: dict[str, Callable[[], np.ndarray]] = {"fairlearn": partial(by_fairlearn, *data)}
+    if rows <= MOST_LOOPED:
+        slow["sklearn loop"] = partial(by_loop, *data, count)
+    worker = Worker(*data, count) if PEERS.exists() else None
+    seconds: dict[str, float] = {}
+    for _ in range(rounds):
+        for sides, times in ((quick, 10), (slow, 1)):
+            took, values = alternate(sides, times)
+            for name, value in took.items():
+                seconds[name] = min(value, seconds.get(name, np.inf))
+                np.testing.assert_allclose(values[name], quick["cube"](), rtol=0, atol=1e-12)
+        peers = ("aequitas", "aif360") if rows <= MOST_LOOPED or count < 20 else ("aequitas",)
+        for name in peers if worker else ():
+            value, found = worker.ask(name)  # type: ignore[union-attr]
+            seconds[name] = min(value, seconds.get(name, np.inf))
+            ours = quick["cube"]()[:, [list(METRICS).index(metric) for metric in NAMES]]
+            np.testing.assert_allclose(found, ours, rtol=0, atol=1e-12)
+    if worker:
+        worker.close()
+    print(f"{rows:,} rows by {axis}: cube and metrics {1000 * seconds['cube']:.2f} ms")
+    for name, value in sorted(seconds.items(), key=lambda item: item[1]):
+        if name != "cube":
+            print(f"  {name}: {value / seconds['cube']:,.1f} times as long")
+
+
 def main() -> None:
-    """Print a line an axis."""
+    """Print a table an axis."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
-    rows = parser.parse_args().rows
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(0)
-    true = rng.integers(0, 2, rows, dtype=np.int8)
-    predicted = np.where(rng.random(rows) < 0.94, true, 1 - true).astype(np.int8)
+    true = rng.integers(0, 2, given.rows, dtype=np.int8)
+    predicted = np.where(rng.random(given.rows) < 0.94, true, 1 - true).astype(np.int8)
     for axis, count in AXES.items():
-        groups = rng.integers(0, count, rows).astype(np.int8)
-        data = (true, predicted, groups)
-        quick, ours = alternate({"cube": lambda d=data, c=count: by_cube(*d, c)}, 20)
-        slow, theirs = alternate(
-            {"fairlearn": lambda d=data: by_fairlearn(*d), "sklearn loop": lambda d=data, c=count: by_loop(*d, c)}, 2
-        )
-        for name, values in theirs.items():
-            np.testing.assert_allclose(ours["cube"], values, rtol=0, atol=1e-12)
-            print(f"{rows:,} rows by {axis}: the cube takes 1/{slow[name] / quick['cube']:,.0f} of {name}'s CPU time")
+        compare((true, predicted, rng.integers(0, count, given.rows).astype(np.int8)), axis, count, given.rounds)
 
 
 if __name__ == "__main__":

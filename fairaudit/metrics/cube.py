@@ -23,12 +23,19 @@ def confusion_cube(
     """
     columns = (groups, true, predicted)
     for codes, size, name in zip(columns, shape, ("subgroup", "label", "prediction"), strict=True):
-        if len(codes) and (codes.min() < 0 or codes.max() >= size):
+        if len(codes) and not _within(codes, size):
             raise DataError(f"a {name} code lies outside 0…{size - 1}: every code must name one of the given values")
     if weights is None:
         return _counted(groups, true, predicted, shape)
     packed = (np.asarray(groups, dtype=np.int64) * shape[1] + true) * shape[2] + predicted
     return np.bincount(packed, weights=weights, minlength=shape[0] * shape[1] * shape[2]).reshape(shape)
+
+
+def _within(codes: np.ndarray, size: int) -> bool:
+    """Tell whether all codes lie in 0…size − 1, in one pass where negative integers can be read as large ones."""
+    if codes.dtype.kind == "i" and codes.flags.c_contiguous:
+        return bool(codes.view(codes.dtype.str.replace("i", "u")).max() < size)
+    return bool(codes.min() >= 0 and codes.max() < size)
 
 
 def _counted(groups: np.ndarray, true: np.ndarray, predicted: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
