@@ -138,7 +138,7 @@ def test_the_audits_verdict_decides_where_there_is_one():
 
 
 def test_verdicts_agree_with_findings(planted):
-    """An axis is called found exactly where its gap's verdict or a contrast's adjusted p says so; the list starts so."""
+    """An axis is called found exactly where its gap's verdict or a contrast's adjusted p says so; lists agree."""
     context = make_context(planted)
     gaps = planted.gaps.set_index(["task", "by", "metric", "class"])
     for judged in verdicts(context):
