@@ -62,7 +62,7 @@ def _measurable(metric: Metric, rows: TaskRows, sample: Sample, by: str) -> bool
     if sample.measures is None or not rows.labelled:
         return False
     if metric.needs == "scores":
-        return sample.measures.scores is not None
+        return sample.measures.scores is not None or sample.measures.counted is not None
     return sample.measures.years is not None or (by == OVERALL and bool(sample.measures.why_no_years))
 
 

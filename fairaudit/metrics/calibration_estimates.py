@@ -32,9 +32,7 @@ class TopPool:
 
 def top_pools(pools: Pools) -> Iterator[TopPool]:
     """Yield every pool's table of confidences and right predictions."""
-    ranks = pools.scores.top
-    table = pools.table(ranks, pools.scores.right)
-    some = pools.scores.usable
+    table = pools.top_table()
     people = pools.faces() if pools.sample.subject is not None else iter([None] * len(pools))
     for (score, columns), members in zip(pools.tables(table), people, strict=True):
         right, wrong, right2, wrong2, rights, wrongs = columns
@@ -44,7 +42,7 @@ def top_pools(pools: Pools) -> Iterator[TopPool]:
             wrong=wrong,
             squares=(right2, wrong2),
             faces=(round(rights.sum()), round(wrongs.sum())),
-            members=None if members is None else members[some[members]],
+            members=None if members is None else members[pools.scores.usable[members]],
         )
 
 
@@ -79,7 +77,7 @@ def error_of_calibration(pools: Pools) -> Estimate:
         metric=METRICS["ece"],
         value=calibration.signed_root(squared),
         denominator=n,
-        effective=pools.effective(n, pools.scores.usable[:, None]),
+        effective=pools.effective(n, lambda: pools.scores.usable[:, None]),
         limits=limits,
         notes=notes,
     )
@@ -106,7 +104,7 @@ def recalibrations(pools: Pools) -> dict[str, Estimate]:
         value, variance = (np.array([getattr(fit, part)[i] for fit in fits])[:, None] for part in ("value", "variance"))
         notes = np.array([fit.reason for fit in fits], dtype=object)[:, None]
         notes[few[:, None] & (notes == "") & ~np.isnan(value)] = FEW
-        notes[(notes == "") & ~np.isnan(value) & _clipped(pools)] = (
+        notes[(notes == "") & ~np.isnan(value) & pools.clipped()] = (
             f"confidences nearer than {MOST_CERTAIN:g} to 0 or 1 count as that far from it"
         )
         error = np.sqrt(np.where(few[:, None], np.nan, variance))
@@ -115,7 +113,7 @@ def recalibrations(pools: Pools) -> dict[str, Estimate]:
             metric=METRICS[name],
             value=value,
             denominator=total,
-            effective=pools.effective(total, pools.scores.usable[:, None]),
+            effective=pools.effective(total, lambda: pools.scores.usable[:, None]),
             limits=_normal(value, error),
             notes=notes,
         )
@@ -124,15 +122,6 @@ def recalibrations(pools: Pools) -> dict[str, Estimate]:
 
 def _normal(value: np.ndarray, error: np.ndarray) -> Callable[[float], Limits]:
     return lambda z: (value - z * error, value + z * error)
-
-
-def _clipped(pools: Pools) -> np.ndarray:
-    """Which pools hold a confidence so near to 0 or 1 that its logit is cut, bool (Q, 1)."""
-    confidence = pools.scores.confidence
-    with np.errstate(invalid="ignore"):
-        near = (confidence < MOST_CERTAIN) | (confidence > 1 - MOST_CERTAIN)
-    groups = np.bincount(pools.sample.group, weights=near, minlength=len(pools.known))
-    return (pools.matrix @ groups > 0)[:, None]
 
 
 def _with_subjects(pools: Pools, fit: calibration.Recalibration, members: np.ndarray) -> calibration.Recalibration:

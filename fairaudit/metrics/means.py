@@ -70,6 +70,13 @@ def means(sample: Sample, pools: np.ndarray | None, top: np.ndarray, bottom: np.
     return Means(value=value, variance=variance, faces=faces, effective=effective, units=units)
 
 
+def means_of_sums(total: np.ndarray, squares: np.ndarray, faces: np.ndarray) -> Means:
+    """Return the means of independent faces of equal weight from sums (Q, V) of their values and squares."""
+    value = ratio(total, faces)
+    variance = _variance(_spread(squares, total, faces, value), faces, faces)
+    return Means(value=value, variance=variance, faces=faces, effective=faces, units=faces)
+
+
 def _spread(aa: np.ndarray, ab: np.ndarray, bb: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Return Σ (a − value·b)² from sums of products; what is within rounding of them is 0."""
     spread = aa - 2 * value * ab + value**2 * bb

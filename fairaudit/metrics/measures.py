@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fairaudit.metrics.counted import CountedScores
 
 MOST_CERTAIN = 1e-6  # a probability nearer to 0 or 1 counts as this far from it where its logit is taken
 LEAST_PROBABILITY = float(
@@ -81,13 +85,14 @@ class FaceScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """What is known of N faces beyond label and prediction; None where it is not.
+    """What is known of N faces beyond label and prediction; None where it is not. counted: scores that stay on disk.
 
     years: labelled and predicted age (N, 2), NaN where missing. sex: codes of the two `sexes` that faces are labelled
     as, −1 where unknown. why_no_years: why an age task has no years, in words; "" for another task.
     """
 
     scores: FaceScores | None = None
+    counted: "CountedScores | None" = None
     years: np.ndarray | None = None
     sex: np.ndarray | None = None
     sexes: tuple[str, ...] = ()

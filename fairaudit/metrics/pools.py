@@ -1,14 +1,14 @@
 """The pools of faces that metrics beyond counts are estimated for: each subgroup, and everyone else of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
 
-from fairaudit.metrics.means import means
-from fairaudit.metrics.measures import FaceScores, Ranked
+from fairaudit.metrics.means import Means, means
+from fairaudit.metrics.measures import LEAST_PROBABILITY, MOST_CERTAIN, FaceScores, Ranked
 from fairaudit.metrics.sample import Sample
-from fairaudit.metrics.scores import SUMS, ScoreTable, score_table
+from fairaudit.metrics.scores import SUMS, ScoreTable, auc_error_bound, score_table
 
 
 class Pools:
@@ -69,10 +69,62 @@ class Pools:
         """Return the score table of all subgroups."""
         return score_table(ranks, self.sample.group, len(self.known), positive, self.sample.weight)
 
-    def effective(self, counts: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """Return how many independent faces of equal weight the (N, P) selections `faces` are worth in each pool."""
+    @property
+    def width(self) -> int:
+        """Number of classes."""
+        return self.scores.values.shape[1]
+
+    def class_table(self, c: int) -> ScoreTable:
+        """Return the table of the scores of class `c`: faces labelled so, and others."""
+        return self.table(self.scores.classes[c], self.scores.label == c)
+
+    def top_table(self) -> ScoreTable:
+        """Return the table of the predicted class's probability: right and wrong predictions."""
+        return self.table(self.scores.top, self.scores.right)
+
+    def clipped(self) -> np.ndarray:
+        """Which pools hold a confidence so near to 0 or 1 that its logit is cut, bool (Q, 1)."""
+        confidence = self.scores.confidence
+        with np.errstate(invalid="ignore"):
+            near = (confidence < MOST_CERTAIN) | (confidence > 1 - MOST_CERTAIN)
+        groups = np.bincount(self.sample.group, weights=near, minlength=len(self.known))
+        return (self.matrix @ groups > 0)[:, None]
+
+    def losses(self, name: str) -> tuple[Means, np.ndarray]:
+        """Return the means of a loss of each face, and how many faces give their label the probability 0, (Q,).
+
+        log_loss; brier: (p − y)² for two classes, as is usual there (0…1), else Σ over classes (0…2), as in
+        scikit-learn; mean_labelled_probability: the probability of the class that a face is labelled as.
+        """
+        faces = self.scores
+        keep, labelled = faces.usable[:, None].astype(float), np.nan_to_num(faces.labelled)
+        if name == "log_loss":
+            each = -np.log(np.maximum(labelled, LEAST_PROBABILITY))
+        elif name == "brier":
+            truth = np.eye(self.width)[faces.label]
+            each = ((faces.values - truth) ** 2).sum(1) / (2 if self.width == 2 else 1)
+        else:
+            each = labelled
+        none = np.bincount(self.sample.group, weights=faces.usable & (labelled <= 0), minlength=len(self.known))
+        found = means(self.sample, self.matrix, np.where(faces.usable, each, 0.0)[:, None], keep)
+        return found, self.matrix @ none
+
+    @property
+    def binned(self) -> bool:
+        """Whether scores were put into bins; in memory they never are."""
+        return False
+
+    def rounding(self, table: ScoreTable) -> np.ndarray:
+        """Return how far the AUC of each subgroup can be off because scores were put into bins, (G,)."""
+        return np.nan_to_num(auc_error_bound(table)) if self.binned else np.zeros(len(self.known))
+
+    def effective(self, counts: np.ndarray, faces: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return how many independent faces of equal weight the selections that `faces` gives are worth in each pool.
+
+        counts: the number of faces, (Q, P); faces: called for a bool (N, P) where weights or subjects matter.
+        """
         if self.sample.weight is None and self.sample.subject is None:
             return counts
-        selected = faces.astype(float)
+        selected = faces().astype(float)
         found = means(self.sample, self.matrix, np.zeros_like(selected), selected)
         return found.effective if self.sample.subject is None else np.minimum(found.effective, found.units)

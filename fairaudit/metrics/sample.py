@@ -33,9 +33,14 @@ class Sample:
     interval: str = "wilson"
 
     def __post_init__(self) -> None:
-        alone = self.weight is None and self.subject is None and self.measures is None
-        if self.times is not None and not alone:
-            raise ValueError("faces that are listed once for several have no weights, subjects or measures")
+        told = self.measures
+        single = (
+            self.weight is not None or self.subject is not None or (told and (told.scores or told.years is not None))
+        )
+        if self.times is not None and single:
+            raise ValueError(
+                "faces that are listed once for several have no weights, subjects or measures of their own"
+            )
 
     @cached_property
     def counts(self) -> np.ndarray:

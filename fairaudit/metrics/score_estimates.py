@@ -1,14 +1,16 @@
 """From a sample with measures to estimates of the metrics that counts cannot give, for all pools of subgroups."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from fairaudit.metrics import scores, years
 from fairaudit.metrics.calibration_estimates import error_of_calibration, recalibrations
+from fairaudit.metrics.counted import pools_of, precision_error_bound
 from fairaudit.metrics.estimates import Estimate
-from fairaudit.metrics.means import logit_limits, mean_estimate, means, positive_limits
-from fairaudit.metrics.measures import LEAST_PROBABILITY, Ranked
+from fairaudit.metrics.means import logit_limits, mean_estimate, positive_limits
+from fairaudit.metrics.measures import Ranked
 from fairaudit.metrics.pools import Pools
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
@@ -25,7 +27,7 @@ def score_estimates(sample: Sample, known: np.ndarray, rest: bool, wanted: Seque
     """
     if sample.measures is None:
         raise ValueError("the sample has no measures")
-    pools = Pools(sample, known if rest else np.zeros(len(known), dtype=bool))
+    pools = pools_of(sample, known if rest else np.zeros(len(known), dtype=bool))
     found: dict[str, Estimate] = {}
     for metric in wanted:
         if metric.name in found:
@@ -50,18 +52,14 @@ def ranking(pools: Pools, name: str) -> Estimate:
     AUC, the infinitesimal jackknife for average precision; with subjects the influences of a person are summed
     (Obuchowski, Biometrics 1997).
     """
-    faces, k = pools.scores, pools.scores.values.shape[1]
-    parts = [_class_curve(pools, faces.classes[c], faces.label == c, name) for c in range(k)]
+    found = [_class_curve(pools, c, name) for c in range(pools.width)]
+    parts, off = [part for part, _ in found], np.stack([bound for _, bound in found], axis=-1)
     value, variance, positives, negatives = (
         np.stack([getattr(part, field) for part in parts], axis=-1)
         for field in ("value", "variance", "positives", "negatives")
     )
     smaller = (negatives < positives) & (name == "auc")
-    labelled = faces.label[:, None] == np.arange(k)
-    sides = [
-        pools.effective(counts, side & faces.usable[:, None])
-        for counts, side in ((positives, labelled), (negatives, ~labelled))
-    ]
+    sides = [pools.effective(n, partial(_of_side, pools, side)) for n, side in ((positives, True), (negatives, False))]
     few = (np.minimum(positives, negatives) < scores.LEAST_OF_EACH) & ~np.isnan(value)
     notes = np.full(value.shape, "", dtype=object)
     notes[few] = FEW
@@ -73,18 +71,34 @@ def ranking(pools: Pools, name: str) -> Estimate:
         denominator=np.where(smaller, negatives, positives),
         effective=np.where(smaller, sides[1], sides[0]),
         limits=logit_limits(value, np.where(notes == "", variance, np.nan)),
-        notes=notes,
+        notes=_with_bounds(notes, off),
     )
 
 
-def _class_curve(pools: Pools, ranks: Ranked, positive: np.ndarray, name: str) -> scores.Curve:
-    table = pools.table(ranks, positive)
+def _of_side(pools: Pools, side: bool) -> np.ndarray:
+    """Which faces with scores are of each class, or not: bool (N, K)."""
+    faces = pools.scores
+    return ((faces.label[:, None] == np.arange(pools.width)) == side) & faces.usable[:, None]
+
+
+def _with_bounds(notes: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """Say where scores were put into bins, and by how much that can have moved the value of a subgroup, off (G, K)."""
+    for g, c in np.argwhere(off > 0):
+        notes[g, c] = "; ".join([*filter(None, [notes[g, c]]), f"from bins of scores: within ± {off[g, c]:.1g}"])
+    return notes
+
+
+def _class_curve(pools: Pools, c: int, name: str) -> tuple[scores.Curve, np.ndarray]:
+    """Return the curve of one class, and how far each subgroup's value can be off (G,)."""
+    table, exact = pools.class_table(c), np.zeros(len(pools.known))
     if name == "auc" and pools.sample.subject is None:
-        return scores.auc(table, pools.known)
+        return scores.auc(table, pools.known), pools.rounding(table)
     if pools.sample.subject is None:
-        return _precision(pools, table)
+        bound = np.nan_to_num(precision_error_bound(table)) if pools.binned else exact
+        return _precision(pools, table), bound
     make = scores.auc_influence if name == "auc" else scores.precision_influence
-    return _clustered_curve(pools, ranks, positive, make, (1, int(name == "auc")))
+    ranks, positive = pools.scores.classes[c], pools.scores.label == c
+    return _clustered_curve(pools, ranks, positive, make, (1, int(name == "auc"))), exact
 
 
 def _precision(pools: Pools, table: scores.ScoreTable) -> scores.Curve:
@@ -138,11 +152,10 @@ def risk_curve(pools: Pools) -> scores.Curve:
 
     `positives` are right predictions. Variance: infinitesimal jackknife, with subjects of whole persons.
     """
-    ranks, right = pools.scores.top, pools.scores.right
     if pools.sample.subject is not None:
-        return _clustered_curve(pools, ranks, right, scores.risk_influence, (0, 0))
+        return _clustered_curve(pools, pools.scores.top, pools.scores.right, scores.risk_influence, (0, 0))
     rows = []
-    for _, (up, down, up2, down2, ups, downs) in pools.tables(pools.table(ranks, right)):
+    for _, (up, down, up2, down2, ups, downs) in pools.tables(pools.top_table()):
         m, n = ups.sum(), downs.sum()
         if not m + n:
             rows.append((np.nan, np.nan, m, n))
@@ -159,25 +172,11 @@ def _curve(rows: Sequence[tuple[float, float, float, float]]) -> scores.Curve:
 
 
 def loss(pools: Pools, name: str) -> Estimate:
-    """Estimate a mean over faces: log loss, Brier score, or the probability of the class that a face is labelled as.
-
-    Brier: (p − y)² for two classes, as is usual there (0…1), else Σ over classes (0…2), as in scikit-learn.
-    """
-    faces = pools.scores
-    keep = faces.usable[:, None].astype(float)
-    labelled = np.nan_to_num(faces.labelled)
+    """Estimate a mean over faces: log loss, Brier score, or the probability of the class that a face is labelled as."""
+    found, none = pools.losses(name)
     zero = np.full((len(pools), 1), "", dtype=object)
     if name == "log_loss":
-        each = -np.log(np.maximum(labelled, LEAST_PROBABILITY))
-        none = means(pools.sample, pools.matrix, keep * (labelled <= 0)[:, None], keep)
-        for q in np.flatnonzero(none.value[:, 0] > 0):
-            zero[q] = "a probability of 0 for the label counts as 2e-16 (a loss of 36)"
-    elif name == "brier":
-        truth = np.eye(faces.values.shape[1])[faces.label]
-        each = ((faces.values - truth) ** 2).sum(1) / (2 if faces.values.shape[1] == 2 else 1)
-    else:
-        each = labelled
-    found = means(pools.sample, pools.matrix, np.where(faces.usable, each, 0.0)[:, None], keep)
+        zero[none > 0] = "a probability of 0 for the label counts as 2e-16 (a loss of 36)"
     if name == "mean_labelled_probability":
         limits = logit_limits(found.value, found.variance, found.units)
     else:
