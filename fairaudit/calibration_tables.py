@@ -9,6 +9,7 @@ import pandas as pd
 
 from fairaudit.axes import AuditData, AxisData
 from fairaudit.metrics.calibration import equal_mass_bins
+from fairaudit.metrics.counted import pools_of
 from fairaudit.metrics.intervals import Limits, z_value
 from fairaudit.metrics.means import Means, logit_limits, means, share_limits
 from fairaudit.metrics.measures import FaceScores, Ranked
@@ -49,6 +50,12 @@ def coverage_table(data: AuditData) -> pd.DataFrame:
 def _scores(axis: AxisData) -> FaceScores | None:
     measures = axis.sample.measures
     return measures.scores if measures is not None and measures.scores is not None else None
+
+
+def _scored(axis: AxisData) -> bool:
+    """Tell whether the faces have probabilities, in memory or counted on disk."""
+    measures = axis.sample.measures
+    return measures is not None and (measures.scores is not None or measures.counted is not None)
 
 
 def _curves(axis: AxisData, confidence: float) -> Iterator[pd.DataFrame]:
@@ -124,12 +131,12 @@ def _bins(axis: AxisData, ranks: Ranked, positive: np.ndarray) -> np.ndarray:
 def _coverages(axis: AxisData, data: AuditData) -> Iterator[dict[str, Any]]:
     sample, k = axis.sample, axis.rows.table.classes
     scores, answered = _scores(axis), sample.column < k
-    if scores is None and answered.all():
+    if not _scored(axis) and answered.all():
         return
     wrong = answered & (sample.row != sample.column)
     one = np.ones((len(answered), 1))
     own = _risks(sample, one, answered[:, None], wrong[:, None], data.audit.confidence)
-    areas, reasons = _areas(axis, scores, data.audit.confidence)
+    areas, reasons = _areas(axis, data.audit.confidence)
     curve, limits = None, np.zeros(0)
     if scores is not None and axis.degenerate is None and scores.usable.any():
         limits = np.unique(np.quantile(scores.confidence[scores.usable], 1 - COVERAGES))
@@ -176,15 +183,15 @@ def _row(found: Risks, g: int, v: int) -> dict[str, Any]:
     }
 
 
-def _areas(axis: AxisData, scores: FaceScores | None, confidence: float) -> tuple[np.ndarray, list[str]]:
+def _areas(axis: AxisData, confidence: float) -> tuple[np.ndarray, list[str]]:
     """Return the area under each subgroup's risk–coverage curve with its limits, (G, 3), and why they are missing."""
     groups = len(axis.sample.groups)
     blank = np.full((groups, 3), np.nan)
     if axis.degenerate is not None:
         return blank, [axis.degenerate] * groups
-    if scores is None:
+    if not _scored(axis):
         return blank, ["no probabilities, so no curve"] * groups
-    curve = risk_curve(Pools(axis.sample, np.zeros(groups, dtype=bool)))
+    curve = risk_curve(pools_of(axis.sample, np.zeros(groups, dtype=bool)))
     few = np.minimum(curve.positives, curve.negatives) < LEAST_OF_EACH
     low, high = logit_limits(curve.value, np.where(few, np.nan, curve.variance))(z_value(confidence))
     empty = np.isnan(curve.value)

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.axes import TaskRows, excluded_rows
+from fairaudit.data.score_counts import TOLERANCE
 from fairaudit.data.tables import Predictions
+from fairaudit.metrics.counted import CountedScores
 from fairaudit.metrics.measures import FaceScores, Measures
 
-TOLERANCE = 1e-3
 MISSING, OUTSIDE, UNEQUAL = "probabilities_missing", "probabilities_outside_0_to_1", "probabilities_not_adding_up_to_1"
 LEFT_OUT = "left out of scores and calibration"
 OLDEST = 150.0
@@ -25,10 +26,12 @@ def measures_of(
 
     Probabilities of a face count where all are within 0…1 and add up to 1 (± 0.001); see `class_probabilities` for
     classes that have no column. Ages in years: `age_true_years` and `age_pred_years`, for the task `age`. No measures
-    for a task without labels, or where a row of the table stands for many faces.
+    for a task without labels. Of a table on disk only the probabilities are known, as counts.
     """
-    if predictions.times is not None or not rows.labelled:
+    if not rows.labelled:
         return None, [], []
+    if predictions.times is not None:
+        return _counted(predictions, rows, axes)
     frame = predictions.frame
     values = class_probabilities(frame, rows.task, rows.classes)
     scores, listed = None, []
@@ -52,8 +55,35 @@ def measures_of(
         sexes=sexes,
         why_no_years=why,
     )
-    said = [f"{e['task']}: {e['count']} faces {LEFT_OUT} ({e['kind'].replace('_', ' ')})." for e in listed]
-    return measures, listed, said
+    return measures, listed, _said(listed)
+
+
+def _said(listed: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"{e['task']}: {e['count']} faces {LEFT_OUT} ({e['kind'].replace('_', ' ')})." for e in listed]
+
+
+def _counted(
+    predictions: Predictions, rows: TaskRows, axes: Mapping[str, pd.Categorical]
+) -> tuple[Measures | None, list[dict[str, Any]], list[str]]:
+    """Return what `measures_of` does for a table on disk."""
+    store = predictions.scores
+    if store is None:
+        return None, [], []
+    listed = []
+    for kind, name in ((MISSING, "missing"), (UNEQUAL, "unequal")):
+        if name not in store.faults:
+            continue
+        faces, images = store.faults[name]
+        of_axes = {}
+        for by, groups in axes.items():
+            group = np.zeros(store.cells, dtype=np.int64)
+            group[store.cell] = groups.codes
+            counts = np.bincount(group, weights=faces, minlength=len(groups.categories))
+            of_axes[by] = {str(g): round(n) for g, n in zip(groups.categories, counts, strict=True) if n}
+        entry = {"kind": kind, "task": rows.task, "count": int(faces.sum()), "action": LEFT_OUT}
+        listed.append({**entry, "images": images, "subgroups": of_axes})
+    measures = Measures(counted=CountedScores(store=store, cell=store.cell[rows.position]))
+    return measures, listed, _said(listed)
 
 
 def class_probabilities(frame: pd.DataFrame, task: str, classes: Sequence[str]) -> np.ndarray | None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 
 import fairaudit as fa
 from fairaudit import cli, subgroups
@@ -21,6 +22,8 @@ from fairaudit.data.sharded import ShardedPredictions
 from fairaudit.data.shards import read_shards
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, UsageError
+from fairaudit.metrics.counted import precision_error_bound
+from fairaudit.metrics.scores import counted_table
 from fairaudit.results import AuditResult
 from fairaudit.spec import AuditSpec
 
@@ -293,3 +296,71 @@ def run(*words: str) -> int:
     with patch("sys.argv", ["fairaudit", *words]), pytest.raises(SystemExit) as end:
         cli.main()
     return int(end.value.code or 0)
+
+
+def scored(n: int, seed: int) -> pd.DataFrame:
+    """A table with probabilities of three classes, and of one of two, some of them missing or not adding up to 1."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"image": [f"{i}.jpg" for i in range(n)], "race": rng.choice(list("ABC"), size=n)})
+    for task, classes in {"x": list("uvw"), "y": list("MF")}.items():
+        true = rng.integers(len(classes), size=n)
+        odds = np.exp(rng.normal(size=(n, len(classes))) + np.eye(len(classes))[true])
+        given = np.round(odds / odds.sum(1, keepdims=True), 3 if task == "y" else 9)
+        names = np.array(classes, dtype=object)
+        frame[f"{task}_true"], frame[f"{task}_pred"] = names[true], names[given.argmax(1)]
+        for c, name in enumerate(classes[: 3 if task == "x" else 1]):
+            frame[f"{task}_prob_{name}"] = given[:, c]
+    frame.loc[3, "x_prob_u"], frame.loc[[4, 5], "x_prob_v"] = np.nan, 0.99
+    frame.loc[6, "y_pred"] = None
+    frame.loc[7, "race"] = None
+    return frame
+
+
+def test_scores_are_counted_on_disk(tmp_path: Path) -> None:
+    """AUC, average precision and their gaps are equal, sums of losses agree to 1e-12; unusable faces are listed."""
+    frame = scored(500, 0)
+    write_shards(frame, tmp_path / "table", [100, 260], ["csv", "parquet"])
+    sharded = read_shards(tmp_path / "table", most_held=0)
+    with patch("fairaudit.audit.ANALYSES", {}):
+        found, expected = (fa.run_audit(table, by=["race", "y:race"], audit=QUICK) for table in (sharded, frame))
+    assert set(found.metrics["metric"]) >= {"auc", "average_precision", "log_loss", "brier", "ece", "calibration_slope"}
+    for name in ("metrics", "gaps", "rest"):
+        one, two = getattr(found, name), getattr(expected, name)
+        pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=1e-11, atol=1e-12)
+        ranked = [table[table["metric"].isin(["auc", "average_precision"])] for table in (one, two)]
+        pd.testing.assert_frame_equal(*ranked, check_exact=True)
+    assert found.meta["excluded"] == expected.meta["excluded"]
+    assert {entry["kind"] for entry in found.meta["excluded"]} >= {"probabilities_missing"}
+
+
+def test_bins_of_scores_state_how_far_they_can_be_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit AUC and average precision come from bins, and are within the printed bound of the exact ones."""
+    frame = scored(600, 1)
+    write_shards(frame, tmp_path / "table", [200], ["parquet"])
+    for name, value in {"MOST_EXACT": 100, "BINS": 32}.items():
+        monkeypatch.setattr(f"fairaudit.data.score_counts.{name}", value)
+    sharded = read_shards(tmp_path / "table", most_held=0)
+    with patch("fairaudit.audit.ANALYSES", {}):
+        results = [fa.run_audit(table, by=["race"], audit=QUICK) for table in (sharded, frame)]
+    found, exact = (r.metrics[r.metrics["metric"].isin(["auc", "average_precision"])] for r in results)
+    bound = found["reason"].str.extract(r"within ± ([\d.e-]+)")[0].astype(float)
+    known = exact["value"].notna()
+    bound = bound[known].fillna(0)  # where no face shares a bin with another there is nothing to say
+    assert (bound > 0).mean() > 0.8 and bound.max() < 0.2
+    off = (found["value"] - exact["value"]).abs()[known]
+    assert (off <= bound + 1e-12).all()
+    assert (off > 0).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30), st.booleans()), min_size=2, max_size=40))
+def test_the_bound_of_average_precision_holds(faces: list[tuple[int, int, bool]]) -> None:
+    """For scores in bins of eight, scikit-learn's values of scores and of bins are no farther apart than the bound."""
+    group, score, side = (np.array(column) for column in zip(*faces, strict=True))
+    coarse = counted_table(2, group, score // 8, side.astype(float), (~side).astype(float))
+    bound = precision_error_bound(coarse)
+    for g in (0, 1):
+        here = group == g
+        if side[here].any():
+            values = [average_precision_score(side[here], column[here]) for column in (score, score // 8)]
+            assert abs(values[0] - values[1]) <= bound[g] + 1e-12

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fairaudit import subgroups
 from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION, STATUSES
+from fairaudit.data.score_counts import BINS, MOST_EXACT, ScoreCounts
 from fairaudit.data.sources import KEPT, YEARS, Reading, status_column, text_column
 from fairaudit.data.tables import FINDING_COLUMNS, Predictions, findings_table
 from fairaudit.errors import DataError, UsageError
@@ -41,6 +42,7 @@ class ShardedPredictions:
         self.meta = {**reading.meta, "shards": {"folder": source.where, "files": list(shards), "said": self._said()}}
         self.findings = pd.DataFrame(list(reading.findings), columns=[*FINDING_COLUMNS, "rows"])
         self._counted: dict[tuple[str, ...], Predictions] = {}
+        self._of_task: dict[tuple[str, ...], Predictions] = {}
         self._held: Predictions | None = None
 
     def __len__(self) -> int:
@@ -54,11 +56,18 @@ class ShardedPredictions:
                 f"The table has {' and '.join(held)}, so every face was held in memory: it grows with the number of "
                 f"faces ({len(self):,} here)."
             )
-        elif lost := [task for task in self.tasks if any(c.startswith(f"{task}_prob_") for c in columns)]:
+        elif any(c.startswith(f"{task}_prob_") for c in columns for task in self.tasks):
             said.append(
-                f"Probabilities of {', '.join(lost)} were not read, because the table was counted on disk: there are "
-                "no AUC, calibration or other metrics of scores."
+                "The table was counted on disk, so probabilities give AUC, average precision, losses and calibration "
+                "per subgroup, but no reliability curves and no coverage at thresholds."
             )
+            if len(self) > MOST_EXACT:
+                said.append(
+                    f"AUC, average precision and calibration come from {BINS:,} bins of scores; how far that can have "
+                    "moved an AUC or average precision stands beside it."
+                )
+        if self.reading.years:
+            said.append("Ages in years were put into bins as they were counted, so errors in years are not reported.")
         return said
 
     def hash(self) -> str:
@@ -110,6 +119,12 @@ class ShardedPredictions:
         if self.weighted or self.subjects() is not None:
             held = self.held()
             return replace(held, left_out=self._left_out(task, held.frame))
+        key = (task, *self._labels_of(axes))
+        if key not in self._of_task:
+            self._of_task[key] = self._counted_task(task, axes)
+        return self._of_task[key]
+
+    def _counted_task(self, task: str, axes: Sequence[str]) -> Predictions:
         parts = [*self._label_parts([task, *self._labels_of(axes)]), self._part(f"{task}_pred", self.tasks[task])]
         if task in self.reading.status:
             text = self.reading.status[task]
@@ -121,7 +136,32 @@ class ShardedPredictions:
         status = status.astype(object).where(status.notna(), None)
         status[frame[f"{task}_pred"].notna()] = "ok"
         frame = frame.assign(**{f"{task}_status": pd.Series(status, dtype=object)})
-        return self._predictions(frame, found.times, self._left_out(task, frame))
+        counted = self._predictions(frame, found.times, self._left_out(task, frame))
+        return replace(counted, scores=self._score_counts(task, frame, axes))
+
+    def _score_counts(self, task: str, frame: pd.DataFrame, axes: Sequence[str]) -> ScoreCounts | None:
+        """Return the task's probabilities, to be counted; None where it has no labels or no probabilities."""
+        names = [name if (name := f"{task}_prob_{c}") in self.source.columns else None for c in self.tasks[task]]
+        if f"{task}_true" not in frame or not frame[f"{task}_true"].notna().any() or not any(names):
+            return None
+        telling = [*self._attributes(), *self._label_parts(self._labels_of(axes))]
+        label, prediction = self._part(f"{task}_true", self.tasks[task]), self._part(f"{task}_pred", self.tasks[task])
+        own = [part.name for part in telling]
+        known = pd.DataFrame({name: frame[name].cat.codes for name in own}, index=frame.index)
+        cell = known.groupby(own, sort=True).ngroup().to_numpy() if own else np.zeros(len(frame), dtype=np.int64)
+        cells = known.assign(cell=cell).drop_duplicates()
+
+        def code(raw: pd.DataFrame) -> pd.DataFrame:
+            codes = pd.DataFrame({part.name: part.codes[raw[part.column].to_numpy()] for part in telling}, raw.index)
+            number = codes.astype(np.int64).merge(cells.astype(np.int64), on=own, how="left")["cell"] if own else 0
+            told = {
+                side: part.codes[raw[part.column].to_numpy()]
+                for side, part in (("label", label), ("predicted", prediction))
+            }
+            return pd.DataFrame(told, raw.index).assign(cell=np.asarray(number))
+
+        columns = list(dict.fromkeys(part.column for part in (label, prediction, *telling)))
+        return ScoreCounts(self.source, list(self.tasks).index(task), names, columns, cell, code)
 
     def held(self, *, complete: bool = False) -> Predictions:
         """Return every face, in the order of the files; `complete`: with images and all that a table in memory has."""

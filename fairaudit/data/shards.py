@@ -145,8 +145,8 @@ class ShardSource:
         for number, kind in enumerate(self.kinds):
             meant = self._condition(where, number)
             key = self.key(column, kind) if column else "NULL"
-            image = self._text("image", kind) if "image" in self._names else "NULL"
-            source = f"SELECT {image} AS image, {key} AS code, {kind.place} AS place FROM {kind.table} WHERE {meant}"
+            told = f"{self.image(kind)} AS image, {key} AS code, {kind.place} AS place"
+            source = f"SELECT {told} FROM {kind.table} WHERE {meant}"
             count = self.ask(f"SELECT count(*) FROM {kind.table} WHERE {meant}").column(0)[0].as_py()
             total += count
             if not count:
@@ -162,8 +162,7 @@ class ShardSource:
         if not total:
             return []
         told = pd.concat(rows).drop_duplicates("place").sort_values("place")
-        images = told["image"] if "image" in self._names else [f"row {self._number(p)}" for p in told["place"]]
-        listed = [(str(image), int(code), 1) for image, code in zip(images, told["code"], strict=True)]
+        listed = [(image, int(code), 1) for image, code in zip(self.named(told), told["code"], strict=True)]
         return [*listed[:-1], (*listed[-1][:2], total - len(listed) + 1)]
 
     def check_images(self) -> bool:
@@ -197,6 +196,7 @@ class ShardSource:
         for column in columns:
             self._step(column)
             for kind in self.kinds:
+                self._check_numbers(column, kind)
                 value = self.number(column, kind)
                 outside = self._some(f"SELECT {value} AS v FROM {kind.table}", "v < 0 OR v > 1")
                 if outside[0]:
@@ -208,6 +208,7 @@ class ShardSource:
         self._step("weight")
         least, most = np.inf, -np.inf
         for kind in self.kinds:
+            self._check_numbers("weight", kind)
             value = self.number("weight", kind)
             image = self._text("image", kind) if "image" in self._names else kind.place
             table = f"SELECT {value} AS w, {image} AS v FROM {kind.table}"
@@ -261,7 +262,7 @@ class ShardSource:
             parts.append(pd.DataFrame({**codes, "count": frame["count"]}))
         return pd.concat(parts, ignore_index=True)
 
-    def key(self, name: str, kind: "Kind") -> str:
+    def key(self, name: str, kind: Kind) -> str:
         """Return the SQL of a column's value, by which rows are told apart; missing is NULL."""
         column = kind.quoted(self._names[name][0])
         number = column
@@ -278,24 +279,41 @@ class ShardSource:
         # bins begin at whole years, so that whole years are all they need; the oldest age stays as it is
         return f"CASE WHEN {number} IS NULL OR {number} < 0 OR {number} = {top} THEN {column} ELSE {whole} END"
 
-    def number(self, name: str, kind: "Kind") -> str:
-        """Return the SQL of a column as a float; several of one name are added up. Raises DataError for other text."""
+    def number(self, name: str, kind: Kind) -> str:
+        """Return the SQL of a column as a float; several of one name are added up."""
         parts = []
         for column in self._names[name]:
-            quoted = kind.quoted(column)
+            cell = f"nullif({kind.quoted(column)}, '')" if kind.is_text(column) else kind.quoted(column)
+            value = f"TRY_CAST({cell} AS DOUBLE)" if kind.is_text(column) else f"CAST({cell} AS DOUBLE)"
+            parts.append(f"(CASE WHEN isnan({value}) THEN NULL ELSE {value} END)")
+        total = " + ".join(parts)
+        return total if len(parts) == 1 else f"(CASE WHEN {total} BETWEEN 1 AND 1.000001 THEN 1 ELSE {total} END)"
+
+    def image(self, kind: Kind) -> str:
+        """Return the SQL of the image's name."""
+        return self._text("image", kind) if "image" in self._names else "NULL"
+
+    def named(self, rows: pd.DataFrame) -> list[str]:
+        """Return the names of rows, given by `image` and `place`; without images the rows are numbered."""
+        if "image" in self._names:
+            return [str(image) for image in rows["image"]]
+        return [f"row {self._number(place)}" for place in rows["place"]]
+
+    def keep(self, name: str, frame: pd.DataFrame) -> None:
+        """Lay a small table beside the shards."""
+        self._connection.register("kept", pa.Table.from_pandas(frame, preserve_index=False))
+        self.ask(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM kept")
+
+    def _check_numbers(self, name: str, kind: Kind) -> None:
+        """Raise DataError for text that is no number."""
+        for column in self._names[name]:
             if kind.is_text(column):
-                value = f"TRY_CAST(nullif({quoted}, '') AS DOUBLE)"
-                cells = f"SELECT {quoted} AS v, {value} AS f FROM {kind.table}"
-                strange = self._some(cells, "v <> '' AND f IS NULL")
+                cells = f"SELECT {kind.quoted(column)} AS v FROM {kind.table}"
+                strange = self._some(cells, "v <> '' AND TRY_CAST(v AS DOUBLE) IS NULL")
                 if strange[0]:
                     raise DataError(
                         f"{self.where}: {strange[0]} values of {name} are no numbers ({examples(strange[1])})"
                     )
-            else:
-                value = f"CAST({quoted} AS DOUBLE)"
-            parts.append(f"(CASE WHEN isnan({value}) THEN NULL ELSE {value} END)")
-        total = " + ".join(parts)
-        return total if len(parts) == 1 else f"(CASE WHEN {total} BETWEEN 1 AND 1.000001 THEN 1 ELSE {total} END)"
 
     def subjects(self) -> int:
         """Return how many persons the table names, a face without one counting as one."""
@@ -388,7 +406,7 @@ class ShardSource:
             self._years[name] = max(known)
         return bool(known)
 
-    def _text(self, name: str, kind: "Kind") -> str:
+    def _text(self, name: str, kind: Kind) -> str:
         """Return the SQL of a column as text; whole floats are written as whole numbers."""
         column = kind.quoted(self._names[name][0])
         if kind.is_float(self._names[name][0]):

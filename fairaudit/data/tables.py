@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 from fairaudit import subgroups
 from fairaudit.errors import DataError
 from fairaudit.files import atomic_file, value_hash
+
+if TYPE_CHECKING:
+    from fairaudit.data.score_counts import ScoreCounts
 
 FINDING_COLUMNS = ("kind", "image", "action", "detail")
 META_KEY = b"fairaudit"
@@ -99,7 +102,8 @@ class Predictions:
     `<task>_status` ("ok", "no_face", "abstained", "failed") and `<task>_prob_<class>`; then one column for each
     attribute; optional `subject_id` and `weight`. Labels and attributes are categorical; `tasks` gives each task's
     classes in order; `ordered` names the tasks whose classes have an order. times: how many equal faces each row stands
-    for; None: one. Rows that stand for several name no image; `left_out` then has the first images by reason.
+    for; None: one. Rows that stand for several name no image; `left_out` then has the first images by reason,
+    and `scores` counts the probabilities of the task that the table was made for.
     """
 
     frame: pd.DataFrame
@@ -111,6 +115,7 @@ class Predictions:
     meta: Mapping[str, Any] = field(default_factory=dict)
     times: np.ndarray | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    scores: "ScoreCounts | None" = None
 
     def __len__(self) -> int:
         return len(self.frame) if self.times is None else int(self.times.sum())

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from fairaudit.metrics.means import Means, means_of_sums
+from fairaudit.metrics.measures import LEAST_PROBABILITY, MOST_CERTAIN
 from fairaudit.metrics.pools import Pools
 from fairaudit.metrics.rates import ratio
 from fairaudit.metrics.sample import Sample
@@ -14,7 +15,7 @@ from fairaudit.metrics.scores import ScoreTable, counted_table
 
 
 class ScoreStore(Protocol):
-    """Scores of one task's faces on disk, by cell: a combination of all attributes. bins: None where scores are exact."""
+    """Scores of one task's faces on disk, by cell: a combination of all attributes. bins: None where they are exact."""
 
     classes: int
     cells: int
@@ -27,9 +28,12 @@ class ScoreStore(Protocol):
         each cell (cells,), −1 for none.
         """
 
-    def sums(self) -> Mapping[str, np.ndarray]:
+    def sums(self, least_probability: float, most_certain: float) -> Mapping[str, np.ndarray]:
         """Return by cell (cells,): `faces`, sums and sums of squares of each loss (`log_loss`, `log_loss²`, …), `zero`
-        (faces whose label has probability 0) and `near` (faces whose confidence is all but 0 or 1)."""
+        (faces whose label has probability 0) and `near` (whose confidence is nearer than `most_certain` to 0 or 1).
+
+        least_probability: what a probability below it counts as in log loss.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,8 @@ class CountedPools(Pools):
 
     def _pooled(self, name: str) -> np.ndarray:
         inside = self._group >= 0
-        sums = np.bincount(self._group[inside], weights=self.store.sums()[name][inside], minlength=len(self.known))
+        cells = self.store.sums(LEAST_PROBABILITY, MOST_CERTAIN)[name]
+        sums = np.bincount(self._group[inside], weights=cells[inside], minlength=len(self.known))
         return self.matrix @ sums
 
 

@@ -84,7 +84,8 @@ def _of_side(pools: Pools, side: bool) -> np.ndarray:
 def _with_bounds(notes: np.ndarray, off: np.ndarray) -> np.ndarray:
     """Say where scores were put into bins, and by how much that can have moved the value of a subgroup, off (G, K)."""
     for g, c in np.argwhere(off > 0):
-        notes[g, c] = "; ".join([*filter(None, [notes[g, c]]), f"from bins of scores: within ± {off[g, c]:.1g}"])
+        bound = f"from bins of scores: within ± {1.05 * off[g, c]:.2g}"  # never rounded down
+        notes[g, c] = "; ".join([*filter(None, [notes[g, c]]), bound])
     return notes
 
 
