@@ -18,6 +18,7 @@ _HOME = {
     "load_checkpoint": "fairaudit.models.checkpoint",
     "predict": "fairaudit.models.inference",
     "read_predictions": "fairaudit.data.predictions",
+    "read_shards": "fairaudit.data.shards",
     "run_audit": "fairaudit.audit",
     "compare": "fairaudit.comparison",
     "attribute": "fairaudit.attribution.attribute",
