@@ -62,6 +62,7 @@ class Column:
 def as_text(column: pd.Series) -> np.ndarray:
     """Return a column as text or None: whole floats without ".0", only an empty or missing cell is missing."""
     if pd.api.types.is_float_dtype(column.dtype):
+        column = column + 0.0  # −0.0 is 0.0
         known = column.dropna()
         if np.isfinite(known).all() and (known == known.round()).all() and (known.abs() < 2**53).all():
             column = column.astype("Int64")

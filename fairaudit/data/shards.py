@@ -342,7 +342,8 @@ class ShardSource:
                     else:
                         found[name].append(_plain_cells(cells[0]))
         self.progress("hold rows", len(self.files), len(self.files))
-        return {name: np.concatenate(parts) for name, parts in found.items()}
+        whole = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items() if name in plain}
+        return whole | {name: np.concatenate(parts) for name, parts in found.items() if name not in plain}
 
     def _codes_of(self, name: str, kind: int, cells: pa.Array) -> np.ndarray:
         small = np.int16 if sum(len(part) for part in self._values[name]) < 2**15 else np.int32
@@ -486,10 +487,8 @@ def _added(parts: Sequence[pd.Series]) -> np.ndarray:
     return total if len(parts) == 1 else np.where((total > 1) & (total < 1 + 1e-6), 1.0, total)
 
 
-def _plain_cells(cells: pa.Array) -> np.ndarray:
-    return (
-        (cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells).to_pandas().to_numpy(dtype=object)
-    )
+def _plain_cells(cells: pa.Array) -> pd.Series:
+    return (cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells).to_pandas()
 
 
 def is_large(path: Path) -> bool:
