@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from datetime import date
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -364,3 +366,29 @@ def test_the_bound_of_average_precision_holds(faces: list[tuple[int, int, bool]]
         if side[here].any():
             values = [average_precision_score(side[here], column[here]) for column in (score, score // 8)]
             assert abs(values[0] - values[1]) <= bound[g] + 1e-12
+
+
+KINDS: dict[str, tuple[list[Any], tuple[str, ...]]] = {
+    "flags with gaps": ([True, False, None], ("boolean", "boolean")),
+    "whole numbers with gaps": ([1, 2, None], ("Int64", "float64")),
+    "numbers and their text": ([1, 2, 2], ("int64", "str")),
+    "fractions and two zeros": ([1.5, -0.0, 0.0], ("float64", "float32")),
+    "dates": ([date(2020, 1, 1), date(2021, 1, 1), None], ("object", "object")),
+    "decimals": ([Decimal("1.10"), Decimal("2.00"), None], ("object", "object")),
+    "infinities": ([np.inf, 1.0, np.nan], ("float64", "float64")),
+    "nothing": ([None, None, None], ("object", "object")),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_columns_of_any_type_are_read_as_their_concatenation(tmp_path: Path, name: str) -> None:
+    """Also where two files give a column different types: what pandas makes of both together is what is counted."""
+    values, types = KINDS[name]
+    frame = pd.DataFrame(BASE).assign(more=pd.Series(values * 2, dtype=object))
+    parts = [frame.iloc[i : i + 3].astype({"more": kind}) for i, kind in zip((0, 3), types, strict=True)]
+    for number, part in enumerate(parts):
+        part.to_parquet(tmp_path / f"{number}.parquet", index=False)
+    whole = pd.concat([pd.read_parquet(tmp_path / f"{number}.parquet") for number in (0, 1)], ignore_index=True)
+    tables = [read_predictions(whole), *(read_shards(tmp_path, most_held=held) for held in (0, 100))]
+    expected, *found = (counted(table, list(table.attributes)) for table in tables)
+    assert found == [expected, expected]
