@@ -30,6 +30,7 @@ from fairaudit.subgroups import assign, degenerate, parse
 
 MOST_RAISED = 8  # times as many draws where a verdict is not settled
 LEAST_DRAWS = 499
+_MOST_MOVED = 100_000_000  # rows permuted for one family, where faces are weighted or persons repeat
 _MOST_DRAWN = 40_000_000  # strengths kept of one family
 _MOST_RAISED = 6_000_000  # and drawn anew: a family with very many contrasts says that it stays unsettled
 
@@ -115,6 +116,8 @@ def _family(axes: Sequence[ComparedAxis], family: str, audit: AuditSpec, seed: i
     """Judge one family; where a verdict is not settled, judge it anew with more draws."""
     draws = _affordable(axes, family, audit.draws, _MOST_DRAWN)
     found = _judge(axes, family, audit, seed, draws, 0)
+    if found is not None and draws < audit.draws:
+        found.note = f"{draws:,} draws of the null instead of {audit.draws:,}, because of the size of the family"
     if found is None or audit.multiplicity != "max-t":
         return found
     alpha = 1 - audit.confidence
@@ -123,18 +126,22 @@ def _family(axes: Sequence[ComparedAxis], family: str, audit: AuditSpec, seed: i
         found = _judge(axes, family, audit, seed, more, 1) or found
         draws = more
     if count := _open_verdicts(found, alpha, draws):
-        found.note = f"{count} of the adjusted p-values lie within Monte-Carlo error of {alpha:g} at {draws:,} draws"
+        few = f"; {found.note}" if found.note else ""
+        found.note = (
+            f"{count} of the adjusted p-values lie within Monte-Carlo error of {alpha:g} at {draws:,} draws{few}"
+        )
     return found
 
 
 def _affordable(axes: Sequence[ComparedAxis], family: str, draws: int, most: int) -> int:
     """Return how many draws may be made for the contrasts of one family, so that at most about `most` are kept."""
-    size = 0
+    size, rows = 0, 0
     for axis in axes:
+        rows += 0 if axis.plain else 2 * len(axis.data.sample.group)
         groups = int(axis.pooled.known.sum())
         metrics = sum(family_of(METRICS[name]) == family for name, _ in set(axis.first.values()))
         size += metrics * (groups * (groups + 1) // 2 if groups <= MOST_IN_PAIRS else groups)
-    return max(min(draws, LEAST_DRAWS), min(draws, most // max(size, 1)))
+    return max(min(draws, LEAST_DRAWS), min(draws, most // max(size, 1), _MOST_MOVED // max(rows, 1)))
 
 
 def _judge(

@@ -266,16 +266,18 @@ def test_no_false_findings_about_error_rates(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", list(NULLS))
 def test_family_wise_rate_of_false_findings(name: str) -> None:
     """Within Monte-Carlo error at most 5 % of audits without disparity have a finding in any family of error rates."""
-    runs = 300
+    runs = 200
     alarms = [false_alarms(null_table(name, 1200, seed), AuditSpec(draws=200), seed) for seed in range(runs)]
     for kind in alarms[0]:
         assert np.mean([alarm[kind] for alarm in alarms]) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / runs), (name, kind)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_one_true_gap_makes_few_false_findings_and_has_the_power_promised() -> None:
     """With one bad group at most 5 % of audits name another; a gap of the detectable size is found about as often."""
     innocent, found, runs = 0, 0, 200

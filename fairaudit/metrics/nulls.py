@@ -20,7 +20,7 @@ _BY_PREDICTION = frozenset(("precision", "fdr", "npv", "macro_precision", "weigh
 _BY_NOTHING = frozenset(
     ("selection_rate", "base_rate", "accuracy", "weighted_recall", "recall_by_labelled_class", "off_by_one_accuracy")
 ) | {f"cumulative_score_{j}" for j in (1, 2)}
-_BLOCK = 6_000_000
+_BLOCK = 1_500_000
 
 
 def condition_of(metric: Metric) -> Condition:
@@ -120,19 +120,26 @@ def _permuted(
     taking = keep[sample.group]
     if sample.subject is None:
         taking &= strata[sample.cell] >= 0
+    else:  # persons with a face that matters, with all their faces
+        number, owners = sample.clusters
+        matters = np.bincount(number, weights=strata[sample.cell] >= 0, minlength=len(owners)) > 0
+        taking &= matters[number]
     cell, weight = sample.cell[taking], None if sample.weight is None else sample.weight[taking]
     unit, owner, stratum = _units(sample, taking, strata)
     order = np.argsort(stratum, kind="stable")
-    owner, place = owner[order], np.argsort(order, kind="stable")[unit]
-    bounds = np.flatnonzero(np.diff(stratum[order], prepend=-2))
     groups, width = len(sample.groups), strata.size
+    owner, place = owner[order] * width, np.argsort(order, kind="stable")[unit]  # owners as the places of their cells
+    bounds = np.flatnonzero(np.diff(stratum[order], prepend=-2))
     block = max(1, min(draws, _BLOCK // max(len(cell), groups * width, 1)))
     for start in range(0, draws, block):
         b = min(block, draws - start)
         labels = np.tile(owner, (b, 1))
         for low, high in zip(bounds, [*bounds[1:], len(owner)], strict=True):
             labels[:, low:high] = rng.permuted(labels[:, low:high], axis=1)
-        packed = (labels[:, place] * width + cell + (np.arange(b) * (groups * width))[:, None]).ravel()
+        packed = labels[:, place]
+        packed += cell
+        packed += (np.arange(b) * (groups * width))[:, None]
+        packed = packed.ravel()
         counts = np.bincount(packed, minlength=b * groups * width).reshape(b, groups, width).astype(float)
         if weight is None:
             yield counts, counts
