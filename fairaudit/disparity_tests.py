@@ -7,16 +7,8 @@ import numpy as np
 from scipy import special, stats
 
 from fairaudit.axes import AxisData, sample_of, task_rows, with_axis_columns
-from fairaudit.axis_tests import (
-    FAMILIES,
-    ComparedAxis,
-    Contrasts,
-    GapTest,
-    compared_axis,
-    efficiency,
-    family_of,
-    null_of_axis,
-)
+from fairaudit.axis_tests import Contrasts, GapTest, null_of_axis
+from fairaudit.compared_axis import FAMILIES, ComparedAxis, compared_axis, efficiency, family_of
 from fairaudit.data.tables import Predictions
 from fairaudit.metrics.contrasts import sums_of
 from fairaudit.metrics.exact import two_sided

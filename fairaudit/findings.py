@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.axes import AuditData
-from fairaudit.axis_tests import DATA, ComparedAxis, Contrasts, efficiency
+from fairaudit.axis_tests import Contrasts
+from fairaudit.compared_axis import DATA, ComparedAxis, efficiency
 from fairaudit.data.tables import Predictions
 from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, judge_table, same_line
 from fairaudit.finding_words import MARGINS, REST, sentence

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairaudit.axis_tests import ComparedAxis, GapTest, efficiency, metric_faces, metric_values
+from fairaudit.axis_tests import GapTest
+from fairaudit.compared_axis import ComparedAxis, efficiency, metric_faces, metric_values
 from fairaudit.disparity_tests import FamilyTests
 from fairaudit.metrics.contrasts import linear, null_error, sums_of
 from fairaudit.metrics.detectable import detectable, detectable_by_error, direction

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.axes import AuditData
-from fairaudit.axis_tests import ComparedAxis, compared_axis
+from fairaudit.compared_axis import ComparedAxis, compared_axis
 from fairaudit.metrics.estimates import share
 from fairaudit.metrics.pooling import partially_pooled
 from fairaudit.results import MORE_TABLES

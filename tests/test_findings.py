@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from fairaudit.axes import AuditData
-from fairaudit.axis_tests import ERRORS, LABEL_MIX
+from fairaudit.compared_axis import ERRORS, LABEL_MIX
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.scenarios import AXES, BAD, NULLS, margins_only, null_table, one_bad_cell, one_bad_group
 from fairaudit.disparity_tests import judge_table

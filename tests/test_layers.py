@@ -17,7 +17,7 @@ LAYERS = {
     **dict.fromkeys(("covariates", "adjusted", "adjusted_table", "label_noise_table", "label_inversions"), 4),
     **dict.fromkeys(("policy_checks", "policy_tables", "exploratory_table", "population_table"), 4),
     **dict.fromkeys(("verification",), 4),
-    **dict.fromkeys(("axis_tests", "rest_tests", "disparity_tests", "gap_tests"), 4),
+    **dict.fromkeys(("compared_axis", "axis_tests", "rest_tests", "disparity_tests", "gap_tests"), 4),
     **dict.fromkeys(("findings", "finding_words", "pooling_table"), 4),
     **dict.fromkeys(("cli_checks",), 6),
     **dict.fromkeys(("selftest", "audit_diff", "audit_shifts"), 5),
@@ -30,7 +30,8 @@ LAYERS = {
     **dict.fromkeys(("policies", "population", "plan"), 0),
 }
 NEEDS_NO_TORCH = (
-    *("axis_tests", "rest_tests", "disparity_tests", "gap_tests", "findings", "finding_words", "pooling_table"),
+    *("compared_axis", "axis_tests", "rest_tests", "disparity_tests", "gap_tests"),
+    *("findings", "finding_words", "pooling_table"),
     "task_measures",
     "calibration_tables",
     *("covariates", "adjusted", "adjusted_table", "label_noise_table", "label_inversions"),
