@@ -9,6 +9,7 @@ import pandas as pd
 
 from fairaudit import subgroups
 from fairaudit.axes import AuditData, AxisData
+from fairaudit.errors import UsageError
 from fairaudit.metrics.estimates import Estimate, share
 from fairaudit.metrics.halves import blocks, halves, holm_levels, part_of, share_tests
 from fairaudit.metrics.intervals import holm, mover_difference
@@ -42,7 +43,10 @@ def discovery_half(data: AuditData) -> np.ndarray:
     """Return which rows of the predictions table are in the discovery half, bool (N,)."""
     frame = data.predictions.frame
     keys = [pd.factorize(frame[name])[0] for name in ("subject_id", "sha256") if name in frame]
-    finest = max((axis.by for axis in data.axes if axis.by != OVERALL), key=lambda by: len(subgroups.parse(by)))
+    axes = [axis.by for axis in data.axes if axis.by != OVERALL]
+    if not axes:
+        raise UsageError("--exploratory needs an axis with two subgroups, and the table has none; leave it out")
+    finest = max(axes, key=lambda by: len(subgroups.parse(by)))
     columns = [f"{a}_true" if f"{a}_true" in frame and a not in frame else a for a in subgroups.parse(finest)]
     columns += [f"{task}_true" for task in data.predictions.tasks if f"{task}_true" in frame]
     strata = frame.groupby(columns, dropna=False, observed=True, sort=True).ngroup().to_numpy()

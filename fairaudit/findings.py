@@ -47,7 +47,7 @@ def findings_table(data: AuditData) -> pd.DataFrame:
             found += [row for judged in family.pairs for row in _pair_rows(judged, family, data, own, sizes)]
             rows += _with_reach(found, sizes, 1 - data.audit.confidence)
             rows += [row for cells in family.intersections for row in _cell_rows(cells, family, data, own)]
-    rows += _gap_rows(data, tests)
+    rows += _beyond_margins(_gap_rows(data, tests), rows)
     for row in rows:
         row["sentence"] = sentence(row, data.audit.confidence)
     if not rows:
@@ -174,6 +174,20 @@ def _gap_rows(data: AuditData, tests: Any) -> list[dict[str, Any]]:
         row |= {"finding": gap["verdict"] == GAP, "shown": gap["verdict"] == GAP}
         rows.append(row)
     return rows
+
+
+def _beyond_margins(gaps: list[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the gaps; one between intersections is a finding only where one of its ends is beyond its margins."""
+    cells = [row for row in others if row["kind"] == "interaction"]
+    tested = {(row["task"], row["by"], row["metric"], row["class"]) for row in cells}
+    beyond = {(row["task"], row["by"], row["metric"], row["class"], row["subgroup"]) for row in cells if row["finding"]}
+    for row in gaps:
+        line = (row["task"], row["by"], row["metric"], row["class"])
+        own = any((*line, row[end]) in beyond for end in ("subgroup", "other"))
+        if len(parse(row["by"])) > 1 and row["finding"] and not own:
+            row["finding"] = False
+            row["reason"] = "; ".join(filter(None, [row["reason"], AS_PREDICTED if line in tested else UNTESTED]))
+    return gaps
 
 
 def _faces(metrics: pd.DataFrame) -> dict[tuple[str, ...], tuple[float, float]]:

@@ -101,9 +101,7 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
         *("task", "class", "by", "subgroup", "applicants", "selected", "no_output", "share", "value", "low", "high"),
         *("ratio", "ratio_low", "ratio_high", "reference", "reading", "small", "reason"),
     ),
-    "calibration": (
-        *("task", "by", "subgroup", "of", "class", "bin", "n", "mean_score", "observed", "low", "high"),
-    ),
+    "calibration": (*("task", "by", "subgroup", "of", "class", "bin", "n", "mean_score", "observed", "low", "high"),),
     "coverage": (
         *("task", "by", "subgroup", "point", "threshold", "n", "answered", "coverage", "coverage_low"),
         *("coverage_high", "risk", "risk_low", "risk_high", "aurc", "aurc_low", "aurc_high", "small", "reason"),

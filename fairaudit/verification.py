@@ -30,7 +30,10 @@ NOT_RUN = (
 )
 MARKERS = {"audit.json": "audit", "comparison.json": "comparison", "attribution.json": "attribution"}
 # what audit.json itself says that follows from the predictions; the rest was told to the audit
-FOLLOWS = ("n", "tasks", "subgroups", "degenerate", "shared_classes", "outcomes", "excluded", "independence")
+FOLLOWS = (
+    *("n", "tasks", "subgroups", "degenerate", "shared_classes", "outcomes", "excluded", "independence"),
+    *("confidence", "min_group_size", "draws", "seed"),
+)
 # columns that name a row, in every table that has them
 KEYS = (
     *("task", "by", "subgroup", "other", "reference", "metric", "class", "true", "predicted", "model", "region"),

@@ -12,9 +12,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 
 from fairaudit import subgroups
-from fairaudit.audit import everyone
+from fairaudit.audit import everyone, run_audit
 from fairaudit.axes import AuditData, AxisData, sample_of, task_rows
 from fairaudit.data.predictions import read_predictions
+from fairaudit.errors import UsageError
 from fairaudit.exploratory_table import discovery_half, exploratory_table
 from fairaudit.metrics.halves import blocks, halves, holm_levels, share_tests
 from fairaudit.metrics.intervals import mover_difference, wilson, z_value
@@ -129,6 +130,13 @@ def test_without_bias_hardly_ever_anything_is_confirmed(tables: int) -> None:
         wrong += bool(len(found) and found["confirmed"].any())
     assert wrong / tables <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / tables)
     assert seen > tables / 2  # the screen lets noise through: confirmation is what stops it
+
+
+def test_a_table_without_an_axis_is_refused_in_words() -> None:
+    """Nothing to compare, nothing to discover: a sentence, no traceback."""
+    frame = pd.DataFrame({"kind_true": ["a", "b"] * 20, "kind_pred": ["a"] * 40, "site": ["n"] * 40})
+    with pytest.raises(UsageError, match="needs an axis"):
+        run_audit(frame, audit=AuditSpec(exploratory=True, draws=100))
 
 
 def test_each_contrast_is_tested_once() -> None:

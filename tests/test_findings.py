@@ -192,6 +192,23 @@ def test_an_intersection_counts_only_beyond_its_margins() -> None:
     assert shown["reason"].str.contains("margins").all()
 
 
+def test_a_gap_between_intersections_that_margins_predict_is_no_finding() -> None:
+    """A bad group makes gaps between its crossings, too: no findings of their own, with the reason."""
+    rng = np.random.default_rng(0)
+    frame = one_bad_group(2400, 0, 0.0)
+    bad = (frame["group"] == BAD) & (rng.random(len(frame)) < 0.4)
+    frame["kind_pred"] = np.where(bad, np.where(frame["kind_true"] == "A", "B", "A"), frame["kind_pred"])
+    result = audit_with(frame, "findings", by=list(AXES), draws=200)
+    rows = result.table("findings")
+    gaps = rows[(rows["kind"] == "gap") & (rows["by"] == "group:site")]
+    beyond = rows[(rows["kind"] == "interaction") & rows["finding"].astype(bool)]
+    assert len(gaps)
+    lines = set(zip(beyond["metric"], beyond["class"], strict=True))
+    found = gaps[gaps["finding"].astype(bool)]
+    assert set(zip(found["metric"], found["class"], strict=True)) <= lines
+    assert gaps["reason"].str.contains("margins").any()
+
+
 def test_benjamini_hochberg_on_request() -> None:
     """The adjusted p-values of each family are statsmodels'; the bad group is left out of the rest here, too."""
     rows = findings(one_bad_group(1500, 3, 0.3), audit=AuditSpec(draws=199, multiplicity="benjamini-hochberg"))

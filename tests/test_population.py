@@ -88,7 +88,11 @@ def test_equal_weights_and_single_subjects_change_nothing() -> None:
         sample([80, 140], [100, 180], subject=np.repeat(np.arange(140), 2)), shares, METRICS["accuracy"], 0.95
     )
     assert weighted.effective[0] == pytest.approx(plain.effective[0])
-    assert alone.effective[0] == pytest.approx(plain.effective[0], rel=0.02)
+    assert alone.effective[0] == pytest.approx(plain.effective[0])
+    small, half = sample([1] * 20, [2] * 20), np.full(20, 0.05)
+    known = sample([1] * 20, [2] * 20, subject=np.arange(40))
+    one, two = (share(each, half, METRICS["accuracy"], 0.95) for each in (small, known))
+    assert two.effective[0] == pytest.approx(one.effective[0])
     assert doubled.effective[0] == pytest.approx(alone.effective[0])
 
 
@@ -132,6 +136,12 @@ def test_a_stratum_of_one_face_gives_no_interval() -> None:
     assert np.isfinite(found["value"])
     assert np.isnan(found["low"])
     assert "single face" in found["reason"]
+    pictures = sample([30, 5], [40, 10], subject=np.r_[np.arange(40), np.full(10, 40)])
+    closed = share(pictures, np.array([0.7, 0.3]), METRICS["accuracy"], 0.95)
+    by_draws = drawn(pictures, np.array([0.7, 0.3]), ["balanced_accuracy"], 0.95, 100, [0])[0]
+    for figure in (closed, by_draws):
+        assert np.isfinite(figure.value[0]) and np.isnan(figure.low[0])
+        assert "single person" in figure.reason
 
 
 def test_a_population_that_no_face_belongs_to_is_refused() -> None:

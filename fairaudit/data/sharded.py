@@ -79,7 +79,7 @@ class ShardedPredictions:
         """Raise UsageError: there is no table of single faces."""
         raise UsageError(
             f"what was asked for needs every single face of {self.source.where} in memory; a table of more than "
-            "1,000,000 faces is counted on disk: give fewer faces, or leave it out"
+            "1,000,000 faces is counted on disk: give fewer faces (and no --memory), or leave it out"
         )
 
     @property

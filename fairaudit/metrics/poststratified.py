@@ -51,7 +51,7 @@ def share(sample: Sample, shares: np.ndarray, metric: Metric, confidence: float)
     effective = np.where(np.isnan(spread), kish, np.minimum(spread, kish))
     low, high = wilson(value, effective, z_value(confidence))
     wrap = f1_of_jaccard if metric.kind == "f1" else np.asarray
-    alone = (counts.sum(1) < 2).any() if sample.subject is None else False
+    alone = _alone(sample)
     if alone:
         low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
     return Reweighted(
@@ -60,7 +60,7 @@ def share(sample: Sample, shares: np.ndarray, metric: Metric, confidence: float)
         high=wrap(high),
         effective=effective,
         denominator=counts.sum(0) @ bottom.T,
-        reason="no interval: a stratum has a single face" if alone else "",
+        reason=alone,
     )
 
 
@@ -84,11 +84,13 @@ def drawn(
     denominator = np.array([sample.counts[..., :k].sum()], dtype=float)
     squares = sample.squares.reshape(len(shares), -1).sum(1)
     effective = np.array([1 / ((shares / cells.sum(1)) ** 2 @ squares)])
-    found = []
+    found, alone = [], _alone(sample)
     for name in names:
         value = evaluate(name, point, classes=classes)
         low, high, why = _percentiles(evaluate(name, cube, classes=classes), confidence)
-        why = "" if np.isnan(value).any() else why
+        why = "" if np.isnan(value).any() else (alone or why)
+        if alone:
+            low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
         found.append(
             Reweighted(value=value, low=low, high=high, effective=effective, denominator=denominator, reason=why)
         )
@@ -116,10 +118,26 @@ def _cells(sample: Sample) -> int:
 
 
 def _between_subjects(sample: Sample, unit: np.ndarray, centred: np.ndarray) -> np.ndarray:
-    """Variance (times below²) of the ratio from each subject's total of linearized residuals, over all strata."""
+    """Variance (times below²) of the ratio from each subject's total of linearized residuals, over all strata.
+
+    Residuals are centred within strata, so each stratum of m persons has its own correction m / (m − 1).
+    """
     assert sample.subject is not None
+    _, owner = sample.clusters
+    persons = np.bincount(owner, minlength=len(sample.groups)).astype(float)
+    unit = unit * np.sqrt(persons / np.maximum(persons - 1, 1))
     people, number = np.unique(sample.subject, return_inverse=True)
     weight = unit[sample.group] * (1.0 if sample.weight is None else sample.weight)
     m = len(people)
     totals = [np.bincount(number, weights=weight * part[sample.group, sample.cell], minlength=m) for part in centred]
-    return np.array([(total**2).sum() * m / max(m - 1, 1) for total in totals])
+    return np.array([(total**2).sum() for total in totals])
+
+
+def _alone(sample: Sample) -> str:
+    """Return why there is no interval where a stratum has one face or person, whose spread nobody knows; else ""."""
+    if sample.subject is None:
+        one = sample.counts.reshape(len(sample.groups), -1).sum(1) < 2
+        return "no interval: a stratum has a single face" if one.any() else ""
+    _, owner = sample.clusters
+    one = np.bincount(owner, minlength=len(sample.groups)) < 2
+    return "no interval: a stratum has a single person" if one.any() else ""

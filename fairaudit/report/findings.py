@@ -12,7 +12,12 @@ from fairaudit.report.words import axis_label, count, number, sentence_case
 
 FIRST = 8  # findings of one head that are not folded away
 MOST = 60  # of any kind that the page lists; the file holds all
-_KINDS = (("rest", "groups against the rest"), ("gap", "gaps"), ("pair", "pairs of groups"))
+_KINDS = (
+    ("rest", "groups against the rest"),
+    ("interaction", "intersections beyond their margins"),
+    ("gap", "gaps"),
+    ("pair", "pairs of groups"),
+)
 
 
 def findings_data(context: Context) -> dict[str, Any] | None:
@@ -49,7 +54,7 @@ def _lead(found: pd.DataFrame) -> str:
 def _head(context: Context, task: str, table: pd.DataFrame) -> dict[str, Any]:
     found = table[table["finding"].astype(bool)]
     lists = {kind: found.loc[found["kind"] == kind, "sentence"].tolist() for kind, _ in _KINDS}
-    first = lists["rest"][:FIRST] or lists["gap"][:FIRST] or lists["pair"][:FIRST]
+    first = lists["rest"][:FIRST] or lists["interaction"][:FIRST] or lists["gap"][:FIRST] or lists["pair"][:FIRST]
     folded: list[dict[str, Any]] = [
         {"words": words, "n": len(lists[kind]), "lines": left[:MOST], "more": max(len(left) - MOST, 0)}
         for kind, words in _KINDS
