@@ -22,9 +22,10 @@ from fairaudit.subgroups import assign, degenerate, parse
 
 MOST_RAISED = 8  # times as many draws where a verdict is not settled
 LEAST_DRAWS = 499
+_CELL_DRAWS = 1000  # of intersections under additive margins, which are fitted and drawn one metric at a time
 _MOST_MOVED = 100_000_000  # rows permuted for one family, where faces are weighted or persons repeat
 _MOST_DRAWN = 40_000_000  # strengths kept of one family
-_MOST_RAISED = 6_000_000  # and drawn anew: a family with very many contrasts says that it stays unsettled
+_MOST_RAISED = 3_000_000  # and drawn anew: a family with very many contrasts says that it stays unsettled
 
 
 @dataclass(kw_only=True)
@@ -149,7 +150,7 @@ def _judge(
     if not gaps and not blocks:
         return None
     rest, pairs = ([block for block in blocks if block.kind == kind] for kind in ("rest", "pair"))
-    cells = [found for block in rest if (found := _intersections(block, draws, seed)) is not None]
+    cells = [found for block in rest if (found := _intersections(block, min(draws, _CELL_DRAWS), seed)) is not None]
     sizes = {
         "gap": len(gaps),
         "rest": sum(len(block.first) for block in rest),
