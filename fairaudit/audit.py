@@ -26,7 +26,7 @@ from fairaudit.axes import (
     task_rows,
     with_axis_columns,
 )
-from fairaudit.covariates import MEDIATOR, check_covariates
+from fairaudit.covariates import LABEL_MIX, MEDIATOR, check_covariates
 from fairaudit.custom_metrics import load_metrics
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
@@ -88,6 +88,8 @@ def run_audit(
     check_covariates(list(frame.columns), audit.adjust_for, list(table.tasks), audit.adjust_to)
     named = {by: [str(name) for name in labels.categories] for by, labels in groups.items()}
     check_label_noise(audit.label_noise, {task: table.tasks[task] for task in names}, named)
+    # halves are drawn face by face, and covariates that are no attribute are known of single faces only
+    apart = audit.exploratory or bool(set(audit.adjust_for) - {*outline.attributes, LABEL_MIX})
     group_sizes = {by: sizes(labels, outline.times) for by, labels in groups.items()}
     found: list[AxisTables] = []
     axes_data: list[AxisData] = []
@@ -95,7 +97,7 @@ def run_audit(
     unscored: list[dict[str, Any]] = []
     unlabelled = []
     for number, task in enumerate(names):
-        if (counted := table.of_task(task, axes)) is not own:
+        if (counted := table.of_task(task, axes, every_face=apart)) is not own:
             own, frame, groups = counted, *_on_axes(counted, axes)
         rows = task_rows(own, task)
         if not len(rows.position):

@@ -67,8 +67,9 @@ def _counted(
 ) -> tuple[Measures | None, list[dict[str, Any]], list[str]]:
     """Return what `measures_of` does for a table on disk."""
     store = predictions.scores
+    why = BINS_ONLY if rows.task == "age" and rows.ordered else ""
     if store is None:
-        return None, [], []
+        return Measures(why_no_years=why), [], []
     listed = []
     for kind, name in ((MISSING, "missing"), (UNEQUAL, "unequal")):
         if name not in store.faults:
@@ -82,7 +83,7 @@ def _counted(
             of_axes[by] = {str(g): round(n) for g, n in zip(groups.categories, counts, strict=True) if n}
         entry = {"kind": kind, "task": rows.task, "count": int(faces.sum()), "action": LEFT_OUT}
         listed.append({**entry, "images": images, "subgroups": of_axes})
-    measures = Measures(counted=CountedScores(store=store, cell=store.cell[rows.position]))
+    measures = Measures(counted=CountedScores(store=store, cell=store.cell[rows.position]), why_no_years=why)
     return measures, listed, _said(listed)
 
 

@@ -7,6 +7,7 @@ faces, and hold alike for a table in memory and for shards on disk.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,3 +107,8 @@ def fractions(text: Iterable[str | None]) -> bool:
     """Tell whether all values are whole numbers and some are written with ".0"."""
     known = [value for value in text if value is not None]
     return any(value.endswith(".0") for value in known) and all(map(_WHOLE.fullmatch, known))
+
+
+def categorical(codes: np.ndarray, values: Iterable[str]) -> Any:
+    """Return a categorical column of `values` from their codes, −1 for missing."""
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(values)))

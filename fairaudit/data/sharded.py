@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit import subgroups
+from fairaudit.data.columns import categorical
 from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION, STATUSES
 from fairaudit.data.score_counts import BINS, MOST_EXACT, ScoreCounts
 from fairaudit.data.sources import KEPT, YEARS, Reading, status_column, text_column
@@ -107,15 +108,17 @@ class ShardedPredictions:
             column = f"{task}_true"
             if column in self.reading.codes and task not in labels:
                 some = self.reading.codes[column][:-1].max(initial=-1)
-                frame = frame.assign(**{column: _categorical(np.full(len(frame), some), classes)})
+                frame = frame.assign(**{column: categorical(np.full(len(frame), some), classes)})
         return self._predictions(frame, found.times, {})
 
-    def of_task(self, task: str, axes: Sequence[str]) -> Predictions:
+    def of_task(self, task: str, axes: Sequence[str], *, every_face: bool = False) -> Predictions:
         """Return every combination of a task's label, prediction and status, the attributes, and the labels in `axes`.
 
         With weights or subjects: every face, because what weighs or belongs together cannot be counted as one. Raises
         DataError where there are more than fit into memory.
         """
+        if every_face:
+            _ = self.frame  # says why not
         if self.weighted or self.subjects() is not None:
             held = self.held()
             return replace(held, left_out=self._left_out(task, held.frame))
@@ -190,13 +193,13 @@ class ShardedPredictions:
             out["image"] = text_column(raw["image"]) if "image" in raw else [f"row {i + 1}" for i in range(len(self))]
         for task, classes in self.tasks.items():
             for part in self._task_parts(task):
-                out[part.name] = _categorical(part.codes[raw[part.column]], part.categories)
+                out[part.name] = categorical(part.codes[raw[part.column]], part.categories)
             given = told.codes[f"{task}_pred"][raw[f"{task}_pred"]] >= 0
             status = told.status[task][raw[f"{task}_status"]] if task in told.status else np.full(len(given), None)
             out[f"{task}_status"] = pd.Series(status_column(status, given), dtype=object)
             out |= {f"{task}_prob_{name}": raw[p] for name in classes if (p := f"{task}_prob_{name}") in raw}
         for part in self._attributes():
-            out[part.name] = _categorical(part.codes[raw[part.column]], part.categories)
+            out[part.name] = categorical(part.codes[raw[part.column]], part.categories)
         for name in (name for name in KEPT if name in raw):
             out[name] = text_column(raw[name]) if name == "subject_id" else raw[name]
         for name, column in zip(years, exact, strict=True):
@@ -238,7 +241,7 @@ class ShardedPredictions:
             table = pd.DataFrame(dict(enumerate(codes))).assign(times=raw["count"].to_numpy())
             summed = table.groupby(list(range(len(parts))), sort=True, as_index=False)["times"].sum()
             frame = pd.DataFrame(
-                {part.name: _categorical(summed[i].to_numpy(), part.categories) for i, part in enumerate(parts)}
+                {part.name: categorical(summed[i].to_numpy(), part.categories) for i, part in enumerate(parts)}
             )
             self._counted[key] = self._predictions(frame, summed["times"].to_numpy(dtype=np.int64), left_out)
         return self._counted[key]
@@ -291,10 +294,6 @@ class ShardedPredictions:
 
 
 AnyPredictions: TypeAlias = Predictions | ShardedPredictions
-
-
-def _categorical(codes: np.ndarray, categories: Sequence[str]) -> Any:
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(categories)))
 
 
 def too_many(where: str, rows: int) -> DataError:

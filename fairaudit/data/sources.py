@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairaudit.data.columns import Column, as_text, factorized
+from fairaudit.data.columns import Column, as_text, categorical, factorized
 from fairaudit.data.predictions_check import (
     Finding,
     check_weight_range,
@@ -223,7 +223,7 @@ class FrameSource:
         return found
 
     def _categorical(self, codes: np.ndarray, column: str, values: Sequence[str]) -> Any:
-        return pd.Categorical.from_codes(codes[self._codes[column]], dtype=pd.CategoricalDtype(list(values)))
+        return categorical(codes[self._codes[column]], values)
 
     def _status(self, reading: Reading, task: str) -> pd.Series:
         """Return "ok" for a prediction, else the reason given, else None."""

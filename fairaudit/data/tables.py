@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FINDING_COLUMNS = ("kind", "image", "action", "detail")
 META_KEY = b"fairaudit"
+_BLOCK = 500_000  # rows that are hashed at a time
 
 
 def findings_table(rows: Sequence[tuple[str, str, str, str]] = ()) -> pd.DataFrame:
@@ -133,9 +134,15 @@ class Predictions:
         """Return the table from which axes are chosen: this one, because it is in memory."""
         return self
 
-    def of_task(self, task: str, axes: Sequence[str]) -> "Predictions":
-        """Return the table that a task is counted from on these axes: this one, because it is in memory."""
-        return self
+    def of_task(self, task: str, axes: Sequence[str], *, every_face: bool = False) -> "Predictions":
+        """Return the table that a task is counted from on these axes: this one, or its distinct rows if it is large.
+
+        every_face: whether the faces must stay apart.
+        """
+        from fairaudit.data.condense import condensed
+
+        named = {attribute for by in axes for attribute in subgroups.parse(by)} - set(self.attributes)
+        return self if every_face else condensed(self, task, [name for name in self.tasks if name in named])
 
     def first_images(self, reason: str, rows: np.ndarray) -> list[str]:
         """Return the first 20 images of the rows at these positions, which were left out for `reason`."""
@@ -159,16 +166,22 @@ class Predictions:
     def hash(self) -> str:
         """Return a SHA-256 of what was predicted for which face: equal tables, equal hash, whatever the file format."""
         columns = sorted(self.frame.columns)
-        rows = np.zeros(len(self.frame), dtype=np.uint64)
-        for column in columns:
-            rows = rows * np.uint64(0x9E3779B97F4A7C15) + _cell_hashes(self.frame[column])
-        return value_hash([columns, hashlib.sha256(rows.tobytes()).hexdigest()])
+        digest = hashlib.sha256()
+        for start in range(0, len(self.frame), _BLOCK):  # a part at a time: text takes much memory
+            part = self.frame.iloc[start : start + _BLOCK]
+            rows = np.zeros(len(part), dtype=np.uint64)
+            for column in columns:
+                rows = rows * np.uint64(0x9E3779B97F4A7C15) + _cell_hashes(part[column])
+            digest.update(rows.tobytes())
+        return value_hash([columns, digest.hexdigest()])
 
 
 def _cell_hashes(column: pd.Series) -> np.ndarray:
     """Return a number for each cell, the same for equal text, whatever the type of the column."""
     if pd.api.types.is_float_dtype(column.dtype):
         return pd.util.hash_array(column.to_numpy(dtype=float))
+    if isinstance(column.dtype, pd.StringDtype):
+        return pd.util.hash_array(column.fillna("").to_numpy(dtype=object), categorize=False)
     codes, values = (
         (column.cat.codes.to_numpy(), column.cat.categories)
         if isinstance(column.dtype, pd.CategoricalDtype)
