@@ -13,6 +13,8 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.scenarios import AXES, BAD, NULLS, margins_only, null_table, one_bad_cell, one_bad_group
 from fairaudit.disparity_tests import judge_table
 from fairaudit.findings import findings_of, findings_table
+from fairaudit.report.context import make_context
+from fairaudit.report.verdict import verdict
 from fairaudit.results import MORE_TABLES, AuditResult
 from fairaudit.spec import AuditSpec
 
@@ -207,6 +209,10 @@ def test_a_gap_between_intersections_that_margins_predict_is_no_finding() -> Non
     found = gaps[gaps["finding"].astype(bool)]
     assert set(zip(found["metric"], found["class"], strict=True)) <= lines
     assert gaps["reason"].str.contains("margins").any()
+    context = make_context(result)
+    judged = verdict(context, "kind", "group:site")
+    assert judged.state == "found" and "each attribute alone predicts is not shown" in judged.sentence
+    assert "attribute alone" not in verdict(context, "kind", "group").sentence
 
 
 def test_benjamini_hochberg_on_request() -> None:

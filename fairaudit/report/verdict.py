@@ -82,7 +82,7 @@ def verdict(context: Context, task: str, by: str) -> Verdict:
             task=task, by=by, state="open", headline=headline, sentence=sentence, detail=other, missing=missing
         )
     headline, sentence = _found(context, task, by, gap)
-    sentence += _by_mix(context, task, by, gap)
+    sentence += _by_mix(context, task, by, gap) + _by_margins(context, task, by, gap)
     detail = _differing(context, task, by, gap)
     return Verdict(
         task=task, by=by, state="found", headline=headline, sentence=sentence, detail=detail, missing=missing
@@ -120,6 +120,16 @@ def _by_mix(context: Context, task: str, by: str, gap: Gap) -> str:
         return ""
     size = difference(same[0].difference, same[0].low, same[0].high, signed=False)
     return f" At the label mix of all faces no gap is shown ({size}): the labels that the groups hold may explain it."
+
+
+def _by_margins(context: Context, task: str, by: str, gap: Gap) -> str:
+    """Say so where a gap between intersections is no finding of its own: its attributes alone may make it."""
+    rows = context.result.table("findings")
+    if len(parse(by)) < 2 or rows.empty:
+        return ""
+    line = (rows["task"] == task) & (rows["by"] == by) & (rows["metric"] == gap.metric) & (rows["class"] == gap.class_)
+    own = rows.loc[line & (rows["kind"] == "gap"), "finding"].astype(bool)
+    return "" if own.any() else " A gap beyond what each attribute alone predicts is not shown."
 
 
 def headline_gap(gaps: Sequence[Gap]) -> Gap | None:
