@@ -154,6 +154,13 @@ class TrainingSpec(_Part):
     ordinal_smoothing: float = Field(
         0.0, ge=0, le=5, description="for ordered classes: the width, in classes, over which a label is spread; 0: none"
     )
+    age_smoothing: float = Field(
+        0.0,
+        ge=0,
+        le=30,
+        description="for the head age, where ages in years are known: the standard deviation, in "
+        "years, over which an age is spread into the bins instead of its label; 0: none",
+    )
     task_weights: dict[str, float] = Field(default_factory=dict, description="share of a task in the loss; default 1")
     batch_norm: Literal["train", "frozen", "fold"] = Field(
         "train",

@@ -1,19 +1,22 @@
 """FaceClassifier, augmentation and the loss."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from torch.nn import functional as F
 
 from fairaudit.data.tables import FaceTable
+from fairaudit.errors import UsageError
 from fairaudit.models.augment import augment, augment_batch, draw
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier
-from fairaudit.models.losses import Target, loss_of, make_targets, soft_labels
+from fairaudit.models.losses import Target, loss_of, make_targets, soft_labels, softening_notes
 from fairaudit.models.runtime import Clock, ahead, flow
 from fairaudit.spec import AugmentationSpec, ModelSpec, TrainingSpec
 
@@ -108,6 +111,67 @@ def test_soft_labels_are_distributions_around_the_label() -> None:
     logits, smooth = torch.randn(3, 4), soft_labels(4, TrainingSpec(label_smoothing=0.1), ordered=False)
     ours = -(smooth[[0, 3, 1]] * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(ours, F.cross_entropy(logits, torch.tensor([0, 3, 1]), label_smoothing=0.1))
+
+
+AGES = ("0-2", "3-9", "10-19", "20+")
+
+
+def aged(years: list[float], labels: list[str | None], **spec: float) -> Target:
+    """Return the target of faces with these ages in years and these bins."""
+    frame = pd.DataFrame({"age": pd.Categorical(labels, categories=list(AGES)), "age_years": years})
+    faces = FaceTable(frame=frame, root=Path(), tasks={"age": AGES}, attributes=(), ordered=frozenset({"age"}))
+    return make_targets(faces, ["age"], TrainingSpec(**spec), {})["age"]  # type: ignore[arg-type]
+
+
+def test_ages_in_years_are_spread_over_the_bins() -> None:
+    """Each face's target is the mass of a normal in every bin, the last one open, what is below 0 shared out; a face
+    without years, or with years outside its bin, keeps its label's target."""
+    nan = float("nan")
+    made = aged([19, 20.5, 1, nan, nan, 40], ["10-19", "20+", "0-2", "20+", None, "3-9"], age_smoothing=3.0)
+    assert made.own is not None
+    for row, centre in enumerate((19.5, 20.5, 1.5)):  # 19 stands for 19 to 20
+        below = stats.norm(centre, 3.0).cdf([0, 3, 10, 20, np.inf])
+        assert made.own[row].tolist() == pytest.approx(list(np.diff(below) / (1 - below[0])), abs=1e-6)
+    assert made.own[3].tolist() == [0, 0, 0, 1]
+    assert made.own[5].tolist() == [0, 1, 0, 0]
+    assert "3 of 5 labelled" in softening_notes({"age": made})[0]
+    both = aged([19, nan], ["10-19", "3-9"], age_smoothing=3.0, ordinal_smoothing=0.6)
+    torch.testing.assert_close(both.aims(torch.tensor([1]))[0], both.soft[1])
+
+
+def test_the_loss_of_softened_faces_heeds_weights_masks_and_rows() -> None:
+    """It is the weighted mean cross-entropy against each face's own distribution; a masked one counts nowhere."""
+    torch.manual_seed(2)
+    made = aged([19, 5, 30], ["10-19", None, "20+"], age_smoothing=2.0)
+    assert made.own is not None
+    made = replace(made, weights=torch.tensor([3.0, 9.0, 0.5]))
+    logits, rows = torch.randn(3, 4), torch.tensor([2, 1, 0])
+    each = F.cross_entropy(logits, made.own[rows], reduction="none")
+    torch.testing.assert_close(loss_of({"age": logits}, {"age": made}, rows), (0.5 * each[0] + 3.0 * each[2]) / 2)
+
+
+def test_without_age_smoothing_the_loss_is_the_same_to_the_last_bit() -> None:
+    """Off, ages in years change nothing; on with a width that spreads nothing, neither."""
+    torch.manual_seed(3)
+    years, labels = [19.0, 5.0, 30.0], ["10-19", "3-9", "20+"]
+    logits, rows = torch.randn(3, 4), torch.arange(3)
+    off, sharp = aged(years, labels), aged(years, labels, age_smoothing=1e-6)
+    assert off.own is None
+    plain = -(off.soft[off.codes] * F.log_softmax(logits, 1)).sum(1).sum() / 3
+    assert torch.equal(loss_of({"age": logits}, {"age": off}, rows), plain)
+    assert torch.equal(loss_of({"age": logits}, {"age": sharp}, rows), plain)
+
+
+def test_age_smoothing_that_could_soften_nothing_is_refused() -> None:
+    """No years, classes that are no bins, no head of age: each is said."""
+    with pytest.raises(UsageError, match="no training face has one"):
+        aged([float("nan")], ["3-9"], age_smoothing=1.0)
+    frame = pd.DataFrame({"age": pd.Categorical(["old", "young"]), "age_years": [70.0, 4.0]})
+    faces = FaceTable(frame=frame, root=Path(), tasks={"age": ("old", "young")}, attributes=())
+    with pytest.raises(UsageError, match="are old, young"):
+        make_targets(faces, ["age"], TrainingSpec(age_smoothing=1), {})
+    with pytest.raises(UsageError, match="not among the trained"):
+        make_targets(faces, [], TrainingSpec(age_smoothing=1), {})
 
 
 def test_each_image_is_changed_by_its_own_draw() -> None:

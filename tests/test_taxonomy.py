@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairaudit.data.taxonomy import AGE_BINS, AGE_STARTS, MAPPINGS, SCHEMES, age_bins, age_label, map_labels, scheme_of
+from fairaudit.data.taxonomy import (
+    AGE_BINS,
+    AGE_STARTS,
+    MAPPINGS,
+    SCHEMES,
+    age_bins,
+    age_label,
+    age_starts,
+    map_labels,
+    scheme_of,
+)
 from fairaudit.errors import UsageError
 
 
@@ -91,3 +101,22 @@ def test_scheme_of_prefers_the_smallest_that_fits() -> None:
     assert scheme_of("race", {"White", "Black"}).name == "race5"
     assert scheme_of("race", {"White", "Latino_Hispanic"}).name == "race7"
     assert scheme_of("race", {"Martian"}) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "starts"),
+    [
+        (AGE_BINS, (0, 3, 10, 20, 30, 40, 50, 60, 70)),
+        (SCHEMES["age9-fairface"].classes, (0, 3, 10, 20, 30, 40, 50, 60, 70)),
+        (("18-29", "30 and over"), (18, 30)),
+        (("0-2", "4-9", "10+"), None),
+        (("3-9", "0-2", "10+"), None),
+        (("0-2", "3-9"), None),
+        (("0-2", "3"), None),
+        (("young", "old"), None),
+        ((), None),
+    ],
+)
+def test_age_bins_tell_where_they_start(classes: tuple[str, ...], starts: tuple[int, ...] | None) -> None:
+    """Bins that follow each other, the last one open, give their first years; anything else gives None."""
+    assert age_starts(classes) == starts

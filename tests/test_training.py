@@ -252,6 +252,34 @@ def test_an_exploding_loss_stops_with_its_batch(faces: FaceTable, tmp_path: Path
     assert not (tmp_path / "c").exists()
 
 
+def with_ages(faces: FaceTable) -> FaceTable:
+    """Return the faces with a head of age bins and ages in years, of which a third is unknown."""
+    years = 4.0 + np.arange(len(faces)) * 7 % 40
+    bins = ("0-9", "10-19", "20+")
+    labels = pd.Categorical.from_codes(np.digitize(years, [10, 20]), list(bins), ordered=True)
+    years[::3] = np.nan
+    frame = faces.frame.assign(age=labels, age_years=years)
+    return replace(faces, frame=frame, tasks={**faces.tasks, "age": bins}, ordered=frozenset({"age"}))
+
+
+def test_age_smoothing_trains_and_is_part_of_the_run(faces: FaceTable, tmp_path: Path) -> None:
+    """Ages in years move the model, also with mixup; a state of another width is not continued."""
+
+    def kill(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "train all":
+            raise Killed
+
+    aged = with_ages(faces)
+    plain = train(aged, make_spec(training__mixup=0.4), tmp_path / "plain")
+    with pytest.raises(Killed):
+        train(aged, make_spec(training__mixup=0.4), tmp_path / "soft", progress=kill)
+    soft = train(aged, make_spec(training__mixup=0.4, training__age_smoothing=3.0), tmp_path / "soft")
+    assert not same(plain, soft)
+    assert any("discarded" in note for note in soft.meta["notes"])
+    assert any("taught by their years" in note for note in soft.meta["notes"])
+    assert not any("taught by their years" in note for note in plain.meta["notes"])
+
+
 def test_the_worst_subgroup_decides(faces: FaceTable) -> None:
     """The score is the worst large subgroup's accuracy; small ones are named and left out."""
     frame = pd.DataFrame(

@@ -4,7 +4,7 @@ Sources: UTKFace's project page; Kärkkäinen & Joo, FairFace, WACV 2021. Labels
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -60,6 +60,8 @@ _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
     *("july", "august", "september", "october", "november", "december"),
 )
+_BIN = re.compile(r"(\d+) ?[-–] ?(\d+)")
+_OPEN = re.compile(r"(?:more than |>=? ?)(\d+)|(\d+)(?:\+| and over)")
 _TIME = re.compile(r"[ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$")
 # The two bins that a spreadsheet reads as dates: both numbers can be a day, a month or a year.
 _DATE_LIKE = {frozenset({3, 9}): "3-9", frozenset({10, 19}): "10-19"}
@@ -86,6 +88,20 @@ def age_bins(years: pd.Series) -> pd.Series:
     """Return the nine-bin label of each age in years: 2 is 0-2, 3 is 3-9; a missing or negative age stays missing."""
     numeric = pd.to_numeric(years, errors="coerce")
     return pd.cut(numeric, [*AGE_STARTS, float("inf")], labels=list(AGE_BINS), right=False).astype(object)
+
+
+def age_starts(classes: Sequence[str]) -> tuple[int, ...] | None:
+    """Return where each age bin begins, in years, of classes such as 0-2, 3-9, … 70+; None where they are no bins that
+    follow each other without a gap, the last one open.
+    """
+    spelt = [_BIN.fullmatch(name.strip()) for name in classes]
+    last = _OPEN.fullmatch(classes[-1].strip()) if classes else None
+    if last is None or len(classes) < 2 or not all(spelt[:-1]):
+        return None
+    bins = [(int(match[1]), int(match[2])) for match in spelt[:-1] if match]
+    starts = (*(first for first, _ in bins), int(last[1] or last[2]))
+    ends = tuple(end + 1 for _, end in bins)
+    return starts if starts[1:] == ends and all(a < b for a, b in zip(starts, ends, strict=False)) else None
 
 
 def age_label(text: str) -> tuple[str | None, bool]:

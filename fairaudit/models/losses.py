@@ -6,28 +6,42 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import ndtr
 from torch import Tensor
 from torch.nn import functional as F
 
 from fairaudit.data.tables import FaceTable
+from fairaudit.data.taxonomy import age_starts
+from fairaudit.errors import UsageError
 from fairaudit.spec import TrainingSpec
+
+AGE, YEARS = "age", "age_years"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One task's labels: class codes (n,) with −1 for a masked label, weights (n,), softened labels (K, K), and the
-    task's share in the loss."""
+    """One task's labels: class codes (n,) with −1 for a masked label, weights (n,), softened labels (K, K), the task's
+    share in the loss; and, where faces are softened one by one, the distribution of each of them (n, K)."""
 
     codes: Tensor
     weights: Tensor
     soft: Tensor
     share: float = 1.0
+    own: Tensor | None = None
 
     def to(self, device: torch.device) -> "Target":
         """Return the target on another device."""
         return Target(
-            codes=self.codes.to(device), weights=self.weights.to(device), soft=self.soft.to(device), share=self.share
+            codes=self.codes.to(device),
+            weights=self.weights.to(device),
+            soft=self.soft.to(device),
+            share=self.share,
+            own=None if self.own is None else self.own.to(device),
         )
+
+    def aims(self, rows: Tensor) -> Tensor:
+        """Return the distribution over the classes that each face of `rows` is taught, (N, K), each summing to 1."""
+        return self.soft[self.codes[rows].clamp(min=0)] if self.own is None else self.own[rows]
 
 
 def label_codes(faces: FaceTable, task: str) -> np.ndarray:
@@ -49,12 +63,16 @@ def make_targets(
             counts = np.bincount(codes[codes >= 0], minlength=classes)
             balanced = counts.sum() / (max((counts > 0).sum(), 1) * np.maximum(counts, 1))
             weights = weights * np.where(codes >= 0, balanced[codes], 1.0)
+        soft = soft_labels(classes, spec, ordered=task in faces.ordered)
         made[task] = Target(
             codes=torch.from_numpy(codes),
             weights=torch.from_numpy(weights).float(),
-            soft=soft_labels(classes, spec, ordered=task in faces.ordered),
+            soft=soft,
             share=spec.task_weights.get(task, 1.0),
+            own=_aged(faces, codes, soft, spec.age_smoothing) if spec.age_smoothing and task == AGE else None,
         )
+    if spec.age_smoothing and AGE not in tasks:
+        raise UsageError("training.age_smoothing softens the head 'age', which is not among the trained tasks")
     return made
 
 
@@ -70,6 +88,56 @@ def soft_labels(classes: int, spec: TrainingSpec, *, ordered: bool) -> Tensor:
     return torch.eye(classes) * (1 - spec.label_smoothing) + spec.label_smoothing / classes
 
 
+def _aged(faces: FaceTable, codes: np.ndarray, soft: Tensor, spread: float) -> Tensor:
+    """Return the distribution over age bins, (n, K), that each face is taught, softened by its age in years.
+
+    A face whose years are unknown, or lie outside the bin it is labelled with, keeps the target of its label.
+    Raises UsageError where the classes are no age bins, or no face has its age in years.
+    """
+    starts = age_starts(faces.tasks[AGE])
+    if starts is None:
+        raise UsageError(
+            "training.age_smoothing needs a head 'age' whose classes are age bins in order, such as 0-2, 3-9, … 70+; "
+            f"here they are {', '.join(faces.tasks[AGE])}"
+        )
+    years = faces.frame[YEARS].to_numpy(dtype=float) if YEARS in faces.frame else np.full(len(codes), np.nan)
+    fits = (codes >= 0) & ~np.isnan(years) & (np.searchsorted(starts, years, side="right") - 1 == codes)
+    if not fits.any():
+        raise UsageError(
+            "training.age_smoothing needs faces whose age in years is known (UTKFace, or a manifest with a column of "
+            "years) and lies in the bin they are labelled with; no training face has one. Use ordinal_smoothing"
+        )
+    own = soft[torch.from_numpy(codes).clamp(min=0)].clone()
+    own[torch.from_numpy(fits)] = torch.from_numpy(years_over_bins(years[fits], starts, spread)).float()
+    return own
+
+
+def softening_notes(targets: Mapping[str, Target]) -> list[str]:
+    """Return a sentence for each task whose faces are softened one by one, saying how many are."""
+    notes = []
+    for task, target in targets.items():
+        if target.own is not None:
+            labelled = target.codes >= 0
+            own = (target.own != target.soft[target.codes.clamp(min=0)]).any(1) & labelled
+            notes.append(
+                f"{task}: {int(own.sum()):,} of {int(labelled.sum()):,} labelled training faces are taught by their "
+                "years, the others by their bin"
+            )
+    return notes
+
+
+def years_over_bins(years: np.ndarray, starts: Sequence[float], spread: float) -> np.ndarray:
+    """Return the mass, (n, K), that a normal of standard deviation `spread` around each age puts into each age bin.
+
+    Bins begin at `starts` and the last is open; what falls below the first is shared out in proportion. A whole number
+    means completed years: 29 stands for all of 29…30, so the normal is centred on the middle of that year.
+    """
+    centre = np.where(years == np.floor(years), years + 0.5, years)
+    below = ndtr((np.array([*starts, np.inf]) - centre[:, None]) / spread)
+    mass = np.diff(below, axis=1)
+    return np.asarray(mass / mass.sum(1, keepdims=True))
+
+
 def loss_of(logits: Mapping[str, Tensor], targets: Mapping[str, Target], rows: Tensor) -> Tensor:
     """Return the sum over tasks of the weighted mean cross-entropy of the faces `rows`; masked labels count nowhere.
 
@@ -80,6 +148,6 @@ def loss_of(logits: Mapping[str, Tensor], targets: Mapping[str, Target], rows: T
         target = targets[task]
         codes, weights = target.codes[rows], target.weights[rows]
         known = codes >= 0
-        each = -(target.soft[codes.clamp(min=0)] * F.log_softmax(values.float(), 1)).sum(1)
+        each = -(target.aims(rows) * F.log_softmax(values.float(), 1)).sum(1)
         total = total + target.share * (each * weights * known).sum() / known.sum().clamp(min=1)
     return total

@@ -20,7 +20,7 @@ from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.folding import folds_exactly
 from fairaudit.models.loop import Run, run_stage
-from fairaudit.models.losses import Target, make_targets
+from fairaudit.models.losses import Target, make_targets, softening_notes
 from fairaudit.models.record import describe, history_table
 from fairaudit.models.runtime import keep_freed_memory, pick_device, pick_dtype
 from fairaudit.models.selection import Judge, make_judge
@@ -82,7 +82,7 @@ def train(
         pretrained=bool(backbone.weights_hash),
     )
     run = Run(key=_run_key(setup, weights, backbone), path=work / "state.pt")
-    notes += [note for note in [*more, run.restore()] if note]
+    notes += [note for note in [*more, *softening_notes(targets), run.restore()] if note]
     for note in notes:
         progress("train", 0, 0, note)
     _run_stages(setup, run, {task: target.to(device) for task, target in targets.items()}, judge, progress)
