@@ -116,17 +116,22 @@ def test_soft_labels_are_distributions_around_the_label() -> None:
 AGES = ("0-2", "3-9", "10-19", "20+")
 
 
+def ages(years: list[float], labels: list[str | None]) -> FaceTable:
+    """Return faces with these ages in years and these bins."""
+    frame = pd.DataFrame({"age": pd.Categorical(labels, categories=list(AGES)), "age_years": years})
+    return FaceTable(frame=frame, root=Path(), tasks={"age": AGES}, attributes=(), ordered=frozenset({"age"}))
+
+
 def aged(years: list[float], labels: list[str | None], **spec: float) -> Target:
     """Return the target of faces with these ages in years and these bins."""
-    frame = pd.DataFrame({"age": pd.Categorical(labels, categories=list(AGES)), "age_years": years})
-    faces = FaceTable(frame=frame, root=Path(), tasks={"age": AGES}, attributes=(), ordered=frozenset({"age"}))
-    return make_targets(faces, ["age"], TrainingSpec(**spec), {})["age"]  # type: ignore[arg-type]
+    return make_targets(ages(years, labels), ["age"], TrainingSpec(**spec), {})["age"]  # type: ignore[arg-type]
 
 
 def test_ages_in_years_are_spread_over_the_bins() -> None:
     """Each face's target is the mass of a normal in every bin, the last one open, what is below 0 shared out; a face
     without years, or with years outside its bin, keeps its label's target."""
     nan = float("nan")
+    faces = ages([19, 20.5, 1, nan, nan, 40], ["10-19", "20+", "0-2", "20+", None, "3-9"])
     made = aged([19, 20.5, 1, nan, nan, 40], ["10-19", "20+", "0-2", "20+", None, "3-9"], age_smoothing=3.0)
     assert made.own is not None
     for row, centre in enumerate((19.5, 20.5, 1.5)):  # 19 stands for 19 to 20
@@ -134,7 +139,7 @@ def test_ages_in_years_are_spread_over_the_bins() -> None:
         assert made.own[row].tolist() == pytest.approx(list(np.diff(below) / (1 - below[0])), abs=1e-6)
     assert made.own[3].tolist() == [0, 0, 0, 1]
     assert made.own[5].tolist() == [0, 1, 0, 0]
-    assert "3 of 5 labelled" in softening_notes({"age": made})[0]
+    assert "3 of 5 labelled" in softening_notes(faces, {"age": made})[0]
     both = aged([19, nan], ["10-19", "3-9"], age_smoothing=3.0, ordinal_smoothing=0.6)
     torch.testing.assert_close(both.aims(torch.tensor([1]))[0], both.soft[1])
 

@@ -100,8 +100,7 @@ def _aged(faces: FaceTable, codes: np.ndarray, soft: Tensor, spread: float) -> T
             "training.age_smoothing needs a head 'age' whose classes are age bins in order, such as 0-2, 3-9, … 70+; "
             f"here they are {', '.join(faces.tasks[AGE])}"
         )
-    years = faces.frame[YEARS].to_numpy(dtype=float) if YEARS in faces.frame else np.full(len(codes), np.nan)
-    fits = (codes >= 0) & ~np.isnan(years) & (np.searchsorted(starts, years, side="right") - 1 == codes)
+    years, fits = _known_years(faces, codes, starts)
     if not fits.any():
         raise UsageError(
             "training.age_smoothing needs faces whose age in years is known (UTKFace, or a manifest with a column of "
@@ -112,16 +111,22 @@ def _aged(faces: FaceTable, codes: np.ndarray, soft: Tensor, spread: float) -> T
     return own
 
 
-def softening_notes(targets: Mapping[str, Target]) -> list[str]:
-    """Return a sentence for each task whose faces are softened one by one, saying how many are."""
+def _known_years(faces: FaceTable, codes: np.ndarray, starts: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return each face's age in years, and whether it is known and lies in the bin that the face is labelled with."""
+    years = faces.frame[YEARS].to_numpy(dtype=float) if YEARS in faces.frame else np.full(len(codes), np.nan)
+    return years, (codes >= 0) & ~np.isnan(years) & (np.searchsorted(starts, years, side="right") - 1 == codes)
+
+
+def softening_notes(faces: FaceTable, targets: Mapping[str, Target]) -> list[str]:
+    """Return a sentence that says how many faces are taught by their years, where any are."""
     notes = []
     for task, target in targets.items():
         if target.own is not None:
-            labelled = target.codes >= 0
-            own = (target.own != target.soft[target.codes.clamp(min=0)]).any(1) & labelled
+            codes = target.codes.cpu().numpy()
+            _, fits = _known_years(faces, codes, age_starts(faces.tasks[task]) or ())
             notes.append(
-                f"{task}: {int(own.sum()):,} of {int(labelled.sum()):,} labelled training faces are taught by their "
-                "years, the others by their bin"
+                f"{task}: {fits.sum():,} of {(codes >= 0).sum():,} labelled training faces are taught by their years, "
+                "the others by their bin"
             )
     return notes
 

@@ -58,7 +58,8 @@ def train(
     tasks = _tasks(faces, spec)
     weights = _checked_weights(sample_weights or {}, faces, tasks)
     judge, notes = make_judge(usable(faces.part("val"), "val"), list(tasks), spec.training)
-    targets = make_targets(usable(faces.part("train"), "train"), list(tasks), spec.training, weights)
+    learned = usable(faces.part("train"), "train")
+    targets = make_targets(learned, list(tasks), spec.training, weights)
     _check_labels(targets)
     backbone = build_backbone(spec.model, weights_folders)
     model, more = _model(backbone, faces, spec, tasks)
@@ -82,7 +83,7 @@ def train(
         pretrained=bool(backbone.weights_hash),
     )
     run = Run(key=_run_key(setup, weights, backbone), path=work / "state.pt")
-    notes += [note for note in [*more, *softening_notes(targets), run.restore()] if note]
+    notes += [note for note in [*more, *softening_notes(learned, targets), run.restore()] if note]
     for note in notes:
         progress("train", 0, 0, note)
     _run_stages(setup, run, {task: target.to(device) for task, target in targets.items()}, judge, progress)
