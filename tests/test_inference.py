@@ -128,7 +128,7 @@ def test_other_classes_are_refused_before_any_image(
     checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Classes that are not the checkpoint's are named, both of them, and nothing is read or written."""
-    monkeypatch.setattr(inference, "load_rgb", lambda *a: pytest.fail("an image was read"))
+    monkeypatch.setattr(Checkpoint, "read", lambda *a: pytest.fail("an image was read"))
     frame = faces.frame.assign(race=faces.frame["race"].cat.rename_categories({"A": "X"}))
     table = replace(faces, frame=frame, tasks={**faces.tasks, "race": ("X", "B", "C")})
     with pytest.raises(DataError, match=r"'race' knows the classes A, B, C.*X, B, C"):

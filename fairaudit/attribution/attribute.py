@@ -15,13 +15,12 @@ from torch import Tensor
 from fairaudit import subgroups
 from fairaudit.attribution import maps as face_maps
 from fairaudit.attribution.methods import ATTRIBUTIONS, BLUR, blurred, completeness_error, rows_a_pass
-from fairaudit.data.images import load_rgb
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
-from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.folding import folds_exactly
-from fairaudit.models.runtime import keep_freed_memory, pick_device
+from fairaudit.models.protocol import FaceModel
+from fairaudit.models.runtime import keep_freed_memory
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.results import ATTRIBUTION_COLUMNS, Attribution
@@ -56,7 +55,7 @@ class _Found:
 
 
 def attribute(
-    checkpoint: Checkpoint,
+    checkpoint: FaceModel,
     faces: FaceTable,
     *,
     by: Sequence[str],
@@ -72,6 +71,7 @@ def attribute(
     head sees the same ones. A face that cannot be read is left out and named in meta["warnings"]. Nothing is written.
     Raises UsageError for an axis that the faces lack or without any axis, DataError where no drawn face can be read.
     """
+    checkpoint.network  # noqa: B018 (says now that a model without gradients has nothing to attribute)
     if not by:
         raise UsageError("attribution needs at least one subgroup axis, such as 'race': faces are drawn over the first")
     known = list(dict.fromkeys([*faces.attributes, *faces.tasks]))
@@ -85,7 +85,7 @@ def attribute(
             f"({next(iter(found.unreadable.values()))}); check the images with `fairaudit data check`"
         )
     table, mean_maps, warnings = _by_subgroup(found, groups)
-    size = checkpoint.model.image_size
+    size = checkpoint.image_size
     return Attribution(
         shares=pd.DataFrame(table, columns=list(ATTRIBUTION_COLUMNS)),
         maps=mean_maps,
@@ -119,7 +119,7 @@ def draw_evenly(groups: pd.Categorical, limit: int, seed: int) -> np.ndarray:
 
 
 def _attribute_each(
-    checkpoint: Checkpoint,
+    checkpoint: FaceModel,
     faces: FaceTable,
     rows: np.ndarray,
     steps: int,
@@ -129,10 +129,10 @@ def _attribute_each(
 ) -> _Found:
     """Attribute every drawn face. On a CPU each core works on a face of its own, so that no core waits for another."""
     explain = lookup(ATTRIBUTIONS, method, "attribution method")
-    model = _ready(checkpoint.model, pick_device(device))
+    model = _ready(checkpoint.network, checkpoint.place(device))
     size, where = model.image_size, model.mean.device
     at_once = rows_a_pass(steps, size, size, where)
-    one = partial(_attribute_one, model, faces, partial(explain, steps=steps, rows=at_once))
+    one = partial(_attribute_one, checkpoint, model, faces, partial(explain, steps=steps, rows=at_once))
     threads = torch.get_num_threads()
     results: list[_Face] = []
     try:
@@ -154,13 +154,13 @@ def _attribute_each(
 
 
 def _attribute_one(
-    model: FaceClassifier, faces: FaceTable, explain: Callable[..., dict[str, Tensor]], row: int
+    checkpoint: FaceModel, model: Any, faces: FaceTable, explain: Callable[..., dict[str, Tensor]], row: int
 ) -> _Face:
     """Attribute every head's score of one face; its path images alone fill a forward pass."""
     record = faces.frame.iloc[row]
     image = str(record["image"])
     try:
-        pixels = load_rgb(faces.root / image, model.image_size)
+        pixels = checkpoint.read(faces.root / image)
     except DataError as error:
         return _Face(row=row, image=image, unreadable=str(error))
     x = model.prepare(torch.from_numpy(pixels)[None])
@@ -177,17 +177,22 @@ def _attribute_one(
     )
 
 
-def _ready(model: FaceClassifier, device: torch.device) -> FaceClassifier:
-    """Return a copy that computes the same scores faster: no parameter gradients, batch norms folded, channels last."""
+def _ready(model: Any, device: torch.device) -> Any:
+    """Return a copy that computes the same scores faster: no parameter gradients, batch norms folded, channels last.
+
+    Anybody else's network is taken as it is.
+    """
     if device.type == "cpu":
         keep_freed_memory()
+    if not isinstance(model, FaceClassifier):
+        return model.to(device)
     ready = copy.deepcopy(model).eval().requires_grad_(False)
     if not ready.folded and folds_exactly(ready.blocks, ready.image_size):
         ready.fold_batch_norm().requires_grad_(False)
     return ready.to(device).to(memory_format=torch.channels_last)
 
 
-def _targets(model: FaceClassifier, x: Tensor, record: pd.Series) -> tuple[dict[str, Tensor], frozenset[str]]:
+def _targets(model: Any, x: Tensor, record: pd.Series) -> tuple[dict[str, Tensor], frozenset[str]]:
     """Return each head's class (1,): the labelled one, or the predicted one for the heads also returned, which do not
     know the label."""
     labels = {task: record.get(task) for task in model.tasks}
@@ -237,7 +242,7 @@ def _take(labels: pd.Categorical, rows: Sequence[int] | np.ndarray) -> pd.Catego
 
 
 def _describe(
-    checkpoint: Checkpoint, faces: FaceTable, found: _Found, groups: pd.Categorical, by: str
+    checkpoint: FaceModel, faces: FaceTable, found: _Found, groups: pd.Categorical, by: str
 ) -> dict[str, Any]:
     """Return the sentences that say what was attributed to what."""
     drawn = pd.Series(np.asarray(groups, dtype=object)[found.rows]).value_counts()

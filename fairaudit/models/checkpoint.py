@@ -1,5 +1,6 @@
 """Checkpoints: a folder of model.safetensors, model.json, history.csv and trained_on.json, complete or absent."""
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -7,16 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
+from fairaudit.data.images import load_rgb
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_folder, claim, file_hash, value_hash, write_json
 from fairaudit.models.backbones import build_backbone
-from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.classifier import FaceClassifier, probabilities
+from fairaudit.models.feeds import frozen_blocks
 from fairaudit.models.folding import fold
+from fairaudit.models.protocol import Forward
+from fairaudit.models.runtime import autocast, pick_device
 from fairaudit.results import HISTORY
 from fairaudit.spec import ModelSpec
 
@@ -69,6 +77,50 @@ class Checkpoint:
     def flip_test(self) -> bool:
         """Whether predictions are averaged with those of the mirrored face."""
         return bool(self.meta.get("flip_test", False))
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square pictures that the network takes, in pixels."""
+        return self.model.image_size
+
+    @property
+    def stated(self) -> bool:
+        """False: classes and preprocessing were written down by training."""
+        return False
+
+    @property
+    def network(self) -> FaceClassifier:
+        """The network, for attribution."""
+        return self.model
+
+    def place(self, device: str) -> torch.device:
+        """Return the device that `device` means."""
+        return pick_device(device)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Return the whole picture, uint8 RGB (S, S, 3)."""
+        return load_rgb(path, self.image_size)
+
+    def on(self, device: torch.device, dtype: torch.dtype, *, flip: bool) -> Forward:
+        """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""
+        blocks = frozen_blocks(self.model.blocks, self.model, dtype).to(device)
+        model = copy.deepcopy(self.model).to(device).eval()
+
+        def forward(pixels: Tensor) -> dict[str, np.ndarray]:
+            with torch.inference_mode():
+                x = model.prepare(pixels)
+                each = [_one(model, blocks, x, dtype)]
+                if flip:
+                    each.append(_one(model, blocks, x.flip(3), dtype))
+            return {task: torch.stack([one[task] for one in each]).mean(0).cpu().numpy() for task in each[0]}
+
+        return forward
+
+
+def _one(model: FaceClassifier, blocks: nn.Module, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    with autocast(x.device, dtype):
+        maps = blocks(x.to(dtype))
+    return probabilities(model.classify(model.pooled(maps.float())))
 
 
 def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:

@@ -1,6 +1,5 @@
 """Predict: faces stream through a checkpoint into predictions.parquet, the public table that audits start from."""
 
-import copy
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -16,15 +15,12 @@ import torch
 from torch import Tensor
 
 import fairaudit
-from fairaudit.data.images import load_rgb
 from fairaudit.data.quality import QUALITY, image_quality
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_file
-from fairaudit.models.checkpoint import Checkpoint
-from fairaudit.models.classifier import FaceClassifier, probabilities
-from fairaudit.models.feeds import frozen_blocks
-from fairaudit.models.runtime import Clock, autocast, flow, keep_freed_memory, pick_device, pick_dtype
+from fairaudit.models.protocol import FaceModel, Forward
+from fairaudit.models.runtime import Clock, flow, keep_freed_memory, pick_dtype
 from fairaudit.progress import Progress, silent
 
 ROW_GROUP = 4096  # rows
@@ -44,7 +40,7 @@ class _Batch:
 
 
 def predict(
-    checkpoint: Checkpoint,
+    checkpoint: FaceModel,
     faces: FaceTable,
     out: Path,
     *,
@@ -71,9 +67,9 @@ def predict(
         raise UsageError(f"unknown precision {precision!r} (allowed: fp32, bf16, auto)")
     check_classes(checkpoint, faces)
     keep_freed_memory()
-    place = pick_device(device)
+    place = checkpoint.place(device)
     flip = checkpoint.flip_test if flip_test is None else flip_test
-    forward = _forward(checkpoint.model, place, pick_dtype(precision, place), flip=flip)
+    forward = checkpoint.on(place, pick_dtype(precision, place), flip=flip)
     schema = _schema(checkpoint, faces)
     clock = Clock()
     troubles: list[_Finding] = []
@@ -93,7 +89,7 @@ def predict(
     return out
 
 
-def check_classes(checkpoint: Checkpoint, faces: FaceTable) -> None:
+def check_classes(checkpoint: FaceModel, faces: FaceTable) -> None:
     """Raise DataError where a task that both the checkpoint and the faces know has different classes in the two."""
     for task, classes in checkpoint.classes.items():
         own = faces.tasks.get(task)
@@ -104,7 +100,7 @@ def check_classes(checkpoint: Checkpoint, faces: FaceTable) -> None:
             )
 
 
-def count_seen(checkpoint: Checkpoint, faces: FaceTable) -> dict[str, int]:
+def count_seen(checkpoint: FaceModel, faces: FaceTable) -> dict[str, int]:
     """Return how many of these faces (by SHA-256) the checkpoint was trained ("train") and chosen ("val") on; empty
     where the faces have no hashes.
     """
@@ -114,37 +110,14 @@ def count_seen(checkpoint: Checkpoint, faces: FaceTable) -> dict[str, int]:
     return {part: int(short.isin(known).sum()) for part, known in checkpoint.trained_on.items()}
 
 
-def _forward(model: FaceClassifier, device: torch.device, dtype: torch.dtype, *, flip: bool) -> Any:
-    """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""
-    blocks = frozen_blocks(model.blocks, model, dtype).to(device)
-    model = copy.deepcopy(model).to(device).eval()
-
-    def forward(pixels: Tensor) -> dict[str, np.ndarray]:
-        with torch.inference_mode():
-            x = model.prepare(pixels)
-            each = [_one(model, blocks, x, dtype)]
-            if flip:
-                each.append(_one(model, blocks, x.flip(3), dtype))
-        return {task: torch.stack([one[task] for one in each]).mean(0).cpu().numpy() for task in each[0]}
-
-    return forward
-
-
-def _one(model: FaceClassifier, blocks: torch.nn.Module, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    with autocast(x.device, dtype):
-        maps = blocks(x.to(dtype))
-    return probabilities(model.classify(model.pooled(maps.float())))
-
-
 def _answers(
-    checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int, device: torch.device, clock: Clock
+    checkpoint: FaceModel, faces: FaceTable, forward: Forward, batch_size: int, device: torch.device, clock: Clock
 ) -> Iterator[tuple[_Batch, dict[str, np.ndarray]]]:
     """Yield every batch of faces with its probabilities, NaN where a face could not be read."""
-    size = checkpoint.model.image_size
     paths = [faces.root / str(name) for name in faces.frame["image"]]
 
     def load(rows: slice) -> _Batch:
-        read = [_read(path, size) for path in paths[rows]]
+        read = [_read(checkpoint, path) for path in paths[rows]]
         return _Batch(
             rows=slice(rows.start, rows.start + len(read)),
             pixels=torch.from_numpy(np.stack([pixels for pixels, *_ in read])),
@@ -165,7 +138,7 @@ def _answers(
 
 
 def _tables(
-    schema: pa.Schema, checkpoint: Checkpoint, faces: FaceTable, forward: Any, batch_size: int,
+    schema: pa.Schema, checkpoint: FaceModel, faces: FaceTable, forward: Forward, batch_size: int,
     device: torch.device, clock: Clock, progress: Progress,
 ) -> Iterator[tuple[pa.Table, list[_Finding]]]:  # fmt: skip
     """Yield the table in row groups, each with the findings on images that could not be read."""
@@ -192,16 +165,16 @@ def _copy(rows: Path, out: Path, schema: pa.Schema, described: Mapping[str, Any]
             writer.write_table(source.read_row_group(group).cast(schema))
 
 
-def _read(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str]:
+def _read(checkpoint: FaceModel, path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     try:
-        pixels = load_rgb(path, size)
+        pixels = checkpoint.read(path)
         return pixels, image_quality(pixels), ""
     except (DataError, OSError) as error:
         nothing = np.full(len(QUALITY), np.nan, dtype=np.float32)
-        return np.zeros((size, size, 3), dtype=np.uint8), nothing, str(error)
+        return np.zeros((checkpoint.image_size, checkpoint.image_size, 3), dtype=np.uint8), nothing, str(error)
 
 
-def _schema(checkpoint: Checkpoint, faces: FaceTable) -> pa.Schema:
+def _schema(checkpoint: FaceModel, faces: FaceTable) -> pa.Schema:
     fields = [pa.field("image", pa.string())]
     word = pa.dictionary(pa.int32(), pa.string())
     for task, classes in checkpoint.classes.items():
@@ -228,7 +201,7 @@ def _attributes(faces: FaceTable) -> list[str]:
 
 
 def _record(
-    schema: pa.Schema, checkpoint: Checkpoint, faces: FaceTable, batch: _Batch, probs: Mapping[str, np.ndarray]
+    schema: pa.Schema, checkpoint: FaceModel, faces: FaceTable, batch: _Batch, probs: Mapping[str, np.ndarray]
 ) -> pa.RecordBatch:
     frame = faces.frame.iloc[batch.rows]
     failed = np.array([bool(trouble) for trouble in batch.trouble])
@@ -273,7 +246,7 @@ def _words(column: pd.Series, values: tuple[str, ...]) -> pa.DictionaryArray:
 
 
 def _describe(
-    checkpoint: Checkpoint, faces: FaceTable, troubles: list[tuple[str, str, str, str]], clock: Clock,
+    checkpoint: FaceModel, faces: FaceTable, troubles: list[tuple[str, str, str, str]], clock: Clock,
     device: torch.device, precision: str, *, flip: bool,
 ) -> dict[str, Any]:  # fmt: skip
     findings = pd.concat([faces.findings, findings_table(troubles)], ignore_index=True)
