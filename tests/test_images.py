@@ -1,15 +1,17 @@
 """Pixels: orientation, colour modes, bombs, and which names stay inside the data root."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from fairaudit.data.images import Inside, list_images, load_rgb
+from fairaudit.data.images import ORIENTATION, Inside, list_images, load_rgb
 from fairaudit.errors import DataError
+from fairaudit.models.pixels import load_face
 
 
 def png_claiming(width: int, height: int) -> bytes:
@@ -133,3 +135,100 @@ def test_inside_sees_through_links(tmp_path: Path) -> None:
     assert inside.why_not("a.jpg") is None and inside.why_not("in.jpg") is None
     for name in ("out.jpg", "folder/b.jpg", "../other/b.jpg", "x/../../other/b.jpg", "/etc/passwd", "C:/x.jpg"):
         assert inside.why_not(name), name
+
+
+def photograph(size: tuple[int, int] = (90, 70)) -> Image.Image:
+    """A smooth colourful picture, as JPEG likes it."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+def jpeg(image: Image.Image, **options: object) -> bytes:
+    """The picture as the bytes of a JPEG file."""
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def turned() -> Image.Exif:
+    """EXIF that says: turn me."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    return exif
+
+
+UNUSUAL = {
+    "grey": jpeg(photograph().convert("L")),
+    "progressive": jpeg(photograph(), progressive=True),
+    "full colour resolution": jpeg(photograph(), subsampling=0, quality=95),
+    "cmyk": jpeg(photograph().convert("CMYK")),
+    "turned": jpeg(photograph(), exif=turned()),
+    "upright with exif": jpeg(photograph(), exif=Image.Exif()),
+    "trailing bytes": jpeg(photograph()) + b"<html>",
+    "odd size": jpeg(photograph((91, 67))),
+    "one pixel": jpeg(photograph((1, 1))),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_jpegs_are_what_pillow_makes_of_them(tmp_path: Path, kind: str) -> None:
+    """Every kind of JPEG gives Pillow's own pixels, bit by bit, whichever decoder took it."""
+    (tmp_path / "a.jpg").write_bytes(UNUSUAL[kind])
+    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(UNUSUAL[kind]))).convert("RGB")
+    np.testing.assert_array_equal(load_rgb(tmp_path / "a.jpg"), np.array(wanted))
+
+
+def test_damaged_jpegs_are_left_to_pillow(tmp_path: Path) -> None:
+    """At whatever byte a JPEG is cut off or spoilt, it is refused where Pillow refuses it, and else its pixels."""
+    whole = jpeg(photograph(), quality=90)
+    rng = np.random.default_rng(1)
+    damaged = [whole[: int(cut)] for cut in np.linspace(0, len(whole) - 1, 40)]
+    for place in rng.integers(0, len(whole), 120):
+        damaged.append(whole[:place] + bytes([int(rng.integers(256))]) + whole[place + 1 :])
+    refused = 0
+    for data in damaged:
+        (tmp_path / "a.jpg").write_bytes(data)
+        try:
+            wanted = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+        except Exception:
+            refused += 1
+            with pytest.raises(DataError, match=r"a\.jpg"):
+                load_rgb(tmp_path / "a.jpg")
+        else:
+            np.testing.assert_array_equal(load_rgb(tmp_path / "a.jpg"), wanted)
+    assert 20 < refused < 150
+
+
+def test_jpeg_bombs_are_refused(tmp_path: Path) -> None:
+    """A JPEG whose header states more pixels than allowed is not decoded."""
+    data = jpeg(photograph())
+    at = data.index(b"\xff\xc0") + 5
+    (tmp_path / "a.jpg").write_bytes(data[:at] + struct.pack(">HH", 60_000, 60_000) + data[at + 4 :])
+    with pytest.raises(DataError, match="bomb"):
+        load_rgb(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("size", [16, 33, 64, 70, 128])
+def test_faces_are_resized_as_pillow_does(tmp_path: Path, size: int) -> None:
+    """What the models see is Pillow's antialiased resize, larger or smaller, to one step."""
+    (tmp_path / "a.jpg").write_bytes(jpeg(photograph(), quality=95))
+    got, wanted = load_face(tmp_path / "a.jpg", size), load_rgb(tmp_path / "a.jpg", size)
+    assert got.shape == (size, size, 3) and got.dtype == np.uint8 and got.flags.c_contiguous
+    assert np.abs(got.astype(int) - wanted).max() <= 1
+    assert (got != wanted).mean() < 0.04
+
+
+@pytest.mark.parametrize("folder", ["utkface", "fairface/train"])
+def test_real_faces_within_a_step_of_pillow(folder: str) -> None:
+    """On 250 real photographs of each set no pixel lies more than two steps from Pillow's, and hardly any one."""
+    root = Path(__file__).parents[2] / "shared" / "faces" / folder
+    paths = sorted(root.glob("*.jpg"))[:250] if root.is_dir() else []
+    if not paths:
+        pytest.skip("needs ../shared/faces")
+    steps = np.zeros(256, dtype=np.int64)
+    for path in paths:
+        away = np.abs(load_face(path, 128).astype(np.int16) - load_rgb(path, 128))
+        steps += np.bincount(away.ravel(), minlength=256)
+    assert steps[3:].sum() == 0
+    assert steps[2] <= 1e-6 * steps.sum() and steps[1] <= 0.04 * steps.sum()

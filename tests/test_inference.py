@@ -11,7 +11,6 @@ import torch
 from scipy import ndimage
 from tiny_faces import make_faces, make_spec
 
-from fairaudit.data.images import load_rgb
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.quality import QUALITY
 from fairaudit.data.tables import FaceTable
@@ -19,6 +18,7 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.models import inference
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.inference import predict
+from fairaudit.models.pixels import load_face
 from fairaudit.models.training import train
 
 torch.set_num_threads(1)
@@ -41,7 +41,7 @@ def plain_loop(checkpoint: Checkpoint, faces: FaceTable, flip: bool) -> dict[str
     made: dict[str, list[np.ndarray]] = {task: [] for task in checkpoint.classes}
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     for name in faces.frame["image"]:
-        pixels = (load_rgb(faces.root / name, 32) / 255 - mean) / std
+        pixels = (load_face(faces.root / name, 32) / 255 - mean) / std
         x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()).float()
         with torch.no_grad():
             views = [checkpoint.model(x), *([checkpoint.model(x.flip(3))] if flip else [])]
@@ -97,7 +97,7 @@ def test_pictures_are_measured_as_the_model_sees_them(checkpoint: Checkpoint, fa
     read = read_predictions(path)
     assert not set(QUALITY) & set(read.attributes)
     for row in (0, 7):
-        luma = load_rgb(faces.root / faces.frame["image"][row], 32) @ np.array([0.299, 0.587, 0.114]) / 255
+        luma = load_face(faces.root / faces.frame["image"][row], 32) @ np.array([0.299, 0.587, 0.114]) / 255
         edges = ndimage.laplace(luma)[1:-1, 1:-1]
         np.testing.assert_allclose(
             read.frame.loc[row, list(QUALITY)].astype(float), [luma.mean(), luma.std(), edges.var()], rtol=1e-4

@@ -16,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from fairaudit.data.images import load_rgb
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_folder, claim, file_hash, value_hash, write_json
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier, probabilities
 from fairaudit.models.feeds import frozen_blocks
 from fairaudit.models.folding import fold
+from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
 from fairaudit.models.runtime import autocast, pick_device
 from fairaudit.results import HISTORY
@@ -99,7 +99,7 @@ class Checkpoint:
 
     def read(self, path: Path) -> np.ndarray:
         """Return the whole picture, uint8 RGB (S, S, 3)."""
-        return load_rgb(path, self.image_size)
+        return load_face(path, self.image_size)
 
     def on(self, device: torch.device, dtype: torch.dtype, *, flip: bool) -> Forward:
         """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""

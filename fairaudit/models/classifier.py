@@ -51,8 +51,10 @@ class FaceClassifier(nn.Module):
 
     def prepare(self, images: Tensor) -> Tensor:
         """Turn uint8 images (N, S, S, 3) into the network's input: float32 (N, 3, S, S), normalized, channels last."""
-        x = images.to(self.mean.device).permute(0, 3, 1, 2).float().div_(255)
-        return x.sub_(self.mean).div_(self.std)
+        x = images.to(self.mean.device).float().div_(255)
+        # whole pictures of the three numbers: a third of the time of three numbers over and over
+        mean, std = (numbers.flatten().expand(x.shape[1:]).contiguous() for numbers in (self.mean, self.std))
+        return x.sub_(mean).div_(std).permute(0, 3, 1, 2)
 
     def lower(self, x: Tensor) -> Tensor:
         """Return the lower blocks' maps of prepared images."""

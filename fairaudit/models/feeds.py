@@ -1,6 +1,7 @@
 """What training reads: decoded faces, maps of frozen blocks and embeddings, cached on disk, fed in batches."""
 
 import copy
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,20 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairaudit.data.images import load_rgb
 from fairaudit.data.tables import FaceTable
 from fairaudit.files import value_hash
 from fairaudit.models.augment import augment_batch, draw
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.classifier import FaceClassifier, probabilities
 from fairaudit.models.folding import fold, folds_exactly
+from fairaudit.models.pixels import load_face
 from fairaudit.models.runtime import autocast
 from fairaudit.models.selection import to_numpy_ready
 from fairaudit.spec import AugmentationSpec
 
 Sampler = Callable[[np.ndarray], Tensor]
 VALIDATION_BATCH = 64
-POOL = ThreadPoolExecutor(2, thread_name_prefix="faces")  # decoding and augmentation release the interpreter's lock
+# decoding and augmentation release the interpreter's lock
+POOL = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="faces")
 
 
 def decoded(faces: FaceTable, size: int, hashes: Sequence[str], cache: ArrayCache, part: str) -> Tensor:
@@ -35,7 +37,7 @@ def decoded(faces: FaceTable, size: int, hashes: Sequence[str], cache: ArrayCach
     paths = [faces.root / name for name in faces.frame["image"]]
 
     def load(rows: slice) -> Tensor:
-        return torch.from_numpy(np.stack(list(POOL.map(lambda path: load_rgb(path, size), paths[rows]))))
+        return torch.from_numpy(np.stack(list(POOL.map(lambda path: load_face(path, size), paths[rows]))))
 
     return cache.get(f"faces ({part})", {"faces": list(hashes), "size": size}, len(paths), load, lambda x: x)
 
