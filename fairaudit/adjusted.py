@@ -72,7 +72,7 @@ def prepared(
         names=names,
         target=wanted,
         words=words,
-        left_out=int((~keep).sum()),
+        left_out=int((~keep if axis.sample.times is None else axis.sample.times[~keep]).sum()),
         confidence=audit.confidence,
         least=audit.min_group_size,
     )

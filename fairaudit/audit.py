@@ -85,11 +85,14 @@ def run_audit(
     check_policies(outline, names, groups, audit)
     check_selection(outline, names, audit)
     load_metrics(audit.metrics)  # what cannot be used is refused before anything is counted
-    check_covariates(list(frame.columns), audit.adjust_for, list(table.tasks), audit.adjust_to)
+    beside = [name for name in audit.adjust_for if name not in {*outline.attributes, LABEL_MIX}]
+    columns = [*frame.columns, *table.measured(beside)]
+    check_covariates(columns, audit.adjust_for, list(table.tasks), audit.adjust_to)
+    labels_of = [name for name in table.tasks if ":" not in name and {name, f"{name}_true"} & set(beside)]
+    numbers = [name for name in beside if name.removesuffix("_true") not in labels_of]
     named = {by: [str(name) for name in labels.categories] for by, labels in groups.items()}
     check_label_noise(audit.label_noise, {task: table.tasks[task] for task in names}, named)
-    # halves are drawn face by face, and covariates that are no attribute are known of single faces only
-    apart = audit.exploratory or bool(set(audit.adjust_for) - {*outline.attributes, LABEL_MIX})
+    apart = audit.exploratory  # halves are drawn face by face
     group_sizes = {by: sizes(labels, outline.times) for by, labels in groups.items()}
     found: list[AxisTables] = []
     axes_data: list[AxisData] = []
@@ -97,7 +100,7 @@ def run_audit(
     unscored: list[dict[str, Any]] = []
     unlabelled = []
     for number, task in enumerate(names):
-        if (counted := table.of_task(task, axes, every_face=apart)) is not own:
+        if (counted := table.of_task(task, [*axes, *labels_of], numbers=numbers, every_face=apart)) is not own:
             own, frame, groups = counted, *_on_axes(counted, axes)
         rows = task_rows(own, task)
         if not len(rows.position):

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
+from fairaudit.data.bins import are_numbers, bin_codes, bin_names, quantile_bins
 from fairaudit.errors import UsageError
 from fairaudit.registry import suggestion
 from fairaudit.subgroups import UNKNOWN, parse, values_in_order
 
 LABEL_MIX = "label_mix"  # the labels of the task that is looked at
 POOLED = "pooled"
-BINS = 5  # quantile bins of a number: five remove over 90 % of the bias that it can make (Cochran, Biometrics 1968)
 MOST_LEVELS = 50
 MEDIATOR = (
     "Adjusted gaps compare subgroups at one common mix of the named covariates. A covariate that the group itself "
@@ -22,7 +21,7 @@ MEDIATOR = (
 )
 _NUMBERS_AS_NAMES = 10  # a column of names that are all numbers is put into bins beyond this many
 _NO_COVARIATE = frozenset(("image", "subject_id", "weight", "label_source", "sha256", "path"))
-_OF_THE_ANSWER = ("_pred", "_status")
+_OF_THE_ANSWER = ("_pred", "_status", "_pred_years")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +72,18 @@ def possible_covariates(columns: Sequence[str], tasks: Sequence[str]) -> list[st
 def covariate(frame: pd.DataFrame, name: str, task: str, times: np.ndarray | None) -> Covariate:
     """Return one covariate of the rows of `frame`; numbers in quantile bins over the faces that have one.
 
-    times: how many equal faces each row stands for; None: one. Raises UsageError for names of over 50 values, and for
-    a column that is not counted where tables are larger than memory.
+    times: how many equal faces each row stands for; None: one. Numbers of a table on disk are in bins already. Raises
+    UsageError for names of over 50 values, and for a column that is not counted where tables are larger than memory.
     """
     column = f"{task}_true" if name == LABEL_MIX and name not in frame else name
     column = column if column in frame else f"{name}_true"
     if column not in frame:
         raise UsageError(
-            f"adjust for {name!r}: of a table on disk only attributes and the task's own labels can be used"
+            f"adjust for {name!r}: of a table on disk only attributes, labels and columns of numbers can be used"
         )
     values = frame[column]
+    if isinstance(values.dtype, pd.CategoricalDtype) and isinstance(values.cat.categories, pd.IntervalIndex):
+        return _of_bins(name, values.cat.codes.to_numpy(), values.cat.categories)  # of a table on disk
     numbers = _numbers(values)
     if numbers is not None:
         return _binned(name, numbers, np.ones(len(frame)) if times is None else times)
@@ -107,17 +108,15 @@ def _numbers(values: pd.Series) -> np.ndarray | None:
 
 
 def _binned(name: str, numbers: np.ndarray, times: np.ndarray) -> Covariate:
-    missing = np.isnan(numbers)
-    distinct, place = np.unique(numbers[~missing], return_inverse=True)
-    if len(distinct) <= BINS:
-        edges, levels = distinct, tuple(f"{value:g}" for value in distinct)
-    else:
-        share = np.cumsum(np.bincount(place, weights=times[~missing])) / times[~missing].sum()
-        inner = distinct[np.searchsorted(share, np.arange(1, BINS) / BINS - 1e-12)]
-        edges = np.unique([*inner, distinct[-1]])
-        levels = tuple(f"{low:.3g}–{high:.3g}" for low, high in pairwise([distinct[0], *edges]))
-    codes = np.where(missing, -1, np.searchsorted(edges, np.where(missing, distinct[-1:], numbers)))
-    return Covariate(name=name, codes=codes, levels=levels, binned=len(distinct) > BINS)
+    known = ~np.isnan(numbers)
+    distinct, place = np.unique(numbers[known], return_inverse=True)
+    counts = np.rint(np.bincount(place, weights=times[known], minlength=len(distinct)))
+    bins = quantile_bins([(distinct, counts)], len(distinct), int(counts.sum()))
+    return _of_bins(name, bin_codes(numbers, bins), bins)
+
+
+def _of_bins(name: str, codes: np.ndarray, bins: pd.IntervalIndex) -> Covariate:
+    return Covariate(name=name, codes=codes, levels=bin_names(bins), binned=not are_numbers(bins))
 
 
 def target_rows(frame: pd.DataFrame, target: str) -> np.ndarray | None:

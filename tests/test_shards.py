@@ -18,7 +18,9 @@ from sklearn.metrics import average_precision_score
 
 import fairaudit as fa
 from fairaudit import cli, subgroups
+from fairaudit.analyses import ANALYSES
 from fairaudit.axes import choose_axes, excluded_rows, sample_of, sizes, task_rows, with_axis_columns
+from fairaudit.data.bins import bin_codes, quantile_bins
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.sharded import ShardedPredictions
 from fairaudit.data.shards import read_shards
@@ -417,3 +419,79 @@ def test_many_faces_in_memory_become_their_distinct_rows(monkeypatch: pytest.Mon
     assert found.meta["warnings"] == expected.meta["warnings"]
     apart = read_predictions(frame.assign(weight=1.0))
     assert apart.of_task("age", ["race"]) is apart
+
+
+def measurements(n: int, seed: int) -> pd.DataFrame:
+    """A table with columns of numbers: many and few values, gaps, infinities, one in text, one all but empty."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"image": [f"{i}.jpg" for i in range(n)], "race": rng.choice(list("ABC"), size=n)})
+    for task in "xy":
+        true = rng.choice(np.array(["u", "v", None], dtype=object), size=n, p=[0.5, 0.45, 0.05])
+        frame[f"{task}_true"] = true
+        frame[f"{task}_pred"] = np.where(rng.random(n) < 0.7, true, rng.choice(["u", "v"], size=n))
+    light = rng.normal(size=n) + (frame["race"] == "A")
+    frame["light"] = np.where(rng.random(n) < 0.04, np.nan, light)
+    frame["crop"] = np.where(rng.random(n) < 0.5, 0.0, rng.integers(0, 300, size=n) / 7)  # half are the smallest
+    frame["turn"] = np.where(rng.random(n) < 0.1, np.inf, rng.integers(-90, 90, size=n))
+    frame["note"] = [f"word {i}" for i in range(n)]
+    frame["age_true"], frame["age_pred"] = rng.integers(0, 90, size=n), rng.integers(0, 90, size=n)
+    return frame
+
+
+@pytest.mark.parametrize("more", ["", "weight", "subject_id"])
+def test_gaps_are_adjusted_for_numbers_on_disk_as_in_memory(tmp_path: Path, more: str) -> None:
+    """Quantile bins are of the faces that a task counts, so adjusted gaps are equal to the last bit; so is a model."""
+    frame = measurements(700, 4)
+    if more:
+        frame[more] = np.random.default_rng(0).integers(1, 150, size=len(frame))
+    write_shards(frame, tmp_path / "table", [150, 410], ["csv", "parquet", "typed"])
+    tables = [read_shards(tmp_path / "table", most_held=0), read_shards(tmp_path / "table"), read_predictions(frame)]
+    assert isinstance(tables[0], ShardedPredictions)
+    audit = QUICK.model_copy(update={"adjust_for": ("light", "crop", "turn", "age_true_years", "label_mix", "y")})
+    with patch("fairaudit.audit.ANALYSES", {"adjusted": ANALYSES["adjusted"]}):
+        results = [fa.run_audit(table, tasks=["x"], by=["race"], audit=audit) for table in tables]
+        single = [
+            fa.run_audit(
+                table, tasks=["x", "y"], by=["race"], audit=QUICK.model_copy(update={"adjust_for": ("light",)})
+            )
+            for table in tables
+        ]
+    for on_disk, folder, expected in (results, single):
+        adjusted = expected.more["adjusted"]
+        pd.testing.assert_frame_equal(on_disk.more["adjusted"], adjusted, check_exact=True)
+        pd.testing.assert_frame_equal(folder.more["adjusted"], adjusted, check_exact=True)
+    assert "light in 5 bins" in set(single[2].more["adjusted"]["covariates"])
+    assert single[2].more["adjusted"]["adjusted"].notna().any() and single[2].more["adjusted"]["modelled"].notna().any()
+    assert "light in 5 bins; crop in 4 bins; turn in 5 bins" in results[2].more["adjusted"]["covariates"].iloc[0]
+
+
+def test_what_is_no_column_of_numbers_cannot_be_adjusted_for_on_disk(tmp_path: Path) -> None:
+    """Words are refused with what there is, as in memory; a number that no counted face has leaves nothing over."""
+    frame = measurements(120, 5).assign(gone=np.nan)
+    frame.loc[frame["x_true"].isna(), "gone"] = 1.5
+    write_shards(frame, tmp_path / "table", [50], ["csv", "parquet"])
+    tables = [read_shards(tmp_path / "table", most_held=0), read_predictions(frame.astype({"gone": float}))]
+    for table in tables:
+        for name in ("note", "lightt"):
+            with pytest.raises(UsageError, match="the table has no such column"):
+                fa.run_audit(table, tasks=["x"], audit=QUICK.model_copy(update={"adjust_for": (name,)}))
+    with patch("fairaudit.audit.ANALYSES", {"adjusted": ANALYSES["adjusted"]}):
+        audit = QUICK.model_copy(update={"adjust_for": ("turn",)})
+        found = [fa.run_audit(table, tasks=["x"], by=["race"], audit=audit).more["adjusted"] for table in tables]
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-4, 9), min_size=1, max_size=60), st.integers(1, 7))
+def test_quantile_bins_do_not_depend_on_portions(numbers: list[int], size: int) -> None:
+    """Five bins end where a fifth of the faces is reached, however the distinct numbers come in portions."""
+    distinct, counts = np.unique(np.array(numbers, dtype=float) / 3, return_counts=True)
+    parts = [(distinct[i : i + size], counts[i : i + size]) for i in range(0, len(distinct), size)]
+    found = quantile_bins(parts, len(distinct), len(numbers))
+    whole = quantile_bins([(distinct, counts)], len(distinct), len(numbers))
+    assert found.equals(whole)
+    ends = distinct
+    if len(distinct) > 5:
+        ends = np.unique(np.quantile(np.array(numbers) / 3, [0.2, 0.4, 0.6, 0.8, 1], method="inverted_cdf"))
+    np.testing.assert_array_equal(found.right, ends)
+    assert (np.diff(bin_codes(np.sort(np.array(numbers) / 3), found)) >= 0).all()

@@ -109,6 +109,7 @@ def fractions(text: Iterable[str | None]) -> bool:
     return any(value.endswith(".0") for value in known) and all(map(_WHOLE.fullmatch, known))
 
 
-def categorical(codes: np.ndarray, values: Iterable[str]) -> Any:
-    """Return a categorical column of `values` from their codes, −1 for missing."""
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(values)))
+def categorical(codes: np.ndarray, values: Iterable[str] | pd.IntervalIndex) -> Any:
+    """Return a categorical column of `values` (or bins of numbers) from their codes, −1 for missing."""
+    kept = values if isinstance(values, pd.IntervalIndex) else list(values)
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(kept))

@@ -12,7 +12,16 @@ from fairaudit import subgroups
 from fairaudit.data.columns import categorical
 from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION, STATUSES
 from fairaudit.data.score_counts import BINS, MOST_EXACT, ScoreCounts
-from fairaudit.data.sources import KEPT, YEARS, Reading, status_column, text_column
+from fairaudit.data.sources import (
+    KEPT,
+    MOST_MEASUREMENTS,
+    YEARS,
+    Reading,
+    may_be_measured,
+    measured,
+    status_column,
+    text_column,
+)
 from fairaudit.data.tables import FINDING_COLUMNS, Predictions, findings_table
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import value_hash
@@ -30,7 +39,7 @@ class _Part(NamedTuple):
     name: str
     column: str
     codes: np.ndarray
-    categories: Sequence[str]
+    categories: Any
 
 
 class ShardedPredictions:
@@ -42,7 +51,7 @@ class ShardedPredictions:
         self.attributes = tuple(reading.attributes)
         self.meta = {**reading.meta, "shards": {"folder": source.where, "files": list(shards), "said": self._said()}}
         self.findings = pd.DataFrame(list(reading.findings), columns=[*FINDING_COLUMNS, "rows"])
-        self._counted: dict[tuple[str, ...], Predictions] = {}
+        self._counted: dict[tuple[tuple[str, str], ...], Predictions] = {}
         self._of_task: dict[tuple[str, ...], Predictions] = {}
         self._held: Predictions | None = None
 
@@ -111,8 +120,23 @@ class ShardedPredictions:
                 frame = frame.assign(**{column: categorical(np.full(len(frame), some), classes)})
         return self._predictions(frame, found.times, {})
 
-    def of_task(self, task: str, axes: Sequence[str], *, every_face: bool = False) -> Predictions:
-        """Return every combination of a task's label, prediction and status, the attributes, and the labels in `axes`.
+    def measured(self, names: Sequence[str]) -> list[str]:
+        """Return which of `names` are columns of numbers, which stand in no table but those of `of_task`."""
+        return [name for name in names if name not in self.attributes and self._measured_as(name)]
+
+    def _measured_as(self, name: str) -> str | None:
+        """Return the column of the files that holds the numbers of `name`; None where there are none."""
+        binned = name.removesuffix("_years")
+        if name == "age_true_years" and binned in self.reading.years:
+            return binned
+        known = name in self.source.columns and (may_be_measured(name) or name in ("age_years", "age_true_years"))
+        return name if known and self.source.is_measured(name) else None
+
+    def of_task(
+        self, task: str, axes: Sequence[str], *, numbers: Sequence[str] = (), every_face: bool = False
+    ) -> Predictions:
+        """Return every combination of a task's label, prediction and status, the attributes, the labels in `axes`, and
+        the quantile bins of the columns `numbers`.
 
         With weights or subjects: every face, because what weighs or belongs together cannot be counted as one. Raises
         DataError where there are more than fit into memory.
@@ -120,19 +144,20 @@ class ShardedPredictions:
         if every_face:
             _ = self.frame  # says why not
         if self.weighted or self.subjects() is not None:
-            held = self.held()
+            held = self.held(numbers)
             return replace(held, left_out=self._left_out(task, held.frame))
-        key = (task, *self._labels_of(axes))
+        key = (task, *self._labels_of(axes), *numbers)
         if key not in self._of_task:
-            self._of_task[key] = self._counted_task(task, axes)
+            self._of_task[key] = self._counted_task(task, axes, numbers)
         return self._of_task[key]
 
-    def _counted_task(self, task: str, axes: Sequence[str]) -> Predictions:
+    def _counted_task(self, task: str, axes: Sequence[str], numbers: Sequence[str]) -> Predictions:
         parts = [*self._label_parts([task, *self._labels_of(axes)]), self._part(f"{task}_pred", self.tasks[task])]
         if task in self.reading.status:
             text = self.reading.status[task]
             codes = np.array([STATUSES.index(value) if value in STATUSES else -1 for value in text])
             parts.append(_Part(f"{task}_status", f"{task}_status", codes, STATUSES))
+        parts += [part for name in numbers if (part := self._in_bins(name, task)) is not None]
         found = self._count([*parts, *self._attributes()], {})
         frame = found.frame
         status = frame[f"{task}_status"].astype(object) if f"{task}_status" in frame else pd.Series(np.nan, frame.index)
@@ -141,6 +166,21 @@ class ShardedPredictions:
         frame = frame.assign(**{f"{task}_status": pd.Series(status, dtype=object)})
         counted = self._predictions(frame, found.times, self._left_out(task, frame))
         return replace(counted, scores=self._score_counts(task, frame, axes))
+
+    def _in_bins(self, name: str, task: str) -> _Part | None:
+        """Return a column of numbers in the quantile bins of the faces that a task counts; None where it has none."""
+        theirs = self._measured_as(name)
+        if theirs is None:
+            return None
+        codes = self.reading.codes
+        where, unless = {}, {f"{task}_pred": codes[f"{task}_pred"] < 0}
+        if f"{task}_true" in codes and (codes[f"{task}_true"] >= 0).any():
+            where[f"{task}_true"] = codes[f"{task}_true"] >= 0
+        if task in self.reading.status:
+            unless[f"{task}_status"] = np.array([text not in STATUSES for text in self.reading.status[task]])
+        column = f"{name} in bins of {task}"
+        bins, found = self.source.put_in_bins(column, theirs, where, unless)
+        return _Part(name, column, found, bins)
 
     def _score_counts(self, task: str, frame: pd.DataFrame, axes: Sequence[str]) -> ScoreCounts | None:
         """Return the task's probabilities, to be counted; None where it has no labels or no probabilities."""
@@ -166,13 +206,15 @@ class ShardedPredictions:
         columns = list(dict.fromkeys(part.column for part in (label, prediction, *telling)))
         return ScoreCounts(self.source, list(self.tasks).index(task), names, columns, cell, code)
 
-    def held(self, *, complete: bool = False) -> Predictions:
-        """Return every face, in the order of the files; `complete`: with images and all that a table in memory has."""
-        if self._held is None or complete:
-            self._held = self._all_faces(complete)
+    def held(self, numbers: Sequence[str] = (), *, complete: bool = False) -> Predictions:
+        """Return every face, in the order of the files, with the columns `numbers`; `complete`: with images and all
+        that a table in memory has.
+        """
+        if self._held is None or complete or not set(numbers) <= set(self._held.frame.columns):
+            self._held = self._all_faces(numbers, complete)
         return self._held
 
-    def _all_faces(self, complete: bool) -> Predictions:
+    def _all_faces(self, numbers: Sequence[str], complete: bool) -> Predictions:
         told, columns = self.reading, self.source.columns
         probabilities = [
             column
@@ -205,7 +247,19 @@ class ShardedPredictions:
         for name, column in zip(years, exact, strict=True):
             possible = told.years[column][raw[column]] if column in told.years else ages[column]
             out[name] = np.where(np.isnan(possible), np.nan, ages[column])
+        out |= self._measurements(self.source.columns if complete else numbers, set(out), complete)
         return self._predictions(pd.DataFrame(out), None, {}, complete)
+
+    def _measurements(self, names: Sequence[str], taken: set[str], complete: bool) -> dict[str, pd.Series]:
+        """Return columns of numbers whole; `complete`: as many as a table in memory keeps."""
+        found: dict[str, pd.Series] = {}
+        for name in names:
+            if name in taken or not (may_be_measured(name) or name == "age_years") or len(found) >= MOST_MEASUREMENTS:
+                continue
+            if name in self.source.columns and self.source.is_measured(name):
+                values = measured(self.source.rows([], [], [name])[name])
+                found |= {} if values is None else {name: values}
+        return found
 
     def _task_parts(self, task: str) -> list[_Part]:
         return [*self._label_parts([task]), self._part(f"{task}_pred", self.tasks[task])]
@@ -231,7 +285,7 @@ class ShardedPredictions:
 
     def _count(self, parts: Sequence[_Part], left_out: Mapping[str, Sequence[str]]) -> Predictions:
         """Count the distinct rows, sorted by their codes, so that they are the same whatever the shards."""
-        key = tuple(part.name for part in parts)
+        key = tuple((part.name, part.column) for part in parts)
         if key not in self._counted:
             if not parts:
                 return self._predictions(pd.DataFrame(index=[0]), np.array([len(self)]), left_out)

@@ -5,7 +5,8 @@ The rules of `predictions.py` ask the same of it as of a table in memory (`sourc
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fairaudit.data.bins import quantile_bins
 from fairaudit.data.columns import Column, column_of
 from fairaudit.data.predictions import read
 from fairaudit.data.predictions_check import check_weight_range, examples, numbers
@@ -73,6 +75,11 @@ class Kind:
         """Tell whether a column holds text."""
         return bool(pa.types.is_string(self._types[column]) or pa.types.is_large_string(self._types[column]))
 
+    def is_number(self, column: str) -> bool:
+        """Tell whether a column holds whole numbers, floats or decimals."""
+        kind = self._types[column]
+        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
     def is_float(self, column: str) -> bool:
         """Tell whether a column holds floats, of which some may be NaN."""
         return bool(pa.types.is_floating(self._types[column]))
@@ -102,6 +109,8 @@ class ShardSource:
         self._names = {name: [name] for name in self.columns}  # our name → the columns of the files that it sums
         self._years: dict[str, float] = {}
         self._values: dict[str, list[pd.Series]] = {}
+        self._in_bins: dict[str, tuple[str, pd.IntervalIndex]] = {}  # name of a column of bins → its numbers, the bins
+        self._measured: dict[str, bool] = {}
         self._asked = 0
 
     def __len__(self) -> int:
@@ -228,11 +237,22 @@ class ShardSource:
 
     def ask(self, query: str) -> pa.Table:
         """Run a query; Ctrl-C stops it. Raises DataError where a file cannot be read, FairauditError without space."""
+        with self._plain_errors():
+            answer = self._connection.sql(query)
+            return answer.to_arrow_table() if answer is not None else pa.table({})
+
+    def portions(self, query: str) -> Iterator[list[np.ndarray]]:
+        """Run a query whose answer may be larger than memory; yield the columns of a portion of rows at a time."""
+        with self._plain_errors():
+            for batch in pa.RecordBatchReader.from_stream(self._connection.sql(query)):
+                yield [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
         import duckdb
 
         try:
-            answer = self._connection.sql(query)
-            return answer.to_arrow_table() if answer is not None else pa.table({})
+            yield
         except duckdb.InterruptException:
             raise KeyboardInterrupt from None
         except duckdb.OutOfMemoryException as error:
@@ -264,6 +284,11 @@ class ShardSource:
 
     def key(self, name: str, kind: Kind) -> str:
         """Return the SQL of a column's value, by which rows are told apart; missing is NULL."""
+        if name in self._in_bins:
+            theirs, bins = self._in_bins[name]
+            value, ends = self.finite(theirs, kind), [f"CAST('{float(end)!r}' AS DOUBLE)" for end in bins.right[:-1]]
+            steps = "".join(f" WHEN {value} <= {end} THEN {i}" for i, end in enumerate(ends))
+            return f"CASE WHEN {value} IS NULL THEN NULL{steps} ELSE {len(ends)} END"
         column = kind.quoted(self._names[name][0])
         number = column
         if kind.is_float(self._names[name][0]):
@@ -288,6 +313,55 @@ class ShardSource:
             parts.append(f"(CASE WHEN isnan({value}) THEN NULL ELSE {value} END)")
         total = " + ".join(parts)
         return total if len(parts) == 1 else f"(CASE WHEN {total} BETWEEN 1 AND 1.000001 THEN 1 ELSE {total} END)"
+
+    def finite(self, name: str, kind: Kind) -> str:
+        """Return the SQL of a column as a float, NULL where it is missing or infinite."""
+        value = self.number(name, kind)
+        return f"(CASE WHEN isfinite({value}) THEN {value} END)"
+
+    def is_measured(self, name: str) -> bool:
+        """Tell what `sources.measured` does: whether a column holds numbers, and nothing else."""
+        if name not in self._measured:
+            self._measured[name] = self._only_numbers(name)
+        return self._measured[name]
+
+    def _only_numbers(self, name: str) -> bool:
+        some = False
+        for kind in self.kinds:
+            (column,) = self._names[name]
+            if kind.is_text(column):
+                number = "TRY_CAST(v AS DOUBLE)"
+                cells = f"SELECT {kind.quoted(column)} AS v FROM {kind.table}"
+                if self._some(cells, f"v <> '' AND ({number} IS NULL OR isnan({number}))")[0]:
+                    return False
+            elif not kind.is_number(column):
+                return False
+            some |= self.ask(f"SELECT count({self.number(name, kind)}) FROM {kind.table}").column(0)[0].as_py() > 0
+        return some
+
+    def put_in_bins(self, name: str, theirs: str, where: Where, unless: Where) -> tuple[pd.IntervalIndex, np.ndarray]:
+        """Make a column `name` of the quantile bins of the numbers in the column `theirs`.
+
+        The bins are those of the rows meant by `where` and not by `unless`. Return them, and the bin of each distinct
+        value of the new column (−1 at the end).
+        """
+        parts = [
+            f"SELECT {self.finite(theirs, kind)} AS v FROM {kind.table} WHERE {self._condition(where, number)} "
+            f"AND NOT coalesce({self._condition(unless, number, 'unless')}, false)"
+            for number, kind in enumerate(self.kinds)
+        ]
+        counted = f"SELECT v, count(*) AS n FROM ({' UNION ALL '.join(parts)}) WHERE v IS NOT NULL GROUP BY v"
+        self.ask(f"CREATE OR REPLACE TEMP TABLE measured AS {counted}")
+        told = self.ask("SELECT count(*), CAST(coalesce(sum(n), 0) AS BIGINT) FROM measured")
+        distinct, faces = (told.column(i)[0].as_py() for i in (0, 1))
+        rows = self.portions("SELECT v + 0.0, n FROM measured ORDER BY v")
+        bins = quantile_bins(((v, n) for v, n in rows), distinct, faces)
+        self.ask("DROP TABLE measured")
+        self._in_bins[name] = (theirs, bins)
+        self._names[name] = [name]
+        self._values[name] = [pd.Series(range(max(len(bins), 1)))] * len(self.kinds)
+        codes = np.arange(max(len(bins), 1)) if len(bins) else np.array([-1])
+        return bins, np.append(np.tile(codes, len(self.kinds)), -1)
 
     def image(self, kind: Kind) -> str:
         """Return the SQL of the image's name."""
@@ -416,8 +490,8 @@ class ShardSource:
             return f"(CASE WHEN isnan({column}) THEN NULL WHEN {whole} THEN {integer} ELSE {text} END)"
         return column if kind.is_text(self._names[name][0]) else f"CAST({column} AS VARCHAR)"
 
-    def _condition(self, where: Where, number: int) -> str:
-        """Return the SQL for the rows meant in one kind of file."""
+    def _condition(self, where: Where, number: int, mark: str = "values") -> str:
+        """Return the SQL for the rows meant in one kind of file; mark: apart from other conditions of one query."""
         kind, said = self.kinds[number], ["true"]
         for i, (name, mask) in enumerate(where.items()):
             if mask.all():
@@ -428,8 +502,8 @@ class ShardSource:
             parts = [f"{key} IS NULL"] if mask[-1] else []
             if len(chosen):
                 self._connection.register(f"chosen{i}", pa.table({"v": pa.Array.from_pandas(chosen)}))
-                self.ask(f"CREATE OR REPLACE TEMP TABLE values{number}_{i} AS FROM chosen{i}")
-                parts.append(f"{key} IN (FROM values{number}_{i})")
+                self.ask(f"CREATE OR REPLACE TEMP TABLE {mark}{number}_{i} AS FROM chosen{i}")
+                parts.append(f"{key} IN (FROM {mark}{number}_{i})")
             said.append(f"({' OR '.join(parts) or 'false'})")
         return " AND ".join(said)
 

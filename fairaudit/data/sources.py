@@ -212,13 +212,9 @@ class FrameSource:
         """
         found: dict[str, pd.Series] = {}
         for name in self.columns:
-            of_a_task = name.endswith(("_true", "_pred", "_status")) or "_prob_" in name
-            if name not in taken and not of_a_task and len(found) < MOST_MEASUREMENTS:
-                values = pd.to_numeric(self.frame[name].replace("", np.nan), errors="coerce")
-                if (
-                    values.notna().any()
-                    and not (values.isna() & self.frame[name].notna() & (self.frame[name] != "")).any()
-                ):
+            if name not in taken and may_be_measured(name) and len(found) < MOST_MEASUREMENTS:
+                values = measured(self.frame[name])
+                if values is not None:
                     found[name] = values
         return found
 
@@ -232,6 +228,18 @@ class FrameSource:
         if task in reading.status:
             text = reading.status[task][self._codes[f"{task}_status"]]
         return pd.Series(status_column(text, given), dtype=object)
+
+
+def may_be_measured(name: str) -> bool:
+    """Tell whether a column that is no attribute may hold numbers that gaps can be adjusted for, by its name."""
+    return not (name in NOT_ATTRIBUTES or name.endswith(("_true", "_pred", "_status")) or "_prob_" in name)
+
+
+def measured(cells: pd.Series) -> pd.Series | None:
+    """Return a column of numbers as numbers; None where it has none, or a cell that is neither a number nor empty."""
+    values = pd.to_numeric(cells.replace("", np.nan), errors="coerce")
+    strange = values.isna() & cells.notna() & (cells != "")
+    return values if values.notna().any() and not strange.any() else None
 
 
 def status_column(text: np.ndarray, given: np.ndarray) -> np.ndarray:

@@ -134,15 +134,21 @@ class Predictions:
         """Return the table from which axes are chosen: this one, because it is in memory."""
         return self
 
-    def of_task(self, task: str, axes: Sequence[str], *, every_face: bool = False) -> "Predictions":
+    def measured(self, names: Sequence[str]) -> list[str]:
+        """Return which of `names` are columns of numbers beside the table's own: none, because it holds them."""
+        return []
+
+    def of_task(
+        self, task: str, axes: Sequence[str], *, numbers: Sequence[str] = (), every_face: bool = False
+    ) -> "Predictions":
         """Return the table that a task is counted from on these axes: this one, or its distinct rows if it is large.
 
-        every_face: whether the faces must stay apart.
+        numbers: columns of numbers that are needed; every_face: whether the faces must stay apart.
         """
         from fairaudit.data.condense import condensed
 
         named = {attribute for by in axes for attribute in subgroups.parse(by)} - set(self.attributes)
-        return self if every_face else condensed(self, task, [name for name in self.tasks if name in named])
+        return self if every_face or numbers else condensed(self, task, [name for name in self.tasks if name in named])
 
     def first_images(self, reason: str, rows: np.ndarray) -> list[str]:
         """Return the first 20 images of the rows at these positions, which were left out for `reason`."""
