@@ -13,7 +13,7 @@ def quantile_bins(parts: Iterable[tuple[np.ndarray, np.ndarray]], distinct: int,
 
     parts: the distinct numbers, ascending, and how many faces have each, in portions of any size; distinct, faces: how
     many there are in all. Up to five distinct numbers are bins of their own; of more, a bin ends at the smallest number
-    that is not exceeded by a fifth (two fifths, …) of the faces.
+    that a fifth (two fifths, …) of the faces do not exceed.
     """
     exact = distinct <= BINS
     ranks = [-(-faces * k // BINS) for k in range(1, BINS)]  # faces that make k fifths, rounded up
