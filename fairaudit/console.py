@@ -115,7 +115,11 @@ def listings() -> dict[str, Callable[[], list[str]]]:
     return {
         "audits": lambda: sorted(path.stem for path in resource_dir("audits").glob("*.toml")),
         "datasets": lambda: _names("fairaudit.data.readers", "READERS"),
-        "backbones": lambda: [*_names("fairaudit.models.backbones", "BACKBONES"), "any torchvision classifier by name"],
+        "backbones": lambda: [
+            *_names("fairaudit.models.backbones", "BACKBONES"),
+            *_names("fairaudit.models.forest", "FORESTS"),
+            "any torchvision classifier by name",
+        ],
         "metrics": lambda: _names("fairaudit.metrics.rates", "METRICS"),
         "mitigations": lambda: _names("fairaudit.mitigation", "MITIGATIONS"),
         "attributions": lambda: _names("fairaudit.attribution.methods", "ATTRIBUTIONS"),

@@ -33,6 +33,8 @@ from fairaudit.inputs import face_root, keep_history, listing_hash, load_and_spl
 from fairaudit.mitigation import MITIGATIONS, mitigation_weights
 from fairaudit.models.backbones import check_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
+from fairaudit.models.forest import check_keys, is_forest
+from fairaudit.models.forest_training import check_forest
 from fairaudit.models.inference import predict
 from fairaudit.models.training import train
 from fairaudit.policy_checks import check_names, declared
@@ -115,7 +117,11 @@ def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
         lookup(READERS, source.dataset, "dataset")
     for entry in spec.mitigations:
         lookup(MITIGATIONS, entry.method, "mitigation")
-    check_backbone(spec.model, weights_folders)
+    if is_forest(spec.model):
+        check_forest(spec)
+    else:
+        check_keys(spec)
+        check_backbone(spec.model, weights_folders)
     check_names(spec.audit)
 
 
@@ -322,9 +328,15 @@ def _audit(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) ->
     job.stage(f"audit {name}", inputs, [f"audits/{name}/{file}" for file in ("audit.json", *tables)], work)
 
 
+def _attributed(spec: Spec) -> bool:
+    return spec.attribution.faces_per_head > 0 and not is_forest(spec.model)
+
+
 def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) -> None:
     spec, folder = job.spec, job.out / "attribution" / name
-    if spec.attribution.faces_per_head == 0:
+    if not _attributed(spec):
+        if spec.attribution.faces_per_head:
+            job.say(f"attribute {name}: {spec.model.backbone} has no gradients to follow, nothing is attributed")
         return
     by = tuple(axes or AuditResult.load(job.out / "audits" / name).meta["subgroups"])
     inputs = {
@@ -354,7 +366,7 @@ def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None
 def _report(job: Run, name: str) -> None:
     folder = job.out / "audits" / name
     maps = job.out / "attribution" / name
-    mapped = job.spec.attribution.faces_per_head > 0  # maps that an earlier spec asked for belong to another model
+    mapped = _attributed(job.spec)  # maps that an earlier spec asked for belong to another model
     inputs = {
         "audit": file_hash(folder / "audit.json"),
         "attribution": file_hash(maps / "attribution.json") if mapped else None,

@@ -108,6 +108,19 @@ class SplitSpec(_Part):
         return self
 
 
+class ForestSpec(_Part):
+    """A classical baseline (backbone pca-random-forest or pca-xgboost): trees on principal components of the pixels."""
+
+    components: int = Field(100, ge=1, le=2048, description="principal components of the flattened pixels")
+    trees: int = Field(200, ge=1, le=5000, description="trees a head; of pca-xgboost: rounds, a tree a class each")
+    depth: int | None = Field(
+        None, ge=1, le=64, description="deepest way down a tree; default: unlimited, of pca-xgboost 6"
+    )
+    min_leaf: int = Field(3, ge=1, description="fewest training faces in a leaf (pca-random-forest)")
+    learning_rate: float = Field(0.1, gt=0, le=1, description="share of each tree's answer (pca-xgboost)")
+    colour: bool = Field(False, description="flattened RGB pixels; default: greyscale")
+
+
 class ModelSpec(_Part):
     """The network: backbone, shared layer and one head a task."""
 
@@ -126,6 +139,7 @@ class ModelSpec(_Part):
     trainable_blocks: int | None = Field(
         None, ge=0, description="how many upper blocks fine-tuning trains; default: the backbone's own"
     )
+    forest: ForestSpec | None = Field(None, description="of backbone pca-random-forest and pca-xgboost only")
 
 
 class AugmentationSpec(_Part):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier, probabilities
 from fairaudit.models.feeds import frozen_blocks
 from fairaudit.models.folding import fold
+from fairaudit.models.forest import FORESTS, ForestArchitecture, PixelForest, build_forest, on_cpu
 from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
 from fairaudit.models.runtime import autocast, pick_device
@@ -31,6 +32,7 @@ from fairaudit.spec import ModelSpec
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TRAINED_ON = "model.safetensors", "model.json", "trained_on.json"
 LARGEST_JSON = 50_000_000  # bytes
+_A = TypeVar("_A", bound=BaseModel)
 
 
 class Architecture(BaseModel):
@@ -50,14 +52,14 @@ class Architecture(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained classifier (in eval mode, on the CPU) with everything that is known of how it came about.
+    """A trained classifier (a network in eval mode, on the CPU, or a forest) with all that is known of its making.
 
     `meta` is model.json; `history` has a row an epoch; `trained_on` maps "train" and "val" to the first 16 hex digits
     of the SHA-256 of each face; `hash` names this very checkpoint.
     """
 
     folder: Path
-    model: FaceClassifier
+    model: FaceClassifier | PixelForest
     meta: Mapping[str, Any]
     history: pd.DataFrame
     trained_on: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -66,7 +68,7 @@ class Checkpoint:
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         """Each task's classes, in the order of its logits."""
-        return self.model.classes
+        return dict(self.model.classes)
 
     @property
     def ordered(self) -> frozenset[str]:
@@ -90,11 +92,17 @@ class Checkpoint:
 
     @property
     def network(self) -> FaceClassifier:
-        """The network, for attribution."""
-        return self.model
+        """The network, for attribution. Raises UsageError where the model is none."""
+        if isinstance(self.model, FaceClassifier):
+            return self.model
+        raise UsageError(
+            f"attribution follows gradients, and {self.model.backbone} is no network and has none: nothing to attribute"
+        )
 
     def place(self, device: str) -> torch.device:
-        """Return the device that `device` means."""
+        """Return the device that `device` means; UsageError where a forest is sent to another than the CPU."""
+        if isinstance(self.model, PixelForest):
+            device = on_cpu(self.model.backbone, device)
         return pick_device(device)
 
     def read(self, path: Path) -> np.ndarray:
@@ -103,8 +111,10 @@ class Checkpoint:
 
     def on(self, device: torch.device, dtype: torch.dtype, *, flip: bool) -> Forward:
         """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""
-        blocks = frozen_blocks(self.model.blocks, self.model, dtype).to(device)
-        model = copy.deepcopy(self.model).to(device).eval()
+        if isinstance(forest := self.model, PixelForest):
+            return lambda pixels: forest.answer(pixels.numpy(), flip=flip)
+        blocks = frozen_blocks(self.network.blocks, self.network, dtype).to(device)
+        model = copy.deepcopy(self.network).to(device).eval()
 
         def forward(pixels: Tensor) -> dict[str, np.ndarray]:
             with torch.inference_mode():
@@ -139,7 +149,7 @@ def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:
 
 
 def save_checkpoint(
-    model: FaceClassifier,
+    model: FaceClassifier | PixelForest,
     spec: ModelSpec,
     meta: Mapping[str, Any],
     history: pd.DataFrame,
@@ -147,10 +157,11 @@ def save_checkpoint(
     out: Path,
 ) -> Checkpoint:
     """Write the checkpoint folder `out`, whole or not at all, and return it as `load_checkpoint` would."""
+    made = model.architecture() if isinstance(model, PixelForest) else architecture_of(model, spec)
     described = {
         **meta,
         "format": FORMAT,
-        "architecture": architecture_of(model, spec).model_dump(mode="json"),
+        "architecture": made.model_dump(mode="json"),
         "tasks": list(model.tasks),
         "classes": {task: list(names) for task, names in model.classes.items()},
     }
@@ -178,9 +189,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder} is no checkpoint: {' and '.join(missing)} missing; give one that `fairaudit train` wrote"
         )
     meta = _read_json(folder / DESCRIPTION)
-    shapes = _shapes(folder / WEIGHTS)
-    model = _build(meta, folder / DESCRIPTION, sum(map(math.prod, shapes.values())))
-    _fill(model, folder / WEIGHTS, shapes)
+    model = _model(folder, meta)
     trained_on = _read_json(folder / TRAINED_ON) if (folder / TRAINED_ON).exists() else {}
     try:
         history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else pd.DataFrame()
@@ -188,7 +197,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise DataError(f"{folder / HISTORY} cannot be read: {error}") from None
     return Checkpoint(
         folder=folder,
-        model=model.eval(),
+        model=model,
         meta=meta,
         history=history,
         trained_on={str(part): frozenset(map(str, names)) for part, names in trained_on.items()},
@@ -208,18 +217,38 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _build(meta: Mapping[str, Any], path: Path, size: int) -> FaceClassifier:
-    """Build the network that model.json describes, without its weights, of which there are `size` values."""
+def _model(folder: Path, meta: Mapping[str, Any]) -> FaceClassifier | PixelForest:
+    shapes, path = _shapes(folder / WEIGHTS), folder / DESCRIPTION
+    described = meta.get("architecture")
+    if isinstance(described, dict) and described.get("backbone") in FORESTS:
+        _check_format(meta, path)
+        made = _architecture(ForestArchitecture, meta, path)
+        return build_forest(made, _classes(meta, path), load_file(folder / WEIGHTS), str(folder / WEIGHTS))
+    model = _build(meta, path, sum(map(math.prod, shapes.values())))
+    _fill(model, folder / WEIGHTS, shapes)
+    return model.eval()
+
+
+def _check_format(meta: Mapping[str, Any], path: Path) -> None:
     if meta.get("format") != FORMAT:
         raise DataError(
             f"{path}: format {meta.get('format')!r} is not {FORMAT}, the one this version of fairaudit reads"
         )
+
+
+def _architecture(kind: type[_A], meta: Mapping[str, Any], path: Path) -> _A:
     try:
-        made = Architecture.model_validate(meta.get("architecture"))
+        return kind.model_validate(meta.get("architecture"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["architecture", *map(str, first["loc"])])
         raise DataError(f"{path}: {where}: {first['msg']}") from None
+
+
+def _build(meta: Mapping[str, Any], path: Path, size: int) -> FaceClassifier:
+    """Build the network that model.json describes, without its weights, of which there are `size` values."""
+    _check_format(meta, path)
+    made = _architecture(Architecture, meta, path)
     classes = _classes(meta, path)
     if (made.shared or 1) * sum(map(len, classes.values())) > size:
         raise DataError(f"{path}: its heads alone are larger than {WEIGHTS}; the two files belong to different models")

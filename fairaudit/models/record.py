@@ -35,26 +35,12 @@ def describe(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """Return model.json, but for the architecture and the classes: spec, data, selection, speed, versions, notes."""
-    spec, tasks = setup.spec, setup.model.tasks
+    spec = setup.spec
     chosen = next(row for row in run.history if (row["stage"], row["epoch"]) == (run.best_stage, run.best_epoch))
     return {
-        "name": spec.name,
-        "spec": spec.model_dump(mode="json"),
-        "seed": spec.seed,
-        "mitigation": dict(mitigation) if mitigation else None,
-        "weighted_tasks": sorted(weighted),
-        "ordered": sorted(faces.ordered & set(tasks)),
-        "flip_test": spec.training.flip_test,
-        "label_source": faces.label_source,
-        "split_hash": faces.meta.get("split_hash", ""),
-        "data_hash": faces.meta.get("data_hash", ""),
+        **provenance(faces, spec, [setup.train, setup.val], mitigation=mitigation, weighted=weighted, notes=notes),
         "backbone_weights": {"file": backbone.weights, "sha256": backbone.weights_hash},
         "preprocessing": _preprocessing(backbone),
-        "data": {
-            "dataset": spec.data.dataset,
-            **{f"{part.name}_hash": value_hash(sorted(part.hashes)) for part in (setup.train, setup.val)},
-            "counts": {part.name: _counts(part, tasks) for part in (setup.train, setup.val)},
-        },
         "selected": {
             "stage": run.best_stage,
             "epoch": run.best_epoch,
@@ -68,6 +54,36 @@ def describe(
             "share_waiting_for_data": run.history[-1]["share_waiting"],
             "device": str(setup.device),
             "precision": str(setup.dtype).removeprefix("torch."),
+        },
+    }
+
+
+def provenance(
+    faces: FaceTable,
+    spec: Spec,
+    parts: Sequence[Part],
+    *,
+    mitigation: Mapping[str, Any] | None,
+    weighted: Sequence[str],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Return what model.json says of every kind of model: spec, faces of each part, versions, notes."""
+    tasks = spec.tasks or tuple(faces.tasks)
+    return {
+        "name": spec.name,
+        "spec": spec.model_dump(mode="json"),
+        "seed": spec.seed,
+        "mitigation": dict(mitigation) if mitigation else None,
+        "weighted_tasks": sorted(weighted),
+        "ordered": sorted(faces.ordered & set(tasks)),
+        "flip_test": spec.training.flip_test,
+        "label_source": faces.label_source,
+        "split_hash": faces.meta.get("split_hash", ""),
+        "data_hash": faces.meta.get("data_hash", ""),
+        "data": {
+            "dataset": spec.data.dataset,
+            **{f"{part.name}_hash": value_hash(sorted(part.hashes)) for part in parts},
+            "counts": {part.name: _counts(part, tasks) for part in parts},
         },
         "versions": {
             "fairaudit": fairaudit.__version__,

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,24 @@ import torch
 
 import fairaudit
 from fairaudit.data.tables import FaceTable
-from fairaudit.errors import DataError, UsageError
-from fairaudit.files import claim, file_hash, value_hash
+from fairaudit.errors import UsageError
+from fairaudit.files import claim, value_hash
 from fairaudit.models import feeds
 from fairaudit.models.backbones import Backbone, build_backbone
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.folding import folds_exactly
+from fairaudit.models.forest import check_keys, is_forest
+from fairaudit.models.forest_training import train_forest
 from fairaudit.models.loop import Run, run_stage
 from fairaudit.models.losses import Target, make_targets, softening_notes
 from fairaudit.models.record import describe, history_table
 from fairaudit.models.runtime import keep_freed_memory, pick_device, pick_dtype
 from fairaudit.models.selection import Judge, make_judge
 from fairaudit.models.stages import Part, Setup, lower_maps, make_stage, plan
+from fairaudit.models.trainable import check_labels, checked_weights, face_hashes, heads_of, usable
 from fairaudit.progress import Progress, silent
-from fairaudit.registry import lookup
 from fairaudit.spec import Spec
 
 
@@ -48,19 +49,25 @@ def train(
     holds, per task, one weight (> 0) for each trainable row of `faces.part("train")`. `cache` keeps decoded faces and
     maps for the next model on the same faces; without it they are removed at the end. What is unfinished lies in
     `<out>.training` after each epoch, and the same call continues there. The same seed gives the same model on a CPU.
+    The backbones pca-random-forest and pca-xgboost are no networks: see `train_forest`.
 
     Raises UsageError or DataError for a spec or data that cannot be trained on, before any training.
     """
+    if is_forest(spec.model):
+        return train_forest(
+            faces, spec, out, sample_weights=sample_weights, cache=cache, mitigation=mitigation, progress=progress
+        )
+    check_keys(spec)
     claim(out, "checkpoint", DESCRIPTION)
     keep_freed_memory()
     device = pick_device(spec.training.device)
     dtype = pick_dtype(spec.training.precision, device)
-    tasks = _tasks(faces, spec)
-    weights = _checked_weights(sample_weights or {}, faces, tasks)
+    tasks = heads_of(faces, spec)
+    weights = checked_weights(sample_weights or {}, faces, tasks)
     judge, notes = make_judge(usable(faces.part("val"), "val"), list(tasks), spec.training)
     learned = usable(faces.part("train"), "train")
     targets = make_targets(learned, list(tasks), spec.training, weights)
-    _check_labels(targets)
+    check_labels(targets)
     backbone = build_backbone(spec.model, weights_folders)
     model, more = _model(backbone, faces, spec, tasks)
     work = out.with_name(f"{out.name}.training")
@@ -103,60 +110,12 @@ def _run_stages(setup: Setup, run: Run, targets: Mapping[str, Target], judge: Ju
         run_stage(setup.model, stage, run, targets, judge, setup.spec.training, seed=setup.spec.seed, progress=progress)
 
 
-def _tasks(faces: FaceTable, spec: Spec) -> dict[str, tuple[str, ...]]:
-    names = spec.tasks or tuple(faces.tasks)
-    return {name: lookup(faces.tasks, name, "task (head)") for name in names}
-
-
-def _checked_weights(
-    given: Mapping[str, np.ndarray], faces: FaceTable, tasks: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    rows = len(usable(faces.part("train"), "train"))
-    for task, values in given.items():
-        lookup(tasks, task, "task of sample_weights")
-        if len(values) != rows or not np.isfinite(values).all() or (np.asarray(values) <= 0).any():
-            raise UsageError(
-                f"sample_weights[{task!r}] needs one finite weight above 0 for each of the {rows} trainable faces "
-                f"of the training split; it has {len(values)} values"
-            )
-    return {task: np.asarray(values, dtype=np.float64) for task, values in given.items()}
-
-
-def usable(faces: FaceTable, name: str) -> FaceTable:
-    """Return the faces that may be trained on, in order; raises DataError where the split `name` has none."""
-    if "trainable" in faces.frame:
-        keep = faces.frame["trainable"].to_numpy(dtype=bool)
-        faces = replace(faces, frame=faces.frame[keep].reset_index(drop=True))
-    if not len(faces):
-        raise DataError(
-            f"the split {name!r} holds no face that may be used for training; give more faces or change [split]"
-        )
-    return faces
-
-
 def _part(faces: FaceTable, name: str, model: FaceClassifier, spec: Spec, store: ArrayCache) -> Part:
     own = usable(faces.part(name), name)
     hashes = face_hashes(own)
     pixels = feeds.decoded(own, model.image_size, hashes, store, name)
     views = feeds.Views(pixels=pixels, augmentation=spec.training.augmentation, seed=spec.seed)
     return Part(name=name, faces=own, hashes=hashes, views=views)
-
-
-def face_hashes(faces: FaceTable) -> tuple[str, ...]:
-    """Return the SHA-256 of each face's file: as the table knows it, else computed."""
-    if "sha256" in faces.frame and faces.frame["sha256"].notna().all():
-        return tuple(map(str, faces.frame["sha256"]))
-    return tuple(file_hash(faces.root / name) for name in faces.frame["image"])
-
-
-def _check_labels(targets: Mapping[str, Target]) -> None:
-    for task, target in targets.items():
-        seen = torch.unique(target.codes[target.codes >= 0])
-        if len(seen) < 2:
-            raise DataError(
-                f"task {task!r}: the training faces have {len(seen)} different labels, two are needed; "
-                "leave it out of `tasks` or give more faces"
-            )
 
 
 def _model(
