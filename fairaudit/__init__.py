@@ -1,7 +1,7 @@
 """Audits of face classifiers: does this model treat people equally, and how sure are we?
 
-The road, as functions: `load_faces → train / load_checkpoint → predict → read_predictions → run_audit → compare →
-write_report`. They are loaded on first use, so that importing fairaudit, or auditing a table, does not load torch.
+The road, as functions: `load_faces → train / load_checkpoint / open_model → predict → read_predictions → run_audit →
+compare → write_report`. They are loaded on first use, so that importing fairaudit, or auditing a table, loads no torch.
 """
 
 import importlib
@@ -16,6 +16,7 @@ _HOME = {
     "load_spec": "fairaudit.spec",
     "train": "fairaudit.models.training",
     "load_checkpoint": "fairaudit.models.checkpoint",
+    "open_model": "fairaudit.models.wrapped.opening",
     "predict": "fairaudit.models.inference",
     "read_predictions": "fairaudit.data.predictions",
     "read_shards": "fairaudit.data.shards",

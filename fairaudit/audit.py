@@ -277,7 +277,7 @@ def _warnings(
     excluded: Sequence[Mapping[str, Any]],
     unlabelled: Sequence[str],
 ) -> list[str]:
-    said = []
+    said = list(table.meta.get("warnings", ()))
     if seen := table.meta.get("seen_in_training"):
         said.append(
             f"{seen} of the {len(table)} audited faces were in the model's training or validation data: what is found "

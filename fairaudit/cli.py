@@ -36,6 +36,19 @@ app.command()(power)
 app.command()(plan)
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+CheckpointArgument = Annotated[
+    str,
+    typer.Argument(help="Checkpoint folder, anybody's model file (with its model.toml), or module:function."),
+]
+ModelSpecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model-spec", help="Description of a model file, or a preset's name; default: model.toml beside it."
+    ),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-code", help="Run the code that a model carries (TorchScript, torch.export, functions).")
+]
 ByOption = Annotated[
     list[str] | None, typer.Option("--by", help="Subgroup axis, such as race or race:gender; repeat for several.")
 ]
@@ -140,7 +153,7 @@ def train(
 
 @app.command()
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    checkpoint: CheckpointArgument,
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
     dataset: DatasetOption = None,
@@ -150,14 +163,16 @@ def predict(
     ] = "auto",
     device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16 (faster, may flip a few labels).")] = "fp32",
+    model_spec: ModelSpecOption = None,
+    trust_code: TrustOption = False,
 ) -> None:
     """Let a checkpoint predict every face of a folder, into a table that anybody can read."""
     from fairaudit.console import Bars, say
     from fairaudit.inputs import faces_for
-    from fairaudit.models.checkpoint import load_checkpoint
     from fairaudit.models.inference import predict as predict_faces
+    from fairaudit.models.wrapped.opening import open_model
 
-    model = load_checkpoint(checkpoint)
+    model = open_model(checkpoint, model_spec, trust_code=trust_code)
     with Bars() as bars:
         faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
         say(f"{which}: {len(faces):,}")
@@ -171,7 +186,11 @@ def audit(
     predictions: Annotated[
         Path | None, typer.Option(help="CSV or Parquet table of anybody's predictions, or a folder of such files.")
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; needs --data.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoint folder, model file or module:function; needs --data.")
+    ] = None,
+    model_spec: ModelSpecOption = None,
+    trust_code: TrustOption = False,
     data: Annotated[Path | None, typer.Option(help="Folder of the faces.")] = None,
     spec: SpecOption = None,
     dataset: DatasetOption = None,
@@ -223,11 +242,12 @@ def audit(
     policy: exit code 1 where one fails, with --strict 3 where one stays inconclusive.
     """
     from fairaudit.audit import run_audit
-    from fairaudit.console import Bars
+    from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import (
         audit_settings,
         find_spec,
+        heads_of,
         keep_history,
         planned,
         predict_for_audit,
@@ -241,12 +261,13 @@ def audit(
     from fairaudit.report.render import render_audit
 
     if (predictions is None) == (checkpoint is None):
-        raise UsageError("give either --predictions FILE or --checkpoint FOLDER with --data FOLDER")
+        raise UsageError("give either --predictions FILE or --checkpoint MODEL with --data FOLDER")
     if checkpoint is not None and data is None:
         raise UsageError("--checkpoint needs --data, the folder of the faces to audit it on")
     if show_faces and data is None:
         raise UsageError("--show-faces needs --data, the folder in which the faces lie")
     given = {"--dataset": dataset, "--split": split != "auto", "--device": device != "auto"}
+    given |= {"--model-spec": model_spec, "--trust-code": trust_code}
     given |= {"--data without --show-faces": data is not None and not show_faces}
     refuse_unread(
         given if predictions else {"--rename": rename, "--value": value, "--memory": memory}, bool(predictions)
@@ -270,7 +291,12 @@ def audit(
     table: Any
     with Bars() as bars:
         if checkpoint is not None and data is not None:
-            table, meta, faces_root = predict_for_audit(checkpoint, data, dataset, spec, split, device, bars)
+            from fairaudit.models.wrapped.opening import open_model
+
+            model = open_model(checkpoint, model_spec, trust_code=trust_code)
+            if not task and not plan:
+                tasks = heads_of(model, tasks, say)
+            table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, bars)
         elif predictions is not None:
             table = read_table(predictions, loaded, rename or (), value or (), task, memory, bars)
             meta = table_meta()
@@ -280,13 +306,13 @@ def audit(
             by=by or settings.subgroups,
             audit=settings,
             seed=seed,
-            name=name or (loaded.name if loaded else (predictions or checkpoint or out).stem),
+            name=name or (loaded.name if loaded else Path(predictions or checkpoint or out).stem),
             meta={**meta, **plan_record},
             progress=bars,
         )
         result = store(result, out, table)
         if checkpoint is not None:
-            keep_history(checkpoint, out)
+            keep_history(Path(checkpoint), out)
         render_audit(out, out, faces_root=faces_root if show_faces else None)
     code = verdicts_of({result.meta["name"]: result}, strict)
     typer.echo(f"Open {out / 'index.html'}")
@@ -296,7 +322,7 @@ def audit(
 
 @app.command()
 def attribute(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    checkpoint: CheckpointArgument,
     data: DataOption,
     out: OutOption,
     dataset: DatasetOption = None,
@@ -310,6 +336,8 @@ def attribute(
         int | None, typer.Option(help="Steps of integrated gradients; default: the spec's.", min=8)
     ] = None,
     device: DeviceOption = "auto",
+    model_spec: ModelSpecOption = None,
+    trust_code: TrustOption = False,
 ) -> None:
     """Where does the model look, per subgroup? Captum's integrated gradients, averaged per subgroup.
 
@@ -319,10 +347,10 @@ def attribute(
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import attribution_settings, data_spec, faces_for
-    from fairaudit.models.checkpoint import load_checkpoint
+    from fairaudit.models.wrapped.opening import open_model
 
     claim(out, "attribution", "attribution.json")
-    model = load_checkpoint(checkpoint)
+    model = open_model(checkpoint, model_spec, trust_code=trust_code)
     with Bars() as bars:
         faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
         say(f"{which}: {len(faces):,}")
@@ -414,7 +442,7 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="audits, datasets, backbones, metrics, mitigations, attributions, schemes, schemas or sections."
+            help="audits, datasets, backbones, presets, metrics, mitigations, attributions, schemes, schemas, sections."
         ),
     ] = None,
 ) -> None:

@@ -120,6 +120,7 @@ def listings() -> dict[str, Callable[[], list[str]]]:
             *_names("fairaudit.models.forest", "FORESTS"),
             "any torchvision classifier by name",
         ],
+        "presets": lambda: sorted(path.stem for path in resource_dir("presets").glob("*.toml")),
         "metrics": lambda: _names("fairaudit.metrics.rates", "METRICS"),
         "mitigations": lambda: _names("fairaudit.mitigation", "MITIGATIONS"),
         "attributions": lambda: _names("fairaudit.attribution.methods", "ATTRIBUTIONS"),

@@ -3,21 +3,19 @@
 Naming it is what runs it: nothing in a predictions table, a checkpoint or an audit folder can.
 """
 
-import importlib
 import inspect
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fairaudit.errors import UsageError
+from fairaudit.named_code import find_named, first_line
 
 Function = Callable[..., Any]
+_EXAMPLE = "sklearn.metrics:f1_score or my_metrics:cost"
 # fairlearn gives these rates the value 0, without a warning, where the class that they are a share of has no face
 _SHARE_OF = {
     **dict.fromkeys(("true_positive_rate", "false_negative_rate"), 1),
@@ -54,10 +52,10 @@ class CustomMetric:
             try:
                 found = self.function(true, predicted, **options)
             except Exception as error:
-                return np.nan, f"it raised {type(error).__name__}: {_first_line(error)}"
+                return np.nan, f"it raised {type(error).__name__}: {first_line(error)}"
         undefined = [w.message for w in said if w.category.__name__ == "UndefinedMetricWarning"]
         if undefined:
-            return np.nan, f"undefined: {_first_line(undefined[0])}"
+            return np.nan, f"undefined: {first_line(undefined[0])}"
         try:
             value = float(np.asarray(found).item())
         except (TypeError, ValueError):
@@ -93,51 +91,16 @@ def load_metrics(named: Sequence[str | Function]) -> list[CustomMetric]:
     Modules are looked for where python is installed, then in the current folder. Raises UsageError where one is not
     found or cannot be imported, is no function, or needs more than labels and predictions.
     """
-    metrics = [_metric(*(_found(entry) if isinstance(entry, str) else (_name(entry), entry))) for entry in named]
+    metrics = [
+        _metric(entry, find_named(entry, "metric", _EXAMPLE))
+        if isinstance(entry, str)
+        else _metric(_name(entry), entry)
+        for entry in named
+    ]
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
         raise UsageError(f"audit.metrics: {', '.join(names)}: each metric can be named once")
     return metrics
-
-
-@contextmanager
-def current_folder_last() -> Iterator[None]:
-    """Let modules of the current folder be imported, after all that is installed."""
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        yield
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
-
-
-def _found(text: str) -> tuple[str, Function]:
-    module, colon, path = text.partition(":")
-    if not (module and colon and path) or not all(
-        part.isidentifier() for part in (*module.split("."), *path.split("."))
-    ):
-        raise UsageError(f"metric {text!r}: write module:function, such as sklearn.metrics:f1_score or my_metrics:cost")
-    with current_folder_last():
-        try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
-                raise UsageError(f"metric {text!r}: {module} needs a module that is not there: {error}") from None
-            raise UsageError(
-                f"metric {text!r}: there is no module {error.name!r}, neither installed nor in {Path.cwd()}"
-            ) from None
-        except Exception as error:
-            raise UsageError(
-                f"metric {text!r}: importing {module} failed ({type(error).__name__}: {_first_line(error)})"
-            ) from None
-    for part in path.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"metric {text!r}: {module} has no {path!r}")
-        found = getattr(found, part)
-    return text, found
 
 
 def _name(function: Function) -> str:
@@ -169,7 +132,3 @@ def _metric(name: str, function: Function) -> CustomMetric:
 
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]

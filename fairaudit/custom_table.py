@@ -10,7 +10,7 @@ import pandas as pd
 
 from fairaudit.axes import AuditData, AxisData
 from fairaudit.criteria import NO_LABELS
-from fairaudit.custom_metrics import CustomMetric, current_folder_last, load_metrics
+from fairaudit.custom_metrics import CustomMetric, load_metrics
 from fairaudit.gap_tables import assessed
 from fairaudit.metrics import bootstrap
 from fairaudit.metrics.disparity import gap
@@ -18,6 +18,7 @@ from fairaudit.metrics.estimates import Estimate, share
 from fairaudit.metrics.intervals import Limits, wilson, z_value
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
+from fairaudit.named_code import current_folder_last
 from fairaudit.results import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL

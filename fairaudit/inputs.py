@@ -3,7 +3,7 @@
 import datetime
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from fairaudit.spec import AttributionSpec, AuditSpec, SelectionSpec, Spec, load
 if TYPE_CHECKING:
     from fairaudit.data.sharded import AnyPredictions
     from fairaudit.data.tables import FaceTable, Predictions
+    from fairaudit.models.protocol import FaceModel
 
 SPLITS = ("auto", "all", "train", "val", "test")
 
@@ -96,27 +97,35 @@ def faces_for(
         return faces.part(split), f"the {split} split"
     if faces.meta["split_hash"] == checkpoint.get("split_hash"):
         return faces.part("test"), "the test split of the faces that this checkpoint was trained with"
+    if not checkpoint.get("split_hash"):
+        return faces, "all faces: which ones the model was trained on is not known"
     return faces, "all faces: they are not the set that this checkpoint was trained with"
 
 
 def predict_for_audit(
-    checkpoint: Path, data: Path, dataset: str | None, spec: Path | None, split: str, device: str, progress: Progress
+    model: "FaceModel", data: Path, dataset: str | None, spec: Path | None, split: str, device: str, progress: Progress
 ) -> tuple["Predictions", dict[str, Any], Path]:
-    """Let a checkpoint predict the faces.
+    """Let a model predict the faces.
 
     Return the table, what the audit's first page says of model and data, and the folder that image names start from.
     """
     from fairaudit.data.predictions import read_predictions
-    from fairaudit.models.checkpoint import load_checkpoint
     from fairaudit.models.inference import predict
     from fairaudit.pipeline import audit_meta
 
-    model = load_checkpoint(checkpoint)
     faces, which = faces_for(model.meta, data, dataset, spec, split, progress)
     with tempfile.TemporaryDirectory() as folder:
         path = predict(model, faces, Path(folder) / "predictions.parquet", device=device, progress=progress)
         table = read_predictions(path)
     return table, {**audit_meta(faces, model.meta), "faces": which}, faces.root
+
+
+def heads_of(model: "FaceModel", tasks: Sequence[str] | None, say: Callable[[str], None]) -> list[str] | None:
+    """Return those of a spec's tasks that the model has heads for, and say which it has none for; None means all."""
+    missing = [task for task in tasks or () if task not in model.classes]
+    if missing:
+        say(f"the model has no head for {', '.join(missing)}: not audited (it has: {', '.join(model.classes)})")
+    return [task for task in tasks or () if task in model.classes] or None
 
 
 def keep_history(checkpoint: Path, audit: Path) -> None:

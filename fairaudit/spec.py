@@ -6,7 +6,7 @@ A spec says what is to be done; it holds no path outside its own folder, except 
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
@@ -401,36 +401,42 @@ def parse_spec(raw: Mapping[str, Any], where: str = "spec") -> Spec:
     try:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
-        lines = [_plain(part, raw) for part in error.errors()]
-        raise UsageError(f"{where}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+        raise UsageError(plain_errors(error, where)) from None
     for by in (*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations)):
         subgroups.parse(by)
     return spec
 
 
-def _plain(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
-    """Return one pydantic error as a sentence a user can act on."""
+def plain_errors(error: ValidationError, where: str, root: type[BaseModel] = Spec) -> str:
+    """Return what pydantic says of the file `where`, a line an error, in sentences a user can act on."""
+    return "\n".join([f"{where}:", *(f"  {_plain(part, root)}" for part in error.errors())])
+
+
+def _plain(error: Mapping[str, Any], root: type[BaseModel]) -> str:
+    """Return one pydantic error as a sentence."""
     location = [str(part) for part in error["loc"]]
     path = ".".join(location)
     if error["type"] == "extra_forbidden":
-        known = list(_fields_at(location[:-1]))
+        known = _fields_at(location[:-1], root)
         return f"unknown key {path!r}{suggestion(location[-1], known)} (known here: {', '.join(known)})"
     if error["type"] == "missing":
         return f"key {path!r} is missing"
     return f"{path or 'spec'} = {error['input']!r}: {error['msg']}" if path else str(error["msg"])
 
 
-def _fields_at(location: list[str]) -> list[str]:
+def _fields_at(location: list[str], root: type[BaseModel]) -> list[str]:
     """Return the keys that the table at `location` may have."""
-    model: Any = Spec
+    model: Any = root
+    named = False  # the next part is a name that the user chose: a key of a mapping
     for part in location:
-        if part.isdigit():
+        if part.isdigit() or named:
+            named = False
             continue
         field = model.model_fields.get(part)
         found = _models_in(field.annotation) if field else []
-        if not found:
+        if field is None or not found:
             return []
-        model = found[0]
+        model, named = found[0], get_origin(field.annotation) is dict
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -99,6 +99,10 @@ class Checkpoint:
             f"attribution follows gradients, and {self.model.backbone} is no network and has none: nothing to attribute"
         )
 
+    def in_order(self, tasks: Mapping[str, tuple[str, ...]]) -> "Checkpoint":
+        """Return this checkpoint: its classes stay in the order of training."""
+        return self
+
     def place(self, device: str) -> torch.device:
         """Return the device that `device` means; UsageError where a forest is sent to another than the CPU."""
         if isinstance(self.model, PixelForest):

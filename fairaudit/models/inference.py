@@ -21,8 +21,14 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_file
 from fairaudit.models.protocol import FaceModel, Forward
 from fairaudit.models.runtime import Clock, flow, keep_freed_memory, pick_dtype
+from fairaudit.models.sanity import look_twice
 from fairaudit.progress import Progress, silent
 
+DESCRIBED = (
+    *("name", "source", "format", "file", "sha256", "network", "outputs", "description", "architecture"),
+    *("backbone_weights", "preprocessing", "seed", "selected", "validation"),
+)
+NO_NUMBER = "the model gave no number for this face"
 ROW_GROUP = 4096  # rows
 _Finding = tuple[str, str, str, str]
 
@@ -57,7 +63,9 @@ def predict(
     and attribute of the faces as a subgroup column, `subject_id` and `weight` where known, and `brightness`, `contrast`
     and `sharpness` of the picture as the model sees it (`data.quality`). Images are decoded in
     threads beside the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto".
-    `flip_test` averages with the mirrored face; by default as the model was trained to be used.
+    `flip_test` averages with the mirrored face; by default as the model was trained to be used. Where somebody stated
+    classes and preprocessing of the model (`checkpoint.stated`), what looks wrong with them on a sample is said through
+    `progress` and stands in the file's meta as "warnings" (`sanity.look_twice`).
 
     Raises DataError, before any image is read, where the faces' classes of a task are not the checkpoint's.
     """
@@ -65,12 +73,16 @@ def predict(
         raise UsageError(f"batch_size = {batch_size}: it must be 1 or more")
     if precision not in ("fp32", "bf16", "auto"):
         raise UsageError(f"unknown precision {precision!r} (allowed: fp32, bf16, auto)")
+    checkpoint = checkpoint.in_order(faces.tasks)
     check_classes(checkpoint, faces)
     keep_freed_memory()
     place = checkpoint.place(device)
     flip = checkpoint.flip_test if flip_test is None else flip_test
     forward = checkpoint.on(place, pick_dtype(precision, place), flip=flip)
     schema = _schema(checkpoint, faces)
+    doubts = look_twice(checkpoint, faces, forward, place) if checkpoint.stated else ([], {})
+    for text in doubts[0]:
+        progress("look twice", 0, 0, text)
     clock = Clock()
     troubles: list[_Finding] = []
     began = time.perf_counter()
@@ -82,7 +94,7 @@ def predict(
                     writer.write_table(table)
                     troubles += trouble
             clock.seconds = time.perf_counter() - began
-            described = _describe(checkpoint, faces, troubles, clock, place, precision, flip=flip)
+            described = _describe(checkpoint, faces, troubles, clock, place, precision, flip=flip, doubts=doubts)
             _copy(rows, temporary, schema, described)
         finally:
             rows.unlink(missing_ok=True)
@@ -94,9 +106,12 @@ def check_classes(checkpoint: FaceModel, faces: FaceTable) -> None:
     for task, classes in checkpoint.classes.items():
         own = faces.tasks.get(task)
         if own is not None and tuple(own) != tuple(classes):
+            advice = "use another checkpoint"
+            if checkpoint.stated:
+                advice = "give the model's classes the data's names in its description (equal names are added up)"
             raise DataError(
                 f"the checkpoint's head {task!r} knows the classes {', '.join(classes)}, but the data's are "
-                f"{', '.join(own)}. Map the data's labels (data.values, data.target_schemes) or use another checkpoint"
+                f"{', '.join(own)}. Map the data's labels (data.values, data.target_schemes) or {advice}"
             )
 
 
@@ -127,6 +142,9 @@ def _answers(
 
     def answer(batch: _Batch) -> tuple[_Batch, dict[str, np.ndarray]]:
         probs = forward(batch.pixels)
+        finite = np.all([np.isfinite(values).all(1) for values in probs.values()], axis=0)
+        for row in np.flatnonzero(~finite):
+            batch.trouble[row] = batch.trouble[row] or NO_NUMBER
         for values in probs.values():
             values[[bool(trouble) for trouble in batch.trouble]] = np.nan
         return batch, probs
@@ -148,7 +166,9 @@ def _tables(
         held.append(_record(schema, checkpoint, faces, batch, probs))
         names = faces.frame["image"].iloc[batch.rows]
         troubles += [
-            ("unreadable", str(name), "failed", text) for name, text in zip(names, batch.trouble, strict=True) if text
+            ("no_number" if text == NO_NUMBER else "unreadable", str(name), "failed", text)
+            for name, text in zip(names, batch.trouble, strict=True)
+            if text
         ]
         if sum(len(part) for part in held) >= ROW_GROUP:
             yield pa.Table.from_batches(held), troubles
@@ -247,18 +267,16 @@ def _words(column: pd.Series, values: tuple[str, ...]) -> pa.DictionaryArray:
 
 def _describe(
     checkpoint: FaceModel, faces: FaceTable, troubles: list[tuple[str, str, str, str]], clock: Clock,
-    device: torch.device, precision: str, *, flip: bool,
+    device: torch.device, precision: str, *, flip: bool, doubts: tuple[list[str], dict[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
     findings = pd.concat([faces.findings, findings_table(troubles)], ignore_index=True)
     seen = count_seen(checkpoint, faces)
     meta = {
         "data": dict(faces.meta),
         "checkpoint_hash": checkpoint.hash,
-        "model": {
-            key: checkpoint.meta[key]
-            for key in ("name", "architecture", "backbone_weights", "preprocessing", "seed", "selected", "validation")
-            if key in checkpoint.meta
-        },
+        "model": {key: checkpoint.meta[key] for key in DESCRIBED if key in checkpoint.meta},
+        "warnings": doubts[0],
+        "sample": doubts[1],
         "mitigation": checkpoint.meta.get("mitigation"),
         "seen_in_training": sum(seen.values()) if seen else None,
         "seen": seen,

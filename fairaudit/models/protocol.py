@@ -53,6 +53,9 @@ class FaceModel(Protocol):
         `classes`, `image_size` and a buffer `mean` on its device. Raises UsageError where gradients cannot be had.
         """
 
+    def in_order(self, tasks: Mapping[str, tuple[str, ...]]) -> "FaceModel":
+        """Return the model with the classes of these tasks in this order, where it knows the same and may be turned."""
+
     def place(self, device: str) -> torch.device:
         """Return the device that `device` ("auto", "cpu", "cuda", …) means for this model; UsageError for none."""
 

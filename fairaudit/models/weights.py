@@ -14,7 +14,9 @@ from torch import Tensor
 from torchvision.models import Weights, get_model_weights
 
 from fairaudit.errors import DataError, UsageError
+from fairaudit.models.pickled import UntrustedError, check_torch_file
 
+_STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")  # of others' checkpoints
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer after which a download is given up
 
 
@@ -50,14 +52,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        check_torch_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, OSError) as error:
+    except (
+        *(
+            UntrustedError,
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+            KeyError,
+            SafetensorError,
+            OSError,
+        ),
+    ) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
             f"{path} holds more than weights or is damaged, and was not opened: a pickle can run code when it is read. "
             f"Save the plain state dict (torch.save(model.state_dict(), …) or safetensors) and use that ({first[:160]})"
         ) from None
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    return state_dict_of(loaded, path)
+
+
+def state_dict_of(loaded: object, path: Path) -> dict[str, Tensor]:
+    """Return the state dict in what a file of weights held: itself, or under one of the usual keys of a checkpoint.
+
+    Raises DataError where there is none.
+    """
+    state = loaded
+    if isinstance(loaded, dict):
+        state = next((loaded[key] for key in _STATE_KEYS if isinstance(loaded.get(key), dict)), loaded)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path} holds no state dict (a mapping from parameter names to tensors)")
     return {str(key).removeprefix("module."): value for key, value in state.items()}

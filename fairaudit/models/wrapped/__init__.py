@@ -1,0 +1,1 @@
+"""Models that were not trained here: read, run and described so that prediction and audits take them like our own."""
