@@ -1,0 +1,226 @@
+"""ONNX: what onnxruntime gives is what is predicted; sizes and paths in a stranger's file are looked at first."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_faces import TASKS, make_faces
+
+from fairaudit.data.images import load_rgb
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.tables import FaceTable
+from fairaudit.errors import DataError, UsageError
+from fairaudit.models.inference import predict
+from fairaudit.models.wrapped import onnx_files
+from fairaudit.models.wrapped.opening import open_model
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+torch.set_num_threads(1)
+SIZE = 32
+TEXT = f"""
+[input]
+size = {SIZE}
+layout = "LAYOUT"
+colour = "BGR"
+divide_by = 1
+[tasks.gender]
+classes = ["Male", "Female"]
+output = "probs"
+values = "probabilities"
+[tasks.race]
+classes = ["A", "B", "C"]
+output = "race"
+"""
+WEIGHTS = np.random.default_rng(0).normal(0, 0.05, (3, 5)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceTable:
+    """Sixty pictures."""
+    return make_faces(tmp_path_factory.mktemp("faces"))
+
+
+def graph(
+    batch: int | str = "n", *, last: bool = False, extra: tuple[Any, ...] = (), more: tuple[Any, ...] = ()
+) -> Any:
+    """Return a model of mean colours → gender's probabilities and race's logits, with further nodes and constants."""
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2] if last else [2, 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["colours"], keepdims=0),
+        helper.make_node("MatMul", ["colours", "weights"], ["all"]),
+        helper.make_node("Split", ["all"], ["gender", "race"], axis=1, num_outputs=2),
+        helper.make_node("Softmax", ["gender"], ["probs"], axis=1),
+        *extra,
+    ]
+    nodes[2] = helper.make_node("Split", ["all", "sizes"], ["gender", "race"], axis=1)
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [2, 3])
+    shape = [batch, SIZE, SIZE, 3] if last else [batch, 3, SIZE, SIZE]
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [
+            helper.make_tensor_value_info("race", TensorProto.FLOAT, [batch, 3]),
+            helper.make_tensor_value_info("probs", TensorProto.FLOAT, [batch, 2]),
+        ],
+        [numpy_helper.from_array(WEIGHTS, "weights"), axes, sizes, *more],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def save(model: Any, folder: Path, layout: str = "NCHW") -> Path:
+    """Write a model and its description."""
+    (folder / "model.toml").write_text(TEXT.replace("LAYOUT", layout))
+    (folder / "a.onnx").write_bytes(model.SerializeToString())
+    return folder / "a.onnx"
+
+
+@pytest.mark.parametrize(("batch", "last"), [("n", False), (1, False), (4, True)])
+def test_predictions(faces: FaceTable, tmp_path: Path, batch: int | str, last: bool) -> None:
+    """Named outputs, BGR, both layouts, and a batch size that the file fixes: all as numpy computes it."""
+    model = open_model(save(graph(batch, last=last), tmp_path, "NHWC" if last else "NCHW"))
+    frame = read_predictions(predict(model, faces, tmp_path / "p.parquet", batch_size=7)).frame
+    x = np.stack([load_rgb(faces.root / name, SIZE)[..., ::-1].mean((0, 1)) for name in faces.frame["image"]])
+    raised = np.exp(x @ WEIGHTS.astype(float))
+    for task, columns in {"gender": slice(0, 2), "race": slice(2, 5)}.items():
+        wanted = raised[:, columns] / raised[:, columns].sum(1, keepdims=True)
+        got = frame[[f"{task}_prob_{name}" for name in TASKS[task]]].to_numpy(dtype=float)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_it_runs_on_the_cpu_and_says_so(faces: FaceTable, tmp_path: Path) -> None:
+    """Another device or precision by name is refused, attribution too."""
+    model = open_model(save(graph(), tmp_path))
+    with pytest.raises(UsageError, match="run on the CPU here"):
+        model.place("cuda")
+    with pytest.raises(UsageError, match="its own number format"):
+        predict(model, faces, tmp_path / "p.parquet", precision="bf16")
+    with pytest.raises(UsageError, match="format 'onnx' gives none"):
+        _ = model.network
+
+
+def external(location: str, shape: tuple[int, ...] = (4,), **entries: int) -> Any:
+    """Return a constant whose values lie in another file."""
+    tensor = TensorProto(name="outside", data_type=TensorProto.FLOAT, dims=shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+@pytest.mark.parametrize("location", ["/etc/passwd", "../secret", "sub/../../secret", "link", "C:\\secret", ""])
+def test_paths_that_leave_the_folder(tmp_path: Path, location: str) -> None:
+    """Absolute, with dots, linked: data outside the model's folder is never opened."""
+    (tmp_path / "secret").write_bytes(bytes(64))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(DataError, match="outside the model's own folder"):
+        open_model(save(graph(more=(external(location),)), home))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (external("data", offset=32, length=64), r"asks for 32 \+ 64 bytes of 'data', which has 64"),
+        (external("data", offset=-1, length=4), "asks for -1"),
+        (external("nowhere"), "its data file 'nowhere' is missing"),
+        (external("data", (2**20, 2**20)), r"declares 1,048,576 × 1,048,576 values"),
+        (
+            TensorProto(name="t", data_type=TensorProto.FLOAT, dims=(1000, 1000), raw_data=bytes(16)),
+            r"declares 1,000 × 1,000 values and holds 16 bytes",
+        ),
+        (TensorProto(name="t", data_type=TensorProto.FLOAT, dims=(-1, 4), raw_data=b""), r"declares -1 × 4 values"),
+    ],
+)
+def test_absurd_tensors(tmp_path: Path, tensor: Any, message: str) -> None:
+    """What a tensor declares is compared with what there is, before onnxruntime sees the file."""
+    (tmp_path / "data").write_bytes(bytes(64))
+    with pytest.raises(DataError, match=message):
+        open_model(save(graph(more=(tensor,)), tmp_path))
+
+
+def test_absurd_results_in_between(tmp_path: Path) -> None:
+    """A few bytes can ask for a result of a terabyte; the shapes are worked out before anything runs."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [2**20, 2**20])
+    node = helper.make_node("ConstantOfShape", ["shape"], ["huge"])
+    with pytest.raises(DataError, match=r"'huge' would have 1,048,576 × 1,048,576 values"):
+        open_model(save(graph(extra=(node,), more=(shape,)), tmp_path))
+
+
+def test_foreign_operators_and_no_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators that need foreign code, other inputs, rubbish, a large file, and a missing package."""
+    odd = helper.make_node("Evil", ["all"], ["x"], domain="evil.com")
+    with pytest.raises(DataError, match=r"operator 'Evil' of 'evil\.com' needs foreign code"):
+        open_model(save(graph(extra=(odd,)), tmp_path))
+    two = graph()
+    two.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+    with pytest.raises(DataError, match="one input of pictures is needed"):
+        open_model(save(two, tmp_path))
+    path = save(graph(), tmp_path)
+    whole = path.read_bytes()
+    for rubbish in (whole[: len(whole) // 2], b"\x08" + bytes(100), b"\x08\x09" + bytes(range(256))):
+        path.write_bytes(rubbish)
+        with pytest.raises(DataError):
+            open_model(path)
+    path.write_bytes(whole)
+    monkeypatch.setattr(onnx_files, "LARGEST_FILE", 100)
+    with pytest.raises(DataError, match="more than 100"):
+        open_model(path)
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"pip install 'fairaudit\[onnx\]'"):
+        open_model(path)
+
+
+def test_nested_graphs_are_looked_through(tmp_path: Path) -> None:
+    """A constant inside a branch of an If is as foreign as any."""
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["x"], value=external("../secret"))], "inner", [],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+    )  # fmt: skip
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    node = helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)
+    with pytest.raises(DataError, match="outside the model's own folder"):
+        open_model(save(graph(extra=(node,), more=(yes,)), tmp_path))
+
+
+def agreement(shared: Path, preset: str, out: Path, count: int) -> tuple[float, np.ndarray]:
+    """Return the share of equal labels and the differences of probabilities between us and the table's maker."""
+    model_file = shared / "weights" / "external" / "gender-v1.onnx"
+    table = shared / "tables" / "dlibonnx_on_fairface_val.csv"
+    if not model_file.exists() or not table.exists():
+        pytest.skip("needs gender-v1.onnx and its outputs in ../shared, which are not there")
+    theirs = pd.read_csv(table).set_index("file")
+    labels = pd.read_csv(shared / "faces" / "fairface" / "fairface_label_val.csv").head(count)
+    gender = pd.Categorical(labels["gender"], categories=["Male", "Female"])
+    frame = pd.DataFrame({"image": labels["file"], "gender": gender})
+    root = shared / "faces" / "fairface"
+    faces = FaceTable(frame=frame, root=root, tasks={"gender": ("Male", "Female")}, attributes=())
+    ours = read_predictions(predict(open_model(model_file, preset), faces, out / "p.parquet")).frame
+    known = theirs.loc[ours["image"].astype(str)]
+    equal = float((ours["gender_pred"].astype(str).to_numpy() == known["pred_gender"].to_numpy()).mean())
+    return equal, np.abs(ours["gender_prob_Male"].to_numpy(dtype=float) - known["p_male"].to_numpy())
+
+
+def test_gender_v1_on_whole_pictures(shared: Path, tmp_path: Path) -> None:
+    """Without dlib's alignment: the same label for nine of ten faces."""
+    equal, difference = agreement(shared, "gender-v1", tmp_path, 300)
+    assert equal > 0.9
+    assert np.median(difference) < 0.02
+
+
+def test_gender_v1_on_dlibs_chips(shared: Path, tmp_path: Path) -> None:
+    """On the chips that the table was made from: every label and every probability."""
+    pytest.importorskip("dlib", reason="needs fairaudit[dlib]")
+    try:
+        equal, difference = agreement(shared, "gender-v1-chips", tmp_path, 300)
+    except UsageError as error:
+        pytest.skip(f"needs dlib's landmarks file: {error}")
+    assert equal == 1
+    assert difference.max() < 1e-5
