@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.axes import AuditData, AxisData
-from fairaudit.metrics.calibration import equal_mass_bins
-from fairaudit.metrics.counted import pools_of
+from fairaudit.metrics.calibration import equal_mass_bins, quantiles
+from fairaudit.metrics.counted import CountedPools, pools_of
 from fairaudit.metrics.intervals import Limits, z_value
-from fairaudit.metrics.means import Means, logit_limits, means, share_limits
-from fairaudit.metrics.measures import FaceScores, Ranked
+from fairaudit.metrics.means import Means, logit_limits, means, means_of_sums, share_limits, shares_of_sums
+from fairaudit.metrics.measures import Ranked
 from fairaudit.metrics.pools import Pools
 from fairaudit.metrics.score_estimates import risk_curve
 from fairaudit.metrics.scores import LEAST_OF_EACH
@@ -23,6 +23,8 @@ FACES_PER_BIN = 20
 COVERAGES = np.arange(0.9, 0.05, -0.1)
 FEW_ERRORS = f"no interval of the area: fewer than {LEAST_OF_EACH} right or {LEAST_OF_EACH} wrong predictions"
 TOP, CLASS = "top", "class"
+Risks = tuple[Means, Limits, Means, Limits]
+Curve = tuple[np.ndarray, np.ndarray, Means]  # per bin: subgroup · MOST_BINS + bin, mean score, share that came true
 
 
 def calibration_table(data: AuditData) -> pd.DataFrame:
@@ -33,7 +35,8 @@ def calibration_table(data: AuditData) -> pd.DataFrame:
     Wilson's limits of `observed`. Axes on which the subgroup determines the label have no curve.
     """
     tables = [table for axis in data.axes if axis.degenerate is None for table in _curves(axis, data.audit.confidence)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
 def coverage_table(data: AuditData) -> pd.DataFrame:
@@ -47,11 +50,6 @@ def coverage_table(data: AuditData) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _scores(axis: AxisData) -> FaceScores | None:
-    measures = axis.sample.measures
-    return measures.scores if measures is not None and measures.scores is not None else None
-
-
 def _scored(axis: AxisData) -> bool:
     """Tell whether the faces have probabilities, in memory or counted on disk."""
     measures = axis.sample.measures
@@ -59,19 +57,56 @@ def _scored(axis: AxisData) -> bool:
 
 
 def _curves(axis: AxisData, confidence: float) -> Iterator[pd.DataFrame]:
-    scores = _scores(axis)
-    if scores is None or not scores.usable.any():
+    if not _scored(axis):
         return
-    yield _curve(axis, scores.top, scores.right, confidence, TOP, "")
+    pools = pools_of(axis.sample, np.zeros(len(axis.sample.groups), dtype=bool))
+    yield _curve(axis, pools, None, confidence)
     if axis.by == OVERALL or len(parse(axis.by)) == 1:
-        for c, name in enumerate(axis.rows.classes):
-            yield _curve(axis, scores.classes[c], scores.label == c, confidence, CLASS, name)
+        for c in range(len(axis.rows.classes)):
+            yield _curve(axis, pools, c, confidence)
 
 
-def _curve(
-    axis: AxisData, ranks: Ranked, positive: np.ndarray, confidence: float, of: str, class_: str
-) -> pd.DataFrame:
-    """Return one row a subgroup and bin: every bin is a group of its own, so that weights and subjects count there."""
+def _curve(axis: AxisData, pools: Pools, which: int | None, confidence: float) -> pd.DataFrame:
+    """Return one row a subgroup and bin; which: a class, or None for the predicted class."""
+    place, stated, found = _of_faces(axis, pools, which) if axis.sample.subject is not None else _of_sums(pools, which)
+    low, high = share_limits(found)(z_value(confidence))
+    used = np.flatnonzero(found.faces > 0)
+    return pd.DataFrame(
+        {
+            "task": axis.task,
+            "by": axis.by,
+            "subgroup": np.array(axis.sample.groups, dtype=object)[place[used] // MOST_BINS],
+            "of": TOP if which is None else CLASS,
+            "class": "" if which is None else axis.rows.classes[which],
+            "bin": place[used] % MOST_BINS + 1,
+            "n": np.rint(found.faces[used]).astype(np.int64),
+            "mean_score": stated[used],
+            "observed": found.value[used],
+            "low": low[used],
+            "high": high[used],
+        }
+    )
+
+
+def _of_sums(pools: Pools, which: int | None) -> Curve:
+    """Return the bins of independent faces from the table of distinct scores, in memory or on disk alike."""
+    table = pools.top_table() if which is None else pools.class_table(which)
+    rows = [np.zeros((7, 0))]
+    for g, (score, (right, wrong, right2, wrong2, rights, wrongs)) in enumerate(pools.tables(table)):
+        if not len(score):
+            continue
+        bins = equal_mass_bins(score, right, wrong, _many(round(float((rights + wrongs).sum()))))
+        place = g * MOST_BINS + np.arange(len(bins.mass))
+        sums = [bins.sums(column) for column in (right2, right2 + wrong2, rights + wrongs)]
+        rows.append(np.stack([place, bins.score / bins.mass, bins.right, bins.mass, *sums]))
+    joined = np.concatenate(rows, axis=1)
+    return joined[0].astype(np.int64), joined[1], shares_of_sums(*joined[2:])
+
+
+def _of_faces(axis: AxisData, pools: Pools, which: int | None) -> Curve:
+    """Return the bins of faces of subjects: every bin is a group of its own, so that subjects count there."""
+    scores = pools.scores
+    ranks, positive = (scores.top, scores.right) if which is None else (scores.classes[which], scores.label == which)
     number = _bins(axis, ranks, positive)
     faces = np.flatnonzero(number >= 0)
     sample = replace(
@@ -89,23 +124,13 @@ def _curve(
     one = np.ones((len(faces), 1))
     stated = means(sample, None, ranks.score[place[faces]][:, None], one).value[:, 0]
     found = means(sample, None, positive[faces, None].astype(float), one)
-    low, high = (side[:, 0] for side in share_limits(found)(z_value(confidence)))
-    used = np.flatnonzero(found.faces[:, 0] > 0)
-    return pd.DataFrame(
-        {
-            "task": axis.task,
-            "by": axis.by,
-            "subgroup": np.array(axis.sample.groups, dtype=object)[used // MOST_BINS],
-            "of": of,
-            "class": class_,
-            "bin": used % MOST_BINS + 1,
-            "n": found.faces[used, 0].astype(np.int64),
-            "mean_score": stated[used],
-            "observed": found.value[used, 0],
-            "low": low[used],
-            "high": high[used],
-        }
-    )
+    one_column = {name: getattr(found, name)[:, 0] for name in ("value", "variance", "faces", "effective", "units")}
+    return np.arange(len(stated)), stated, Means(**one_column)
+
+
+def _many(faces: int) -> int:
+    """Return how many bins so many faces are put into."""
+    return int(np.clip(faces // FACES_PER_BIN, 1, MOST_BINS))
 
 
 def _bins(axis: AxisData, ranks: Ranked, positive: np.ndarray) -> np.ndarray:
@@ -123,14 +148,14 @@ def _bins(axis: AxisData, ranks: Ranked, positive: np.ndarray) -> np.ndarray:
             np.bincount(at[side], weights=pools.weight[members][side], minlength=len(distinct))
             for side in (positive[members], ~positive[members])
         )
-        many = int(np.clip(len(members) // FACES_PER_BIN, 1, MOST_BINS))
-        number[members] = equal_mass_bins(ranks.score[distinct], right, wrong, many).number[at]
+        bins = equal_mass_bins(ranks.score[distinct], right, wrong, _many(len(members)))
+        number[members] = bins.number[at]
     return number
 
 
 def _coverages(axis: AxisData, data: AuditData) -> Iterator[dict[str, Any]]:
     sample, k = axis.sample, axis.rows.table.classes
-    scores, answered = _scores(axis), sample.column < k
+    answered = sample.column < k
     if not _scored(axis) and answered.all():
         return
     wrong = answered & (sample.row != sample.column)
@@ -138,13 +163,12 @@ def _coverages(axis: AxisData, data: AuditData) -> Iterator[dict[str, Any]]:
     own = _risks(sample, one, answered[:, None], wrong[:, None], data.audit.confidence)
     areas, reasons = _areas(axis, data.audit.confidence)
     curve, limits = None, np.zeros(0)
-    if scores is not None and axis.degenerate is None and scores.usable.any():
-        limits = np.unique(np.quantile(scores.confidence[scores.usable], 1 - COVERAGES))
-        asked = scores.usable | ~answered
-        with np.errstate(invalid="ignore"):
-            sure = scores.confidence[:, None] >= limits
-        counted = np.broadcast_to(asked[:, None], sure.shape)
-        curve = _risks(sample, counted, sure, sure & wrong[:, None], data.audit.confidence)
+    if _scored(axis) and axis.degenerate is None:
+        pools = pools_of(sample, np.zeros(len(sample.groups), dtype=bool))
+        if isinstance(pools, CountedPools):
+            limits, curve = _counted_thresholds(pools, answered, data.audit.confidence)
+        else:
+            limits, curve = _thresholds(pools, answered, wrong, data.audit.confidence)
     least = data.audit.min_group_size
     for g, name in enumerate(sample.groups):
         lead = {"task": axis.task, "by": axis.by, "subgroup": name}
@@ -158,14 +182,52 @@ def _coverages(axis: AxisData, data: AuditData) -> Iterator[dict[str, Any]]:
             yield {**lead, "point": "threshold", "threshold": limit, **row, "small": row["n"] < least, "reason": why}
 
 
-Risks = tuple[Means, Limits, Means, Limits]
+def _limits_of(score: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return the thresholds at which 90, 80, … 10 % of the faces with these confidences would be answered."""
+    return np.unique(quantiles(score, faces, 1 - COVERAGES)) if faces.any() else np.zeros(0)
+
+
+def _thresholds(pools: Pools, answered: np.ndarray, wrong: np.ndarray, confidence: float) -> tuple[np.ndarray, Risks]:
+    """Return the thresholds (V,), and coverage and risk of each subgroup at each."""
+    scores = pools.scores
+    limits = _limits_of(scores.top.score, np.bincount(scores.top.place, minlength=len(scores.top.score)))
+    asked = scores.usable | ~answered
+    with np.errstate(invalid="ignore"):
+        sure = scores.confidence[:, None] >= limits
+    counted = np.broadcast_to(asked[:, None], sure.shape)
+    return limits, _risks(pools.sample, counted, sure, sure & wrong[:, None], confidence)
+
+
+def _counted_thresholds(pools: CountedPools, answered: np.ndarray, confidence: float) -> tuple[np.ndarray, Risks]:
+    """Return what `_thresholds` does from the counts of a table on disk; of bins of scores, thresholds are ends."""
+    table, bins = pools.top_table(), pools.store.bins
+    faces = table.positive_faces + table.negative_faces
+    limits = _limits_of(table.score, np.bincount(table.place, weights=faces, minlength=len(table.score)))
+    if bins is not None:
+        limits = np.unique(np.floor(limits * bins) / bins)
+    sure = table.score[table.place][:, None] >= limits
+    found, missed = (
+        np.stack([table.sums(column * rule) for rule in sure.T], axis=-1)
+        if len(limits)
+        else np.zeros((table.groups, 0))
+        for column in (faces, table.negative_faces)
+    )
+    times = np.ones(len(answered)) if pools.sample.times is None else pools.sample.times
+    others = np.bincount(pools.sample.group, weights=times * ~answered, minlength=table.groups)
+    asked = np.broadcast_to((table.sums(faces) + others)[:, None], found.shape)
+    return limits, _with_limits(means_of_sums(found, found, asked), means_of_sums(missed, missed, found), confidence)
 
 
 def _risks(sample: Any, asked: np.ndarray, answered: np.ndarray, wrong: np.ndarray, confidence: float) -> Risks:
     """Return coverage and risk of each subgroup at each of V rules, with Wilson's limits."""
-    z, plain = z_value(confidence), replace(sample, measures=None)
+    plain = replace(sample, measures=None)
     coverage = means(plain, None, answered.astype(float), asked.astype(float))
     risk = means(plain, None, wrong.astype(float), answered.astype(float))
+    return _with_limits(coverage, risk, confidence)
+
+
+def _with_limits(coverage: Means, risk: Means, confidence: float) -> Risks:
+    z = z_value(confidence)
     return coverage, share_limits(coverage)(z), risk, share_limits(risk)(z)
 
 

@@ -60,7 +60,10 @@ def check_policies(
     """
     check_names(audit)
     if audit.exploratory and table.times is not None:
-        raise UsageError("an exploration halves the faces one by one; give one table, not a folder counted out of core")
+        raise UsageError(
+            "an exploration halves the faces one by one, persons and identical images kept whole; a table counted on "
+            "disk lists none: give at most 1,000,000 faces (and no --memory), or leave --exploratory out"
+        )
     for policy in [p for family in declared(audit).values() for p in family]:
         if policy.task is not None:
             lookup({task: task for task in tasks}, policy.task, f"task in policy {policy}:")

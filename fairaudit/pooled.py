@@ -63,7 +63,8 @@ def _measurable(metric: Metric, rows: TaskRows, sample: Sample, by: str) -> bool
         return False
     if metric.needs == "scores":
         return sample.measures.scores is not None or sample.measures.counted is not None
-    return sample.measures.years is not None or (by == OVERALL and bool(sample.measures.why_no_years))
+    known = sample.measures.years is not None or sample.measures.counted_years is not None
+    return known or (by == OVERALL and bool(sample.measures.why_no_years))
 
 
 def pooled_axis(rows: TaskRows, sample: Sample, by: str, degenerate: str | None, audit: AuditSpec) -> PooledAxis:

@@ -10,12 +10,12 @@ import pandas as pd
 from fairaudit.axes import TaskRows, excluded_rows
 from fairaudit.data.score_counts import TOLERANCE
 from fairaudit.data.tables import Predictions
-from fairaudit.metrics.counted import CountedScores
+from fairaudit.data.year_counts import OLDEST
+from fairaudit.metrics.counted import CountedScores, CountedYears
 from fairaudit.metrics.measures import FaceScores, Measures
 
 MISSING, OUTSIDE, UNEQUAL = "probabilities_missing", "probabilities_outside_0_to_1", "probabilities_not_adding_up_to_1"
 LEFT_OUT = "left out of scores and calibration"
-OLDEST = 150.0
 BINS_ONLY = "refused: only age bins are known; ages in years of labels and predictions are needed for this"
 
 
@@ -26,7 +26,7 @@ def measures_of(
 
     Probabilities of a face count where all are within 0…1 and add up to 1 (± 0.001); see `class_probabilities` for
     classes that have no column. Ages in years: `age_true_years` and `age_pred_years`, for the task `age`. No measures
-    for a task without labels. Of a table on disk only the probabilities are known, as counts.
+    for a task without labels. Of a table on disk probabilities and ages are known as counts and sums.
     """
     if not rows.labelled:
         return None, [], []
@@ -66,10 +66,18 @@ def _counted(
     predictions: Predictions, rows: TaskRows, axes: Mapping[str, pd.Categorical]
 ) -> tuple[Measures | None, list[dict[str, Any]], list[str]]:
     """Return what `measures_of` does for a table on disk."""
-    store = predictions.scores
-    why = BINS_ONLY if rows.task == "age" and rows.ordered else ""
+    store, ages = predictions.scores, predictions.years
+    why = BINS_ONLY if ages is None and rows.task == "age" and rows.ordered else ""
+    sex, sexes = _sexes(predictions.frame) if ages is not None else (None, ())
+    measures = Measures(
+        counted=None if store is None else CountedScores(store=store, cell=store.cell[rows.position]),
+        counted_years=None if ages is None else CountedYears(store=ages, cell=ages.cell[rows.position]),
+        sex=None if sex is None else sex[rows.position],
+        sexes=sexes,
+        why_no_years=why,
+    )
     if store is None:
-        return Measures(why_no_years=why), [], []
+        return measures, [], []
     listed = []
     for kind, name in ((MISSING, "missing"), (UNEQUAL, "unequal")):
         if name not in store.faults:
@@ -83,7 +91,6 @@ def _counted(
             of_axes[by] = {str(g): round(n) for g, n in zip(groups.categories, counts, strict=True) if n}
         entry = {"kind": kind, "task": rows.task, "count": int(faces.sum()), "action": LEFT_OUT}
         listed.append({**entry, "images": images, "subgroups": of_axes})
-    measures = Measures(counted=CountedScores(store=store, cell=store.cell[rows.position]), why_no_years=why)
     return measures, listed, _said(listed)
 
 

@@ -26,7 +26,9 @@ from fairaudit.data.sharded import ShardedPredictions
 from fairaudit.data.shards import read_shards
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, UsageError
+from fairaudit.metrics.calibration import quantiles
 from fairaudit.metrics.counted import precision_error_bound
+from fairaudit.metrics.rates import METRICS
 from fairaudit.metrics.scores import counted_table
 from fairaudit.results import AuditResult
 from fairaudit.spec import AuditSpec
@@ -495,3 +497,132 @@ def test_quantile_bins_do_not_depend_on_portions(numbers: list[int], size: int) 
         ends = np.unique(np.quantile(np.array(numbers) / 3, [0.2, 0.4, 0.6, 0.8, 1], method="inverted_cdf"))
     np.testing.assert_array_equal(found.right, ends)
     assert (np.diff(bin_codes(np.sort(np.array(numbers) / 3), found)) >= 0).all()
+
+
+def close(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Equal but for the order in which numbers were added."""
+    pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=1e-11, atol=1e-12)
+
+
+def curves(table: Any, **more: Any) -> dict[str, pd.DataFrame]:
+    """The reliability curves and coverages of an audit by two attributes, one of which is the label of a task."""
+    with patch("fairaudit.audit.ANALYSES", {name: ANALYSES[name] for name in ("calibration", "coverage")}):
+        return dict(fa.run_audit(table, by=["race", "y:race"], audit=QUICK, **more).more)
+
+
+def test_reliability_curves_and_coverages_of_tables_on_disk(tmp_path: Path) -> None:
+    """From the counts of distinct scores they are those of the table in memory to the last bit, outcomes included."""
+    frame = scored(700, 7)
+    frame["y_status"] = None
+    frame.loc[[6, 9, 11], "y_pred"], frame.loc[[9, 11], "y_status"] = None, ["no_face", "abstained"]
+    write_shards(frame, tmp_path / "table", [100, 260], ["csv", "parquet"])
+    found, expected = curves(read_shards(tmp_path / "table", most_held=0)), curves(frame)
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(found[name], table, check_exact=True)
+    assert set(expected["calibration"]["of"]) == {"top", "class"} and set(expected["calibration"]["bin"]) >= {1, 8}
+    thresholds = expected["coverage"][expected["coverage"]["point"] == "threshold"]
+    assert (thresholds["answered"] < thresholds["n"]).any() and thresholds["threshold"].nunique() > 12
+
+
+def test_equal_weights_of_one_and_persons_of_one_face_change_no_curve() -> None:
+    """The curves of independent faces come from sums; weights of one, and persons of one face, give the same."""
+    frame = scored(400, 8)
+    plain, weighted, single = (
+        curves(table) for table in (frame, frame.assign(weight=1.0), frame.assign(subject_id=range(len(frame))))
+    )
+    for name, table in plain.items():
+        close(weighted[name], table)
+        close(
+            single[name].drop(columns=["low", "high"], errors="ignore"),
+            table.drop(columns=["low", "high"], errors="ignore"),
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
+def test_quantiles_of_counts_are_numpys(numbers: list[float]) -> None:
+    """Thresholds are numpy's quantiles of all confidences, to the last bit, from distinct ones and their counts."""
+    score, faces = np.unique(np.array(numbers) + 0.0, return_counts=True)
+    shares = np.arange(0.1, 1, 0.1)
+    np.testing.assert_array_equal(quantiles(score, faces, shares), np.quantile(np.array(numbers) + 0.0, shares))
+
+
+def test_thresholds_of_binned_scores_are_ends_of_bins_where_counts_are_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the limit the coverage at each printed threshold is that of the scores themselves; the audit says so."""
+    frame = scored(600, 9)
+    write_shards(frame, tmp_path / "table", [200], ["parquet"])
+    for name, value in {"MOST_EXACT": 100, "BINS": 32}.items():
+        monkeypatch.setattr(f"fairaudit.data.score_counts.{name}", value)
+        monkeypatch.setattr(f"fairaudit.data.sharded.{name}", value)
+    sharded = read_shards(tmp_path / "table", most_held=0)
+    assert any("Thresholds of coverage are ends of bins" in said for said in sharded.meta["shards"]["said"])
+    found = curves(sharded, tasks=["x"])
+    table = found["coverage"].query("by == 'race' and point == 'threshold'")
+    own = np.select([frame["x_pred"] == c for c in "uvw"], [frame[f"x_prob_{c}"] for c in "uvw"])
+    usable = (frame[[f"x_prob_{c}" for c in "uvw"]].sum(axis=1, skipna=False) - 1).abs() < 1e-3
+    for row in table.itertuples():
+        here = usable & (frame["race"] == row.subgroup if row.subgroup != "unknown" else frame["race"].isna())
+        assert row.threshold * 32 == int(row.threshold * 32)
+        assert row.answered == (own[here] >= row.threshold).sum() and row.n == here.sum()
+    exact = curves(frame, tasks=["x"])["calibration"].query("by == 'overall' and of == 'top'")
+    binned = found["calibration"].query("by == 'overall' and of == 'top'")
+    assert binned["n"].sum() == exact["n"].sum()
+    total = [(part["mean_score"] * part["n"]).sum() / part["n"].sum() for part in (binned, exact)]
+    assert 0 < abs(total[0] - total[1]) <= 0.5 / 32
+
+
+def aged(n: int, seed: int) -> pd.DataFrame:
+    """A table of ages in years with impossible and missing ones, two sexes as a task's labels, and young faces."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"image": [f"{i}.jpg" for i in range(n)], "race": rng.choice(list("AB"), size=n)})
+    true = rng.integers(12, 34, size=n).astype(float)
+    frame["age_true"] = np.where(rng.random(n) < 0.03, np.nan, true)
+    frame["age_pred"] = np.where(rng.random(n) < 0.03, -1, np.round(np.abs(true + rng.normal(0, 4, size=n)), 2))
+    frame.loc[:2, "age_pred"] = 200.0
+    frame["gender_true"] = rng.choice(["F", "M"], size=n)
+    frame["gender_pred"] = rng.choice(["F", "M"], size=n)
+    return frame
+
+
+@pytest.mark.parametrize("form", ["years", "beside the bins", "an attribute"])
+def test_errors_in_years_of_tables_on_disk(tmp_path: Path, form: str) -> None:
+    """MAE, RMSE, signed error, CS(5) and NIST's measures come from sums by cell, and agree to 1e-12."""
+    frame = aged(1500, 2)
+    if form == "beside the bins":
+        frame = frame.rename(columns={"age_true": "age_true_years", "age_pred": "age_pred_years"})
+        frame["age_true"], frame["age_pred"] = "20-29", np.where(frame["age_pred_years"] > 25, "20-29", "10-19")
+    if form == "an attribute":
+        frame = frame.rename(columns={"gender_true": "gender"}).drop(columns="gender_pred")
+    write_shards(frame, tmp_path / "table", [400, 900], ["csv", "parquet"])
+    sharded = read_shards(tmp_path / "table", most_held=0)
+    with patch("fairaudit.audit.ANALYSES", {}):
+        found, expected = (fa.run_audit(table, tasks=["age"], by=["race"], audit=QUICK) for table in (sharded, frame))
+    names = {name for name, metric in METRICS.items() if metric.needs == "years"}
+    assert names <= set(expected.metrics["metric"])
+    nist = expected.metrics.query("metric == 'mae_years_18_to_30' and by == 'overall'")
+    assert nist["value"].notna().all() and nist["low"].notna().all()
+    for name in ("metrics", "gaps", "rest"):
+        close(getattr(found, name), getattr(expected, name))
+    assert not sharded.meta["shards"]["said"]
+
+
+def test_exploration_on_disk_is_refused_in_words(tmp_path: Path) -> None:
+    """Halves are dealt face by face, which a counted table has not: a refusal that says what to do, not silence."""
+    write_shards(pd.DataFrame(BASE), tmp_path / "table", [3], ["parquet"])
+    sharded = read_shards(tmp_path / "table", most_held=0)
+    with pytest.raises(UsageError, match="leave --exploratory out"):
+        fa.run_audit(sharded, audit=QUICK.model_copy(update={"exploratory": True}))
+
+
+def test_ages_that_a_map_changed_are_not_measured_in_years_on_disk(tmp_path: Path) -> None:
+    """A map of values that makes other years is not followed: the audit says so, and gives no number."""
+    frame = aged(300, 3)
+    write_shards(frame, tmp_path / "table", [100], ["parquet"])
+    sharded = read_shards(tmp_path / "table", most_held=0, values={"age": {"20": "60"}})
+    assert any("errors in years are not reported" in said for said in sharded.meta["shards"]["said"])
+    with patch("fairaudit.audit.ANALYSES", {}):
+        found = fa.run_audit(sharded, tasks=["age"], by=["race"], audit=QUICK).metrics
+    years = found[found["metric"] == "mae_years"]
+    assert len(years) and years["value"].isna().all() and years["reason"].str.contains("refused").all()

@@ -1,68 +1,39 @@
-"""Probabilities of a table on disk, counted by duckdb: distinct scores (or bins) and sums of losses by cell.
+"""Probabilities of a table on disk, counted by duckdb: distinct scores (or bins) and sums of losses by cell."""
 
-A cell is a combination of all attributes, so that every subgroup of every axis is a union of cells.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+
+from fairaudit.data.face_cells import CELL, LABEL, PREDICTED, FaceCells
 
 if TYPE_CHECKING:
-    from fairaudit.data.shards import ShardSource
+    from fairaudit.data.shards import Kind
 
 TOLERANCE = 1e-3  # how far from 1 the probabilities of a face may add up
 MOST_EXACT = 10_000_000  # faces up to which scores are kept apart; of more, they are put into bins
 BINS = 2**16
 FIRST = 20  # images named of the faces whose probabilities cannot be used
-_CELL, _LABEL, _PREDICTED = "fairaudit_cell", "fairaudit_y", "fairaudit_p"
 
 
 class ScoreCounts:
-    """One task's scores. `cell`: the cell of each row of the task's counted table; `cells`: how many there are."""
+    """One task's scores; see `metrics.counted.ScoreStore`. `cell`: the cell of each row of the task's counted table."""
 
-    def __init__(
-        self,
-        source: "ShardSource",
-        number: int,
-        probabilities: Sequence[str | None],
-        columns: Sequence[str],
-        cell: np.ndarray,
-        code: Callable[[pd.DataFrame], pd.DataFrame],
-    ) -> None:
-        """Lay the cells on disk. probabilities: the column of each class; columns: those that tell cells, labels and
-        predictions; code: a frame of these columns' codes → `cell`, `label`, `predicted`.
-        """
-        self.classes, self.cells, self.cell = len(probabilities), int(cell.max(initial=-1)) + 1, cell
+    def __init__(self, cells: FaceCells, probabilities: Sequence[str | None]) -> None:
+        """probabilities: the column of each class."""
+        source = cells.source
+        self.classes, self.cells, self.cell, self._faces = len(probabilities), cells.cells, cells.cell, cells
         self.bins = BINS if len(source) > MOST_EXACT else None
-        self._source, self._view, self._tables = source, f"scored{number}", f"scores{number}"
+        self._source, self._view, self._tables = source, f"scored{cells.name}", f"scores{cells.name}"
         self._made: set[str] = set()
-        parts = []
-        for k, kind in enumerate(source.kinds):
-            keys = [source.key(name, kind) for name in columns]
-            table = f"cells{number}_{k}"
-            named = ", ".join(f"{key} AS fairaudit_k{i}" for i, key in enumerate(keys))
-            grouped = (
-                f"SELECT {named} FROM {kind.table} GROUP BY {', '.join(f'fairaudit_k{i}' for i in range(len(keys)))}"
-            )
-            source.ask(
-                f"CREATE OR REPLACE TEMP TABLE {table}_raw AS SELECT *, row_number() OVER () AS id FROM ({grouped})"
-            )
-            raw = source.ask(f"FROM {table}_raw ORDER BY id").to_pandas()
-            codes = {name: source.code(name, k, raw[f"fairaudit_k{i}"]) for i, name in enumerate(columns)}
-            source.keep(f"{table}_codes", code(pd.DataFrame(codes)).assign(id=raw["id"]))
-            source.ask(f"CREATE OR REPLACE TEMP TABLE {table} AS FROM {table}_raw JOIN {table}_codes USING (id)")
-            same = " AND ".join(f"{key} IS NOT DISTINCT FROM fairaudit_k{i}" for i, key in enumerate(keys))
+
+        def each(kind: "Kind") -> str:
             scores = ", ".join(f"{p} AS s{c}" for c, p in enumerate(self._scores(probabilities, kind)))
-            parts.append(
-                f"SELECT cell AS {_CELL}, label AS {_LABEL}, predicted AS {_PREDICTED}, {scores}, "
-                f"{source.image(kind)} AS image, {kind.place} AS place FROM {kind.table} JOIN {table} ON {same} "
-                "WHERE label >= 0 AND predicted >= 0"
-            )
-        source.ask(f"CREATE OR REPLACE TEMP VIEW {self._view} AS {' UNION ALL '.join(parts)}")
+            return f"{scores}, {source.image(kind)} AS image, {kind.place} AS place"
+
+        cells.view(self._view, each)
         names = [f"s{c}" for c in range(self.classes)]
         self._missing = f"({' OR '.join(f'{name} IS NULL' for name in names)})"
         self._unequal = f"(abs({' + '.join(names)} - 1) > {TOLERANCE})"
@@ -73,13 +44,13 @@ class ScoreCounts:
         """See `metrics.counted.ScoreStore`."""
         table = f"{self._tables}_{'top' if which is None else which}"
         if table not in self._made:
-            score = self._of % _PREDICTED if which is None else f"s{which}"
-            side = f"{_LABEL} = {_PREDICTED if which is None else which}"
+            score = self._of % PREDICTED if which is None else f"s{which}"
+            side = f"{LABEL} = {PREDICTED if which is None else which}"
             place = (
                 score if self.bins is None else f"CAST(least(floor({score} * {self.bins}), {self.bins - 1}) AS INTEGER)"
             )
             self._source.ask(
-                f"CREATE TEMP TABLE {table} AS SELECT {_CELL} AS cell, {place} AS s, count(*) FILTER ({side}) AS up, "
+                f"CREATE TEMP TABLE {table} AS SELECT {CELL} AS cell, {place} AS s, count(*) FILTER ({side}) AS up, "
                 f"count(*) FILTER (NOT {side}) AS down FROM {self._view} WHERE {self._usable} GROUP BY cell, s"
             )
             self._made.add(table)
@@ -100,15 +71,15 @@ class ScoreCounts:
     _sums: Mapping[str, np.ndarray] | None = None
 
     def _summed(self, least_probability: float, most_certain: float) -> Mapping[str, np.ndarray]:
-        labelled, top = self._of % _LABEL, self._of % _PREDICTED
-        apart = [f"(s{c} - CASE WHEN {_LABEL} = {c} THEN 1 ELSE 0 END)" for c in range(self.classes)]
+        labelled, top = self._of % LABEL, self._of % PREDICTED
+        apart = [f"(s{c} - CASE WHEN {LABEL} = {c} THEN 1 ELSE 0 END)" for c in range(self.classes)]
         losses = {
             "log_loss": f"-ln(greatest({labelled}, {least_probability!r}))",
             "brier": f"({' + '.join(f'{a} * {a}' for a in apart)}) / {2 if self.classes == 2 else 1}",
             "mean_labelled_probability": labelled,
         }
         each = ", ".join(f"{loss} AS x{i}" for i, loss in enumerate(losses.values()))
-        rows = f"SELECT {_CELL} AS cell, {each}, {labelled} AS own, {top} AS top FROM {self._view} WHERE {self._usable}"
+        rows = f"SELECT {CELL} AS cell, {each}, {labelled} AS own, {top} AS top FROM {self._view} WHERE {self._usable}"
         # fsum is Kahan's: the order in which threads add then moves no digit that is printed
         totals = ", ".join(f"fsum(x{i}) AS a{i}, fsum(x{i} * x{i}) AS b{i}" for i in range(len(losses)))
         near = f"top < {most_certain!r} OR top > {1 - most_certain!r}"
@@ -119,7 +90,7 @@ class ScoreCounts:
         names = {"faces": "faces", "zero": "zero", "near": "near"}
         for i, name in enumerate(losses):
             names |= {name: f"a{i}", f"{name}²": f"b{i}"}
-        return {name: self._by_cell(found, column) for name, column in names.items()}
+        return {name: self._faces.by_cell(found, column) for name, column in names.items()}
 
     @cached_property
     def faults(self) -> dict[str, tuple[np.ndarray, list[str]]]:
@@ -127,22 +98,17 @@ class ScoreCounts:
         found = {}
         for name, which in (("missing", self._missing), ("unequal", f"NOT {self._missing} AND {self._unequal}")):
             told = self._source.ask(
-                f"SELECT {_CELL} AS cell, count(*) AS faces FROM {self._view} WHERE {which} GROUP BY cell"
+                f"SELECT {CELL} AS cell, count(*) AS faces FROM {self._view} WHERE {which} GROUP BY cell"
             )
             if told.num_rows:
                 first = f"SELECT image, place FROM {self._view} WHERE {which} ORDER BY place LIMIT {FIRST}"
                 images = self._source.named(self._source.ask(first).to_pandas())
-                found[name] = (self._by_cell(told, "faces").astype(np.int64), images)
+                found[name] = (self._faces.by_cell(told, "faces").astype(np.int64), images)
         return found
 
-    def _by_cell(self, found: pa.Table, column: str) -> np.ndarray:
-        out = np.zeros(self.cells)
-        out[found.column("cell").to_numpy()] = found.column(column).to_numpy()
-        return out
-
-    def _scores(self, probabilities: Sequence[str | None], kind: object) -> list[str]:
+    def _scores(self, probabilities: Sequence[str | None], kind: "Kind") -> list[str]:
         """Return the SQL of each class's probability: of two classes one column is enough; otherwise none means 0."""
-        told = [None if name is None else self._source.number(name, kind) for name in probabilities]  # type: ignore[arg-type]
+        told = [None if name is None else self._source.number(name, kind) for name in probabilities]
         if len(told) == 2 and sum(name is None for name in told) == 1:
             other = next(name for name in told if name is not None)
             return [f"(1 - {other})" if name is None else name for name in told]

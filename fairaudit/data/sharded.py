@@ -10,6 +10,7 @@ import pandas as pd
 
 from fairaudit import subgroups
 from fairaudit.data.columns import categorical
+from fairaudit.data.face_cells import FaceCells
 from fairaudit.data.predictions_check import NO_LABEL, NO_PREDICTION, STATUSES
 from fairaudit.data.score_counts import BINS, MOST_EXACT, ScoreCounts
 from fairaudit.data.sources import (
@@ -23,6 +24,7 @@ from fairaudit.data.sources import (
     text_column,
 )
 from fairaudit.data.tables import FINDING_COLUMNS, Predictions, findings_table
+from fairaudit.data.year_counts import YearCounts
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import value_hash
 
@@ -66,18 +68,17 @@ class ShardedPredictions:
                 f"The table has {' and '.join(held)}, so every face was held in memory: it grows with the number of "
                 f"faces ({len(self):,} here)."
             )
-        elif any(c.startswith(f"{task}_prob_") for c in columns for task in self.tasks):
+        elif any(c.startswith(f"{task}_prob_") for c in columns for task in self.tasks) and len(self) > MOST_EXACT:
             said.append(
-                "The table was counted on disk, so probabilities give AUC, average precision, losses and calibration "
-                "per subgroup, but no reliability curves and no coverage at thresholds."
+                f"AUC, average precision, calibration and reliability curves come from {BINS:,} bins of scores: how "
+                "far that can have moved an AUC or average precision stands beside it, and a mean score is within "
+                f"{0.5 / BINS:.1g}. Thresholds of coverage are ends of bins, where counts are exact."
             )
-            if len(self) > MOST_EXACT:
-                said.append(
-                    f"AUC, average precision and calibration come from {BINS:,} bins of scores; how far that can have "
-                    "moved an AUC or average precision stands beside it."
-                )
-        if self.reading.years:
-            said.append("Ages in years were put into bins as they were counted, so errors in years are not reported.")
+        if not held and "age" in self.tasks and self.reading.years and self._year_columns("age") is None:
+            said.append(
+                "age: errors in years are not reported, because a map of values made other ages of those that the "
+                "files hold; map them in the files, or audit a table in memory."
+            )
         return said
 
     def hash(self) -> str:
@@ -152,7 +153,10 @@ class ShardedPredictions:
         return self._of_task[key]
 
     def _counted_task(self, task: str, axes: Sequence[str], numbers: Sequence[str]) -> Predictions:
-        parts = [*self._label_parts([task, *self._labels_of(axes)]), self._part(f"{task}_pred", self.tasks[task])]
+        parts = [
+            *self._label_parts([task, *self._told_labels(task, axes)]),
+            self._part(f"{task}_pred", self.tasks[task]),
+        ]
         if task in self.reading.status:
             text = self.reading.status[task]
             codes = np.array([STATUSES.index(value) if value in STATUSES else -1 for value in text])
@@ -165,7 +169,19 @@ class ShardedPredictions:
         status[frame[f"{task}_pred"].notna()] = "ok"
         frame = frame.assign(**{f"{task}_status": pd.Series(status, dtype=object)})
         counted = self._predictions(frame, found.times, self._left_out(task, frame))
-        return replace(counted, scores=self._score_counts(task, frame, axes))
+        probabilities = [
+            name if (name := f"{task}_prob_{c}") in self.source.columns else None for c in self.tasks[task]
+        ]
+        ages = self._year_columns(task)
+        labelled = f"{task}_true" in frame and frame[f"{task}_true"].notna().any()
+        if not labelled or not (any(probabilities) or ages):
+            return counted
+        cells = self._face_cells(task, frame, axes)
+        return replace(
+            counted,
+            scores=ScoreCounts(cells, probabilities) if any(probabilities) else None,
+            years=YearCounts(cells, ages) if ages else None,
+        )
 
     def _in_bins(self, name: str, task: str) -> _Part | None:
         """Return a column of numbers in the quantile bins of the faces that a task counts; None where it has none."""
@@ -182,12 +198,9 @@ class ShardedPredictions:
         bins, found = self.source.put_in_bins(column, theirs, where, unless)
         return _Part(name, column, found, bins)
 
-    def _score_counts(self, task: str, frame: pd.DataFrame, axes: Sequence[str]) -> ScoreCounts | None:
-        """Return the task's probabilities, to be counted; None where it has no labels or no probabilities."""
-        names = [name if (name := f"{task}_prob_{c}") in self.source.columns else None for c in self.tasks[task]]
-        if f"{task}_true" not in frame or not frame[f"{task}_true"].notna().any() or not any(names):
-            return None
-        telling = [*self._attributes(), *self._label_parts(self._labels_of(axes))]
+    def _face_cells(self, task: str, frame: pd.DataFrame, axes: Sequence[str]) -> FaceCells:
+        """Lay the task's faces by cell: a combination of the attributes and of the labels that `frame` tells."""
+        telling = [*self._attributes(), *self._label_parts(self._told_labels(task, axes))]
         label, prediction = self._part(f"{task}_true", self.tasks[task]), self._part(f"{task}_pred", self.tasks[task])
         own = [part.name for part in telling]
         known = pd.DataFrame({name: frame[name].cat.codes for name in own}, index=frame.index)
@@ -204,7 +217,27 @@ class ShardedPredictions:
             return pd.DataFrame(told, raw.index).assign(cell=np.asarray(number))
 
         columns = list(dict.fromkeys(part.column for part in (label, prediction, *telling)))
-        return ScoreCounts(self.source, list(self.tasks).index(task), names, columns, cell, code)
+        name = f"{list(self.tasks).index(task)}_{len(self._of_task)}"
+        return FaceCells(self.source, name, columns, cell, code)
+
+    def _year_columns(self, task: str) -> tuple[str, str] | None:
+        """Return the columns of the files that hold labelled and predicted ages in years; None where they are not known
+        of the task, or a map of values made other years of them.
+        """
+        found = []
+        for name in YEARS if task == "age" else ():
+            column = name.removesuffix("_years")
+            if column in self.reading.years and self.source.holds_years(column, self.reading.years[column]):
+                found.append(column)
+            elif column not in self.reading.years and name in self.source.columns:
+                found.append(name)
+        return (found[0], found[1]) if len(found) == 2 else None
+
+    def _told_labels(self, task: str, axes: Sequence[str]) -> list[str]:
+        """Return the tasks whose labels a task's table tells: those in `axes`, and the sexes that ages are split by."""
+        labels = self._labels_of(axes)
+        sexes = "gender" in self.tasks and "gender" not in self.attributes and self._year_columns(task) is not None
+        return list(dict.fromkeys([*labels, *(["gender"] if sexes else [])]))
 
     def held(self, numbers: Sequence[str] = (), *, complete: bool = False) -> Predictions:
         """Return every face, in the order of the files, with the columns `numbers`; `complete`: with images and all

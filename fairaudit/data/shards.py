@@ -378,6 +378,11 @@ class ShardSource:
         self._connection.register("kept", pa.Table.from_pandas(frame, preserve_index=False))
         self.ask(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM kept")
 
+    def check_numbers(self, name: str) -> None:
+        """Raise DataError for text in a column that is no number."""
+        for kind in self.kinds:
+            self._check_numbers(name, kind)
+
     def _check_numbers(self, name: str, kind: Kind) -> None:
         """Raise DataError for text that is no number."""
         for column in self._names[name]:
@@ -466,6 +471,14 @@ class ShardSource:
             missing += int(frame["n"][gone].sum())
             parts.append(frame[~gone].sort_values("v", kind="stable").reset_index(drop=True))
         return parts, missing
+
+    def holds_years(self, name: str, years: np.ndarray) -> bool:
+        """Tell whether the numbers of a column are the `years` of its distinct values: no map made others of them."""
+        if name in self._years:
+            return True
+        values = pd.concat(self._values[name], ignore_index=True)
+        own = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        return bool((np.isnan(years[:-1]) | (own == years[:-1])).all())
 
     def _in_years(self, name: str) -> bool:
         """Tell whether a column holds numbers, so many that it must be years, and note the largest."""

@@ -18,6 +18,7 @@ from fairaudit.files import atomic_file, value_hash
 
 if TYPE_CHECKING:
     from fairaudit.data.score_counts import ScoreCounts
+    from fairaudit.data.year_counts import YearCounts
 
 FINDING_COLUMNS = ("kind", "image", "action", "detail")
 META_KEY = b"fairaudit"
@@ -104,7 +105,7 @@ class Predictions:
     attribute; optional `subject_id` and `weight`. Labels and attributes are categorical; `tasks` gives each task's
     classes in order; `ordered` names the tasks whose classes have an order. times: how many equal faces each row stands
     for; None: one. Rows that stand for several name no image; `left_out` then has the first images by reason,
-    and `scores` counts the probabilities of the task that the table was made for.
+    and `scores` and `years` count the probabilities and ages of the task that the table was made for.
     """
 
     frame: pd.DataFrame
@@ -117,6 +118,7 @@ class Predictions:
     times: np.ndarray | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     scores: "ScoreCounts | None" = None
+    years: "YearCounts | None" = None
 
     def __len__(self) -> int:
         return len(self.frame) if self.times is None else int(self.times.sum())

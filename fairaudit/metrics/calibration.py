@@ -44,6 +44,18 @@ def equal_mass_bins(score: np.ndarray, right: np.ndarray, wrong: np.ndarray, bin
     return Bins(number=number, **dict(zip(("mass", "score", "right"), sums, strict=True)))
 
 
+def quantiles(score: np.ndarray, faces: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the quantiles of numbers of which each distinct one, ascending (D,), occurs `faces` times: numpy's linear
+    interpolation between order statistics, to the last bit.
+    """
+    through = np.cumsum(faces)
+    place = (through[-1] - 1) * shares
+    below = np.floor(place)
+    a, b = (score[np.searchsorted(through, np.minimum(below + i, through[-1] - 1), side="right")] for i in (0, 1))
+    part = place - below
+    return np.where(part >= 0.5, b - (b - a) * (1 - part), a + (b - a) * part)
+
+
 def calibration_error(
     score: np.ndarray, right: np.ndarray, wrong: np.ndarray, squares: tuple[np.ndarray, np.ndarray], faces: int
 ) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Score metrics of faces that are counted on disk: tables of distinct scores, or of bins, and sums, by subgroup."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,29 @@ class ScoreStore(Protocol):
 
         least_probability: what a probability below it counts as in log loss.
         """
+
+
+class YearStore(Protocol):
+    """Ages in years of one task's faces on disk, by cell; a face counts where both its ages are within 0…150."""
+
+    cells: int
+
+    def sums(self, near: float, challenge: float, challenged: tuple[float, float]) -> Mapping[str, np.ndarray]:
+        """Return by cell (cells,): `faces`; sums of `error` (predicted − labelled age), of its `absolute` value, its
+        `square` and `fourth` power; how many are `near` (absolute error up to that many years); how many are labelled
+        within `challenged` (from, below), and how many of those `passed`: are predicted `challenge` years or more.
+        """
+
+    def by_age(self, first: int, last: int) -> Sequence[np.ndarray]:
+        """Return faces, Σ |error| and Σ error² by cell and labelled age in whole years first…last: (cells, ages)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedYears:
+    """Ages on disk, and the cell of each row of the sample (N,)."""
+
+    store: YearStore
+    cell: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,16 @@ def means_of_sums(total: np.ndarray, squares: np.ndarray, faces: np.ndarray) -> 
     return Means(value=value, variance=variance, faces=faces, effective=faces, units=faces)
 
 
+def shares_of_sums(
+    top: np.ndarray, bottom: np.ndarray, top_squares: np.ndarray, squares: np.ndarray, faces: np.ndarray
+) -> Means:
+    """Return shares of independent faces from sums of their weights, of weights squared, and of faces, any shape."""
+    value = ratio(top, bottom)
+    variance = _variance(_spread(top_squares, top_squares, squares, value), faces, bottom)
+    effective = np.nan_to_num(ratio(bottom**2, squares))
+    return Means(value=value, variance=variance, faces=faces, effective=effective, units=faces)
+
+
 def _spread(aa: np.ndarray, ab: np.ndarray, bb: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Return Σ (a − value·b)² from sums of products; what is within rounding of them is 0."""
     spread = aa - 2 * value * ab + value**2 * bb

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fairaudit.metrics.counted import CountedScores
+    from fairaudit.metrics.counted import CountedScores, CountedYears
 
 MOST_CERTAIN = 1e-6  # a probability nearer to 0 or 1 counts as this far from it where its logit is taken
 LEAST_PROBABILITY = float(
@@ -87,13 +87,15 @@ class FaceScores:
 class Measures:
     """What is known of N faces beyond label and prediction; None where it is not. counted: scores that stay on disk.
 
-    years: labelled and predicted age (N, 2), NaN where missing. sex: codes of the two `sexes` that faces are labelled
-    as, −1 where unknown. why_no_years: why an age task has no years, in words; "" for another task.
+    years: labelled and predicted age (N, 2), NaN where missing; counted_years: ages that stay on disk. sex: codes of
+    the two `sexes` that faces are labelled as, −1 where unknown. why_no_years: why an age task has no years, in words;
+    "" for another task.
     """
 
     scores: FaceScores | None = None
     counted: "CountedScores | None" = None
     years: np.ndarray | None = None
+    counted_years: "CountedYears | None" = None
     sex: np.ndarray | None = None
     sexes: tuple[str, ...] = ()
     why_no_years: str = ""

@@ -1,9 +1,20 @@
 """Errors of ages in years, with NIST's two measures (NIST IR 8525: age estimation and verification)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from fairaudit.metrics.counted import CountedYears
 from fairaudit.metrics.estimates import Estimate
-from fairaudit.metrics.means import Means, mean_estimate, mean_limits, means, positive_limits, share_limits
+from fairaudit.metrics.means import (
+    Means,
+    mean_estimate,
+    mean_limits,
+    means,
+    means_of_sums,
+    positive_limits,
+    share_limits,
+)
 from fairaudit.metrics.pools import Pools
 from fairaudit.metrics.rates import Metric, ratio
 
@@ -11,6 +22,7 @@ NIST_AGES = (18, 30)
 CHALLENGE_AGE = 25
 CHALLENGED = (14, 18)  # labelled 14 to 17 years old
 NEAR = 5.0
+NO_SEXES = "needs faces labelled as two sexes: an attribute gender with two values"
 _SHARES = ("cumulative_score_5_years", "challenge_25_false_positive_rate")
 
 
@@ -22,6 +34,8 @@ def estimate(pools: Pools, metric: Metric) -> Estimate:
     """
     measures = pools.sample.measures
     assert measures is not None  # years are asked for only where there are measures
+    if measures.counted_years is not None:
+        return _counted(pools, metric, measures.counted_years)
     if measures.years is None:
         return _refused(metric, len(pools), measures.why_no_years)
     true, predicted = measures.years.T
@@ -39,6 +53,57 @@ def estimate(pools: Pools, metric: Metric) -> Estimate:
     if metric.name == "challenge_25_false_positive_rate":
         known = known & (np.nan_to_num(true) >= CHALLENGED[0]) & (np.nan_to_num(true) < CHALLENGED[1])
     found = means(pools.sample, pools.matrix, (known * each.astype(float))[:, None], known[:, None].astype(float))
+    return _with_limits(metric, found)
+
+
+# metric → sums over faces of what it is the mean of, of its square, and the number of faces (see `counted.YearStore`)
+_SUMS = {
+    "mae_years": ("absolute", "square", "faces"),
+    "rmse_years": ("square", "fourth", "faces"),
+    "signed_error_years": ("error", "square", "faces"),
+    "cumulative_score_5_years": ("near", "near", "faces"),
+    "challenge_25_false_positive_rate": ("passed", "passed", "challenged"),
+}
+
+
+def _counted(pools: Pools, metric: Metric, counted: CountedYears) -> Estimate:
+    """Return what `estimate` does, from sums of a table on disk."""
+    if metric.name == "mae_years_18_to_30":
+        return _nist_counted(pools, metric, counted)
+    sums = counted.store.sums(NEAR, CHALLENGE_AGE, CHALLENGED)
+    group = np.full(counted.store.cells, -1)
+    group[counted.cell] = pools.sample.group
+    inside, columns = group >= 0, []
+    for name in _SUMS[metric.name]:
+        groups = np.bincount(group[inside], weights=sums[name][inside], minlength=len(pools.known))
+        columns.append((pools.matrix @ groups)[:, None])
+    return _with_limits(metric, means_of_sums(*columns))
+
+
+def _nist_counted(pools: Pools, metric: Metric, counted: CountedYears) -> Estimate:
+    """Return what `_nist` does, from sums by cell and age."""
+    measures = pools.sample.measures
+    assert measures is not None  # as above
+    if measures.sex is None:
+        return _refused(metric, len(pools), NO_SEXES)
+    place = np.full((2, counted.store.cells), -1)
+    place[:, counted.cell] = pools.sample.group, measures.sex
+    inside = (place >= 0).all(0)
+    shape = (len(pools.known), 2, NIST_AGES[1] - NIST_AGES[0] + 1)
+    tables = []
+    for part in counted.store.by_age(*NIST_AGES):
+        table = np.zeros(shape)
+        np.add.at(table, (place[0, inside], place[1, inside]), part[inside])
+        tables.append(pools.matrix @ table.reshape(shape[0], -1))
+    n, total, squares = tables
+    mean = ratio(total, n)
+    spread = np.maximum(squares - n * mean**2, 0)
+    each = ratio(np.where(spread > 1e-13 * squares, spread, 0), (n * n.shape[1]) ** 2) * ratio(n, n - 1)
+    rows = [(v, s, f, f) for v, s, f in zip(mean.mean(1), each.sum(1), n.sum(1), strict=True)]
+    return _nist_estimate(metric, rows, [np.flatnonzero(line == 0) for line in n], measures.sexes)
+
+
+def _with_limits(metric: Metric, found: Means) -> Estimate:
     if metric.name in _SHARES:
         return mean_estimate(metric, found, share_limits(found), share=True)
     if metric.name == "signed_error_years":
@@ -63,20 +128,31 @@ def _nist(pools: Pools, metric: Metric, known: np.ndarray, true: np.ndarray, err
     measures = pools.sample.measures
     assert measures is not None  # as above
     if measures.sex is None:
-        why = "needs faces labelled as two sexes: an attribute gender with two values"
-        return _refused(metric, len(pools), why)
+        return _refused(metric, len(pools), NO_SEXES)
     first, last = NIST_AGES
     ages = last - first + 1
     inside = known & (measures.sex >= 0) & (true >= first) & (true < last + 1)
     cell = measures.sex * ages + np.floor(true).astype(np.int64) - first
-    rows, notes = [], np.full((len(pools), 1), "", dtype=object)
-    for q, members in enumerate(pools.faces()):
+    rows, lacking = [], []
+    for members in pools.faces():
         faces = members[inside[members]]
         value, variance, units, empty = _cell_mean(pools, faces, cell[faces], error[faces], 2 * ages)
         rows.append((value, variance, len(faces), units))
+        lacking.append(empty)
+    return _nist_estimate(metric, rows, lacking, measures.sexes)
+
+
+def _nist_estimate(
+    metric: Metric, rows: Sequence[tuple[float, ...]], lacking: Sequence[np.ndarray], sexes: Sequence[str]
+) -> Estimate:
+    """rows: value, variance, faces and independent units of every pool; lacking: its empty cells."""
+    first, last = NIST_AGES
+    ages = last - first + 1
+    notes = np.full((len(rows), 1), "", dtype=object)
+    for q, empty in enumerate(lacking):
         if len(empty):
             sex, age = divmod(int(empty[0]), ages)
-            which = f"{measures.sexes[sex]} aged {first + age}"
+            which = f"{sexes[sex]} aged {first + age}"
             notes[q] = f"no face in {len(empty)} of the {2 * ages} cells of sex × age 18 to 30, such as {which}"
     value, variance, count, units = (column[:, None] for column in np.array(rows, dtype=float).T)
     found = Means(value=value, variance=variance, faces=count, effective=units, units=units)
