@@ -47,11 +47,12 @@ def in_percent(metric: str) -> bool:
 
 
 def sentence(row: Mapping[str, Any], confidence: float) -> str:
-    """Return what one row of findings says, "" where it has no value."""
+    """Return what one row of findings says, "" where it has no value; of what is none, with the reason."""
     if not _number(row["difference"]):
         return ""
     words = {"gap": _gap, "interaction": _interaction}.get(row["kind"], _contrast)
-    return f"{row['task']} by {' × '.join(row['by'].split(':'))}: {words(row, confidence)}"
+    caveat = f" No finding: {row['reason']}." if row["reason"] and not row["finding"] else ""
+    return f"{row['task']} by {' × '.join(row['by'].split(':'))}: {words(row, confidence)}{caveat}"
 
 
 def _contrast(row: Mapping[str, Any], confidence: float) -> str:
@@ -85,7 +86,7 @@ def _interaction(row: Mapping[str, Any], confidence: float) -> str:
 def _gap(row: Mapping[str, Any], confidence: float) -> str:
     name, unit = metric_name(row["metric"], row["class"]), row["metric"]
     noise = f"{_points(row['expected'], unit)} expected by noise alone; " if _number(row["expected"]) else ""
-    if row["finding"]:
+    if row["finding"] or row["shown"]:
         return (
             f"{name} differs between subgroups: {_value(row['value'], unit)} for faces labelled {row['subgroup']} "
             f"(n = {_count(row['n'])}), {_value(row['other_value'], unit)} for faces labelled {row['other']} "

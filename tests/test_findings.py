@@ -192,6 +192,8 @@ def test_an_intersection_counts_only_beyond_its_margins() -> None:
     shown = crossed[crossed["p_adjusted"] <= 0.05]
     assert len(shown) and not shown["finding"].any()
     assert shown["reason"].str.contains("margins").all()
+    for row in added[added["reason"].ne("") & added["difference"].notna() & ~added["finding"]].itertuples():
+        assert row.sentence.endswith(f" No finding: {row.reason}.")
 
 
 def test_a_gap_between_intersections_that_margins_predict_is_no_finding() -> None:
@@ -208,7 +210,12 @@ def test_a_gap_between_intersections_that_margins_predict_is_no_finding() -> Non
     lines = set(zip(beyond["metric"], beyond["class"], strict=True))
     found = gaps[gaps["finding"].astype(bool)]
     assert set(zip(found["metric"], found["class"], strict=True)) <= lines
-    assert gaps["reason"].str.contains("margins").any()
+    margins = gaps[gaps["reason"].str.contains("margins")]
+    assert len(margins) and margins["sentence"].str.contains("differs between subgroups").all()
+    assert all(
+        text.endswith(f"No finding: {why}.") for text, why in zip(margins["sentence"], margins["reason"], strict=True)
+    )
+    assert not gaps.loc[gaps["finding"].astype(bool), "sentence"].str.contains("No finding").any()
     context = make_context(result)
     judged = verdict(context, "kind", "group:site")
     assert judged.state == "found" and "each attribute alone predicts is not shown" in judged.sentence
