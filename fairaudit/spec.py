@@ -121,25 +121,74 @@ class ForestSpec(_Part):
     colour: bool = Field(False, description="flattened RGB pixels; default: greyscale")
 
 
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
+Width = Annotated[int, Field(ge=1, le=8192)]
+Widths = Annotated[tuple[Width, ...], Field(max_length=8)]
+
+
+class HeadSpec(_Part):
+    """One task's head: layers of its own after the shared ones, and what its outputs mean."""
+
+    kind: Literal["softmax", "coral", "cumulative"] = Field(
+        "softmax",
+        description="softmax over the classes; for classes that have an order, coral (one score and a threshold before "
+        "each further class, taught as binary tasks) or cumulative (the same, taught by its likelihood: ordered logit)",
+    )
+    hidden: Widths = Field((), description="widths of the head's own layers")
+    activation: Activation | None = Field(None, description="of its own layers; default: model.activation")
+    dropout: float | None = Field(None, ge=0, lt=1, description="after each of its own layers; default: model.dropout")
+    years: Literal["none", "l1", "huber"] = Field(
+        "none", description="of the head age: the age in years is predicted beside the bins, taught by this loss"
+    )
+
+
+def one_or_more(given: object) -> object:
+    """Return the width, or widths, of shared layers as given; ValueError (for pydantic) where they are none."""
+    several = isinstance(given, list | tuple)
+    found = list(given) if isinstance(given, list | tuple) else [given]
+    good = all(type(width) is int and 0 < width <= 8192 for width in found) and len(found) <= 8
+    if not good and (several or type(given) is not int or given != 0):
+        raise ValueError("give one width (0: no shared layer, at most 8192), or a list of at most 8 widths above 0")
+    return given
+
+
 class ModelSpec(_Part):
-    """The network: backbone, shared layer and one head a task."""
+    """The network: backbone, shared layers and one head a task."""
 
     backbone: str = "mobilenet_v2"
     weights: str | None = Field(
         None, description="'imagenet', 'none', or the name of a weights file; default: the backbone's usual ones"
     )
+    weights_match: Literal["strict", "partial"] = Field(
+        "strict", description="partial: tensors of the weights file that fit are taken, at least half of the parameters"
+    )
     image_size: int | None = Field(None, ge=32, le=1024, description="pixels; default: the backbone's own")
+    color: Literal["rgb", "grey", "bgr"] | None = Field(
+        None, description="what the network is shown: colour in this order, or luminance; default: the backbone's own"
+    )
+    widths: Widths = Field((), description="simple_cnn: channels of each stage; default: 32, 64, 128, 128")
     pooling: Literal["average", "average+learned"] = Field(
         "average",
         description="how maps become one vector: their average, or that and the learned pooling of a network that has "
         "one (mobilefacenet), side by side",
     )
-    shared: int = Field(256, ge=0, le=8192, description="width of the shared layer, 0 for none")
-    dropout: float = Field(0.3, ge=0, lt=1)
+    shared: int | tuple[int, ...] = Field(
+        256, description="width of the shared layer, 0 for none, or a list of widths for several"
+    )
+    activation: Activation = Field("relu", description="of the shared layers")
+    dropout: float = Field(0.3, ge=0, lt=1, description="after each shared layer")
+    heads: dict[str, HeadSpec] = Field(default_factory=dict, description="per task, where a head is not the plain one")
     trainable_blocks: int | None = Field(
         None, ge=0, description="how many upper blocks fine-tuning trains; default: the backbone's own"
     )
     forest: ForestSpec | None = Field(None, description="of backbone pca-random-forest and pca-xgboost only")
+
+    _one_or_more = field_validator("shared", mode="before")(one_or_more)
+
+    @property
+    def shared_widths(self) -> tuple[int, ...]:
+        """The widths of the shared layers."""
+        return (self.shared,) if isinstance(self.shared, int) and self.shared else tuple(self.shared or ())
 
 
 class AugmentationSpec(_Part):
@@ -183,6 +232,11 @@ class TrainingSpec(_Part):
     )
     augmentation: AugmentationSpec = AugmentationSpec()
     mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 for none")
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        description="Beta parameter of cutmix, on images and maps; 0: none; with mixup, either of them a batch",
+    )
     augmented_views: int = Field(4, ge=1, description="versions of each face that fine-tuning draws from (1: as it is)")
     class_weights: bool = False
     patience: int = Field(5, ge=1, description="epochs of a stage without improvement before it stops early")
@@ -191,6 +245,8 @@ class TrainingSpec(_Part):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     flip_test: bool = Field(False, description="average each prediction with that of the mirrored face")
     device: str = "auto"
+    deterministic: bool = Field(False, description="the same seed gives the same model on a GPU, too; slower there")
+    tensorboard: bool = Field(False, description="curves for TensorBoard, in <checkpoint>.tensorboard")
 
 
 class PlanSpec(_Part):

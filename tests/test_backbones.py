@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional
 from torchvision.models import get_model
 
 from fairaudit.errors import DataError, UsageError
@@ -229,3 +230,108 @@ def test_learned_pooling_stands_beside_the_average(shared: Path) -> None:
         build_backbone(ModelSpec(backbone="small_cnn", pooling="average+learned"))
     with pytest.raises(UsageError, match="64 px"):
         build_backbone(spec.model_copy(update={"image_size": 64}), [shared / "weights"])
+
+
+def test_simple_cnn_halves_its_maps_in_every_stage() -> None:
+    """Convolution, batch norm, ReLU and max-pooling a stage, in the widths of the spec."""
+    backbone = build_backbone(ModelSpec(backbone="simple_cnn"))
+    assert (len(backbone.blocks), backbone.channels, backbone.image_size) == (4, 128, 128)
+    backbone = build_backbone(ModelSpec(backbone="simple_cnn", widths=(8, 12, 16), image_size=64))
+    assert [type(part) for part in backbone.blocks[1]] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
+    with torch.no_grad():
+        assert backbone.blocks(torch.zeros(2, 3, 64, 64)).shape == (2, 16, 8, 8)
+    with pytest.raises(UsageError, match="belongs to the backbone 'simple_cnn'"):
+        build_backbone(ModelSpec(backbone="small_cnn", widths=(8,)))
+    with pytest.raises(UsageError, match="cannot take images of 32 px"):
+        build_backbone(ModelSpec(backbone="simple_cnn", widths=(4,) * 6, image_size=32))
+
+
+def test_grey_pictures_are_luminance_in_every_channel() -> None:
+    """The weights of BT.601, whatever the colour; a picture that is grey already stays as it is."""
+    spec = ModelSpec(backbone="small_cnn", image_size=32)
+    colour = FaceClassifier(build_backbone(spec), {"x": ("a", "b")})
+    grey = FaceClassifier(build_backbone(spec.model_copy(update={"color": "grey"})), {"x": ("a", "b")})
+    pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    value = (pixels.double() @ torch.tensor([0.299, 0.587, 0.114]).double() / 255)[:, None]
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    torch.testing.assert_close(grey.prepare(pixels), ((value - mean) / std).float())
+    plain = pixels[..., :1].repeat(1, 1, 1, 3)
+    torch.testing.assert_close(grey.prepare(plain), colour.prepare(plain))
+    assert grey.prepare(pixels).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_vggface2_resnet50_is_caffes(tmp_path: Path) -> None:
+    """Made-up weights in torchvision's names load strictly; blocks stride in their first convolution; BGR, a mean."""
+    torch.manual_seed(1)
+    whole = get_model("resnet50", weights=None, num_classes=8631).eval()
+    torch.save(whole.state_dict(), tmp_path / "resnet50_ft.pt")
+    backbone = build_backbone(ModelSpec(backbone="vggface2_resnet50", image_size=64), [tmp_path])
+    assert (len(backbone.blocks), backbone.channels, backbone.weights) == (17, 2048, "resnet50_ft.pt")
+    assert torch.equal(backbone.blocks[5].conv2.weight, whole.layer2[1].conv2.weight)
+    x = torch.randn(2, 3, 64, 64)
+    first = backbone.blocks[4]  # layer2's first block, written out
+    with torch.no_grad():
+        before = backbone.blocks[:4](x)
+        assert before.shape == (2, 256, 16, 16)  # pooled without a border, rounded up
+        inner = functional.conv2d(before, first.conv1.weight, stride=2)
+        inner = functional.conv2d(first.bn1(inner).relu(), first.conv2.weight, padding=1)
+        inner = first.bn3(functional.conv2d(first.bn2(inner).relu(), first.conv3.weight))
+        torch.testing.assert_close(first(before), (inner + first.downsample(before)).relu())
+    model = FaceClassifier(backbone, {"x": ("a", "b")})
+    pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    wanted = pixels.flip(3).permute(0, 3, 1, 2).float() - torch.tensor([91.4953, 103.8827, 131.0912]).view(3, 1, 1)
+    torch.testing.assert_close(model.prepare(pixels), wanted, atol=1e-3, rtol=1e-4)
+    turned = build_backbone(ModelSpec(backbone="vggface2_resnet50", image_size=64, color="rgb"), [tmp_path])
+    other = FaceClassifier(turned, {"x": ("a", "b")}).prepare(pixels)
+    torch.testing.assert_close(other.flip(1), wanted, atol=1e-3, rtol=1e-4)
+    assert build_backbone(ModelSpec(backbone="vggface2_resnet50"), [tmp_path]).image_size == 224
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "model.", "module.backbone."])
+@pytest.mark.parametrize("how", ["strict", "partial"])
+def test_wrapped_names_match_without_their_prefix(tmp_path: Path, prefix: str, how: str) -> None:
+    """What another project wrapped in a module of its own loads all the same, in either way."""
+    torch.manual_seed(2)
+    state = get_model("resnet18", weights=None).state_dict()
+    torch.save({prefix + name: value for name, value in state.items()}, tmp_path / "w.pt")
+    spec = ModelSpec(backbone="resnet18", weights="w.pt", weights_match=how, image_size=64)  # type: ignore[arg-type]
+    backbone = build_backbone(spec, [tmp_path])
+    assert torch.equal(backbone.blocks[0][0].weight, state["conv1.weight"])
+    assert backbone.match is not None
+    assert backbone.match.share == 1.0
+    assert backbone.random == ()
+
+
+def test_what_fits_of_a_weights_file_is_taken_and_reported(tmp_path: Path) -> None:
+    """Partial: missing, misshapen and unexpected tensors are counted and named, the rest loaded; strict refuses."""
+    torch.manual_seed(3)
+    state = get_model("resnet18", weights=None).state_dict()
+    del state["layer1.0.conv1.weight"]
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    state["extra.weight"] = torch.zeros(3)
+    torch.save(state, tmp_path / "w.pt")
+    spec = ModelSpec(backbone="resnet18", weights="w.pt", image_size=64)
+    with pytest.raises(DataError, match=r"1 missing \(layer1\.0\.conv1\.weight\).*weights_match = 'partial'"):
+        build_backbone(spec, [tmp_path])
+    partial = spec.model_copy(update={"weights_match": "partial"})
+    one, two = build_backbone(partial, [tmp_path]), build_backbone(partial, [tmp_path])
+    found = one.match
+    assert found is not None
+    assert found.missing == ("layer1.0.conv1.weight",)
+    assert found.misshapen == ("conv1.weight: 64 × 1 × 7 × 7, expected 64 × 3 × 7 × 7",)
+    assert found.unexpected == ("extra.weight",)
+    own = {name: value.numel() for name, value in get_model("resnet18").state_dict().items() if name[:3] != "fc."}
+    lacking = own["layer1.0.conv1.weight"] + own["conv1.weight"]
+    assert found.share == pytest.approx(1 - lacking / sum(own.values()))
+    assert found.report()["matched"]["count"] == len(own) - 2
+    assert one.random == (0, 1)
+    assert torch.equal(one.blocks[2].conv1.weight, state["layer1.1.conv1.weight"])
+    assert torch.equal(one.blocks[0][0].weight, two.blocks[0][0].weight)  # random, but always the same
+
+
+def test_a_file_of_another_network_is_refused_even_in_part(tmp_path: Path) -> None:
+    """Less than half of the parameters: it is no weights file of this backbone."""
+    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "w.pt")
+    spec = ModelSpec(backbone="resnet50", weights="w.pt", weights_match="partial", image_size=64)
+    with pytest.raises(DataError, match="at least 50% of the parameters must match"):
+        build_backbone(spec, [tmp_path])

@@ -18,7 +18,7 @@ from fairaudit.models.backbones import build_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.loop import Run
-from fairaudit.spec import ModelSpec
+from fairaudit.spec import HeadSpec, ModelSpec
 
 torch.set_num_threads(1)
 SPEC = ModelSpec(backbone="small_cnn", image_size=32, shared=8)
@@ -64,6 +64,54 @@ def test_a_folded_network_comes_back_folded(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(model(x)["race"], again.model(x)["race"])
     assert again.model.folded
+
+
+RICH = ModelSpec(
+    backbone="simple_cnn",
+    widths=(8, 12),
+    image_size=32,
+    color="grey",
+    shared=(9, 8),
+    activation="gelu",
+    heads={"age": HeadSpec(kind="coral", years="huber", hidden=(6,), activation="tanh", dropout=0.1)},
+)
+RICH_CLASSES = {"age": ("0-9", "10-19", "20+"), "gender": ("Male", "Female")}
+
+
+@pytest.fixture
+def rich(tmp_path: Path) -> Checkpoint:
+    """A checkpoint with everything that the spec can change about the network."""
+    torch.manual_seed(0)
+    model = FaceClassifier(
+        build_backbone(RICH), RICH_CLASSES, shared=RICH.shared_widths, activation="gelu", heads=RICH.heads
+    )
+    return save_checkpoint(model.eval(), RICH, {}, pd.DataFrame({"epoch": [1]}), {}, tmp_path / "rich")
+
+
+def test_heads_layers_and_colour_come_back(rich: Checkpoint) -> None:
+    """Ordinal heads, years, layers of each head, widths and grey pictures are recorded and used."""
+    again = load_checkpoint(rich.folder)
+    assert again.model.color == "grey"
+    assert again.meta["predicts_years"]
+    pictures = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        one, two = (model(model.prepare(pictures)) for model in (rich.model, again.model))
+    assert list(two) == ["age", "gender", "age_years"]
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert str(again.model.heads) == str(rich.model.heads)
+    assert str(again.model.shared) == str(rich.model.shared)
+
+
+def test_a_checkpoint_written_before_heads_had_layers_is_read(saved: Checkpoint) -> None:
+    """The description of an earlier version lacks the newer keys: it means what it meant."""
+    older = {key: value for key, value in saved.meta["architecture"].items()
+             if key not in ("activation", "heads", "widths", "color")}  # fmt: skip
+    edit(saved, architecture=older)
+    again = load_checkpoint(saved.folder)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(saved.model(x)["race"], again.model(x)["race"])
+    assert not again.meta["predicts_years"]
 
 
 def test_saving_is_all_or_nothing(saved: Checkpoint, tmp_path: Path) -> None:
@@ -141,6 +189,28 @@ def test_absurd_architectures_are_refused_before_memory_is_taken(saved: Checkpoi
     edit(saved, architecture={**saved.meta["architecture"], **change})
     with pytest.raises(DataError, match=r"model\.json"):
         load_checkpoint(saved.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"heads": {"race": {"kind": "softmax"}}}, "unknown task"),
+        ({"heads": {"age": {"kind": "evil"}}}, r"architecture\.heads\.age\.kind"),
+        ({"heads": {"age": {"hidden": [8000] * 8}}}, "heads alone are larger"),
+        ({"widths": [8000, 8000]}, "are larger"),
+        ({"widths": [-1]}, "widths"),
+        ({"shared": [8000] * 8}, "heads alone are larger"),
+        ({"activation": "os.system"}, "activation"),
+        ({"color": "infrared"}, "color"),
+        ({"heads": {"age": {"kind": "softmax"}}}, "tensors differ"),
+        ({"backbone": "small_cnn"}, "simple_cnn"),
+    ],
+)
+def test_descriptions_that_do_not_fit_the_network_are_refused(rich: Checkpoint, change: dict, words: str) -> None:
+    """Unknown heads, kinds and colours, sizes beyond the weights file, and another kind of head than the weights'."""
+    edit(rich, architecture={**rich.meta["architecture"], **change})
+    with pytest.raises(DataError, match=words):
+        load_checkpoint(rich.folder)
 
 
 def test_a_tensor_of_another_shape_is_refused(saved: Checkpoint) -> None:

@@ -1,7 +1,9 @@
 """Training: it learns, repeats itself, survives a kill, and heeds weights, masks and the spec's choices."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,15 +11,20 @@ import pytest
 import torch
 from tiny_faces import make_faces, make_spec
 
+from fairaudit.audit import run_audit
+from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, FairauditError, UsageError
+from fairaudit.models import loop
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.checkpoint import Checkpoint
+from fairaudit.models.inference import predict
 from fairaudit.models.runtime import pick_device, pick_dtype
-from fairaudit.models.selection import make_judge
+from fairaudit.models.selection import Judge, Verdict, make_judge
 from fairaudit.models.training import train
-from fairaudit.spec import ModelSpec, TrainingSpec
+from fairaudit.progress import silent
+from fairaudit.spec import AuditSpec, ModelSpec, TrainingSpec
 
 torch.set_num_threads(1)
 
@@ -246,10 +253,212 @@ def test_settings_that_contradict_each_other_are_refused(faces: FaceTable, weigh
 
 
 def test_an_exploding_loss_stops_with_its_batch(faces: FaceTable, tmp_path: Path) -> None:
-    """A loss that is no number ends training with stage, epoch and batch, and leaves no checkpoint."""
-    with pytest.raises(FairauditError, match=r"epoch 1, batch \d+ of 2"):
+    """A loss that is no number ends training with stage, epoch, batch and its images, and leaves no checkpoint."""
+    with pytest.raises(FairauditError, match=r"epoch 1, batch \d+ of 2 of stage 'all'.*pictures/\d+\.png, ") as error:
         train(faces, make_spec(training__learning_rate=1e30, training__head_learning_rate=1e30), tmp_path / "c")
     assert not (tmp_path / "c").exists()
+    named = (tmp_path / "c.training" / "stopped_batch.txt").read_text().split()
+    assert len(named) == 12
+    assert set(named) <= set(faces.frame["image"][faces.frame["split"] == "train"])
+    assert named[0] in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_after_a_broken_epoch_the_last_good_one_goes_on(
+    faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Not a number in epoch 2, in a batch or only found at its end: the state on disk is epoch 1's, and leads to the
+    model of an undisturbed run."""
+    spec = make_spec(training__epochs=3, training__patience=9)
+    whole = train(faces, spec, tmp_path / "whole")
+    counts = {"training": 0, "validation": 0}
+    real_loss, real_judge = loop.loss_of, Judge.judge
+
+    def loss(*args: Any) -> torch.Tensor:
+        counts["training"] += 1
+        return real_loss(*args) * (float("nan") if where == "training" and counts["training"] == 3 else 1.0)
+
+    def judge(self: Judge, probs: Any) -> Verdict:
+        counts["validation"] += 1
+        broken = where == "validation" and counts["validation"] == 2
+        return real_judge(self, {task: values * float("nan") for task, values in probs.items()} if broken else probs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "loss_of", loss)
+        patch.setattr(Judge, "judge", judge)
+        with pytest.raises(FairauditError, match="reached by epoch 1 of stage 'all' is kept"):
+            train(faces, spec, tmp_path / "cut")
+    made = train(faces, spec, tmp_path / "cut")
+    assert any("continued after epoch 1" in note for note in made.meta["notes"])
+    assert same(whole, made)
+
+
+def test_full_memory_halves_the_batch_and_goes_on(
+    faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory in the middle of epoch 2: the epoch starts again in half batches, which is noted, also where the
+    run is killed later; epoch 1 stays as it was."""
+    spec = make_spec(training__epochs=3, training__patience=9, training__mixup=0.3)
+    plain = train(faces, spec, tmp_path / "plain")
+    sizes: list[int] = []
+    real = loop.loss_of
+
+    def loss(logits: Any, targets: Any, rows: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(rows))
+        if len(rows) == 12 and len(sizes) > 7:  # with mixup each batch asks twice: the second batch of epoch 2
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(logits, targets, rows)
+
+    def kill(stage: str, done: int, total: int, note: str = "") -> None:
+        if (stage, done) == ("train all", 2) and "loss" in note:
+            raise Killed
+
+    made = []
+    for name, progress in (("whole", silent), ("cut", kill)):
+        sizes.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "loss_of", loss)
+            if name == "cut":
+                with pytest.raises(Killed):
+                    train(faces, spec, tmp_path / name, progress=progress)
+                sizes.clear()
+            made.append(train(faces, spec, tmp_path / name))
+    assert same(made[0], made[1])
+    assert [sum("batches of 6, not 12" in note for note in one.meta["notes"]) for one in made] == [1, 1]
+    assert made[0].history["train_loss"][0] == plain.history["train_loss"][0]
+    assert made[0].history["train_loss"][1] != plain.history["train_loss"][1]
+    assert set(sizes) == {6}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_memory_that_is_full_for_two_faces_is_an_error(
+    faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Down to batches of 2 or 3, then a sentence; any other error is not taken for full memory."""
+
+    def full(*args: object) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(loop, "loss_of", full)
+    with pytest.raises(FairauditError, match="memory is full even with batches of 3 faces"):
+        train(faces, make_spec(), tmp_path / "c")
+    error.args = ("shapes do not fit",)
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError, match="shapes do not fit"):
+            train(faces, make_spec(), tmp_path / "c")
+
+
+def test_deterministic_training_is_on_only_while_it_trains(
+    faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flag is set within, also on a CPU, whose result it does not change, and an operation without such a way is
+    named."""
+    seen: list[bool] = []
+    watch = lambda *a: seen.append(torch.are_deterministic_algorithms_enabled()) if a[0] == "train all" else None  # noqa: E731
+    plain = train(faces, make_spec(), tmp_path / "a")
+    exact = train(faces, make_spec(training__deterministic=True), tmp_path / "b", progress=watch)
+    assert same(plain, exact)
+    assert seen == [True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+    def refuse(*args: object) -> torch.Tensor:
+        raise RuntimeError("x_backward does not have a deterministic implementation, but you set it")
+
+    monkeypatch.setattr(loop, "loss_of", refuse)
+    with pytest.raises(UsageError, match="cannot be kept on cpu: x_backward"):
+        train(faces, make_spec(training__deterministic=True), tmp_path / "d")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_curves_for_tensorboard(faces: FaceTable, weights: Path, tmp_path: Path) -> None:
+    """Every epoch of every stage once, also where the run was stopped and went on, equal to the history."""
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def kill(stage: str, done: int, total: int, note: str = "") -> None:
+        if (stage, done) == ("train upper", 1):
+            raise Killed
+
+    spec = make_spec(**PRETRAINED, training__patience=9, training__tensorboard=True)
+    with pytest.raises(Killed):
+        train(faces, spec, tmp_path / "c", weights_folders=[weights], progress=kill)
+    made = train(faces, spec, tmp_path / "c", weights_folders=[weights])
+    events = reading.EventAccumulator(str(tmp_path / "c.tensorboard"))
+    events.Reload()
+    for tag, column in (("loss/train", "train_loss"), ("accuracy/race", "val_accuracy_race")):
+        scalars = events.Scalars(tag)
+        assert [scalar.step for scalar in scalars] == [1, 2, 3, 4]
+        assert [scalar.value for scalar in scalars] == pytest.approx(list(made.history[column]), rel=1e-6)
+
+
+def test_a_missing_tensorboard_is_said_before_training(
+    faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package: how to install it; nothing is trained."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match=r"pip install 'fairaudit\[tensorboard\]'"):
+        train(faces, make_spec(training__tensorboard=True), tmp_path / "c")
+    assert not (tmp_path / "c.training" / "state.pt").exists()
+
+
+def test_cutmix_moves_the_model_and_survives_a_kill(faces: FaceTable, weights: Path, tmp_path: Path) -> None:
+    """On maps and images; the same seed gives the same model."""
+    for more in (PRETRAINED, {}):
+        spec = make_spec(**more, training__cutmix=1.0, training__mixup=0.2)
+        made = [train(faces, spec, tmp_path / f"{i}{len(more)}", weights_folders=[weights]) for i in range(2)]
+        assert same(*made)
+        plain = train(faces, make_spec(**more), tmp_path / f"p{len(more)}", weights_folders=[weights])
+        assert not same(made[0], plain)
+
+
+def test_a_weights_file_that_fits_in_part_is_recorded(faces: FaceTable, weights: Path, tmp_path: Path) -> None:
+    """What matched stands in the checkpoint and in its notes, with the frozen blocks that stay random."""
+    state = torch.load(weights / "small.pt", weights_only=True)
+    del state["0.0.weight"]
+    torch.save({f"model.{name}": value for name, value in state.items()}, tmp_path / "part.pt")
+    spec = make_spec(**{**PRETRAINED, "model__weights": "part.pt"}, model__weights_match="partial")
+    made = [train(faces, spec, tmp_path / name, weights_folders=[tmp_path]) for name in "ab"]
+    found = made[0].meta["backbone_weights"]["match"]
+    assert found["missing"] == {"count": 1, "first": ["0.0.weight"]}
+    assert (found["matched"]["count"], found["prefix"]) == (len(state), "model.")
+    assert any("1 of the 2 frozen blocks keep random values" in note for note in made[0].meta["notes"])
+    assert any("trainable_blocks = 4" in note for note in made[0].meta["notes"])
+    assert same(*made)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "coral", "cumulative"])
+def test_heads_of_every_kind_train_predict_and_are_audited(faces: FaceTable, tmp_path: Path, kind: str) -> None:
+    """Ordered bins and years from one network: trained with smoothing and mixup, continued after a kill, saved, and
+    audited in bins and in years, whose errors stand in the history, too."""
+
+    def kill(stage: str, done: int, total: int, note: str = "") -> None:
+        if done == 1 and stage == "train all":
+            raise Killed
+
+    aged = with_ages(faces)
+    spec = make_spec(
+        model__shared=[16, 8], model__activation="gelu", training__mixup=0.3, training__label_smoothing=0.1,
+        model__heads={"age": {"kind": kind, "years": "huber", "hidden": [8]}}, training__flip_test=True,
+    )  # fmt: skip
+    whole = train(aged, spec, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(aged, spec, tmp_path / "cut", progress=kill)
+    made = train(aged, spec, tmp_path / "cut")
+    assert same(whole, made)
+    assert (made.history["val_mae_years"] > 0).all()
+    path = predict(made, aged, tmp_path / "predictions.parquet", device="cpu")
+    frame = pd.read_parquet(path)
+    columns = [name for name in frame if name.startswith("age_prob_")]
+    assert frame[columns].sum(axis=1).tolist() == pytest.approx([1.0] * len(frame), abs=1e-5)
+    assert frame["age_true_years"].isna().sum() == aged.frame["age_years"].isna().sum()
+    found = run_audit(read_predictions(path), audit=AuditSpec(subgroups=("gender",), min_group_size=5, draws=100))
+    table = found.metrics
+    rows = table[(table["task"] == "age") & (table["metric"] == "mae_years")]
+    known = frame[["age_true_years", "age_pred_years"]].dropna()
+    error = (known["age_pred_years"] - known["age_true_years"]).abs()
+    overall = rows[rows["by"] == "overall"].iloc[0]
+    assert overall["value"] == pytest.approx(error.mean())
+    assert overall["low"] < overall["value"] < overall["high"]
+    assert (rows["by"] == "gender").sum() == 2
 
 
 def with_ages(faces: FaceTable) -> FaceTable:

@@ -12,6 +12,7 @@ from torchvision.models import densenet, get_model, get_model_weights, list_mode
 
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import file_hash
+from fairaudit.models.matching import Match, match, without_prefix
 from fairaudit.models.mobilefacenet import MobileFaceNet
 from fairaudit.models.weights import find_weights, imagenet_weights, read_weights
 from fairaudit.registry import suggestion
@@ -19,6 +20,7 @@ from fairaudit.spec import ModelSpec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LEAST_MATCHED = 0.5  # of a backbone's parameters; below, a file is taken to be of another network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,8 @@ class Backbone:
     network cannot be cut. `trainable` is how many of the last blocks fine-tuning trains unless the spec says otherwise.
     `pool`, where the spec asks for it, is the network's learned pooling of the maps, used beside their average;
     `channels` is the width of what comes out. `weights` names what was loaded ("none": random), `weights_hash` is the
-    file's SHA-256.
+    file's SHA-256. `color` is "rgb", "bgr" or "grey" (luminance in all three channels); `mean` and `std` are in its
+    order. `match` says which tensors of a weights file fitted, `random` which blocks hold others.
     """
 
     blocks: nn.Sequential
@@ -41,6 +44,9 @@ class Backbone:
     weights_hash: str = ""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    color: str = "rgb"
+    match: Match | None = None
+    random: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,7 @@ class _Net:
     head: str = ""  # prefixes of the last layer, whose weights are not needed
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    color: str = "rgb"
 
 
 def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained: bool = True) -> Backbone:
@@ -64,15 +71,22 @@ def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained:
     Raises UsageError for an unknown name (the nearest one suggested), weights that cannot be had, or an image size that
     the network cannot take; DataError for a weights file that does not fit.
     """
-    builder = BACKBONES.get(spec.backbone)
-    net = builder(spec) if builder else _torchvision(spec)
+    builder = BACKBONES.get(spec.backbone) or _torchvision
+    partial = pretrained and spec.weights_match == "partial"
+    with torch.random.fork_rng(devices=[], enabled=partial):
+        if partial:
+            torch.manual_seed(0)  # what the file lacks stays random, and must be the same in every run
+        net = builder(spec)
     wanted = (spec.weights or net.usual_weights) if pretrained else "none"
-    path = _weights_path(spec.backbone, wanted, folders, builder is None)
-    if path is not None:
-        _load(net, path)
+    path = _weights_path(spec.backbone, wanted, folders, spec.backbone not in BACKBONES)
+    found = _load(net, path, spec.weights_match) if path is not None else None
     size = spec.image_size or net.image_size
     if spec.pooling == "average+learned" and net.pool is None:
         raise UsageError(f"backbone {spec.backbone!r} has no learned pooling; give model.pooling = 'average'")
+    if spec.widths and spec.backbone != "simple_cnn":
+        raise UsageError(f"model.widths belongs to the backbone 'simple_cnn'; {spec.backbone!r} has its own")
+    color = spec.color or net.color
+    turned = -1 if {color, net.color} == {"rgb", "bgr"} else 1  # mean and std follow the order of the channels
     blocks = nn.Sequential(*net.cut(net.whole)).eval()
     pool = net.pool.eval() if net.pool is not None and spec.pooling == "average+learned" else None
     return Backbone(
@@ -83,9 +97,19 @@ def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained:
         pool=pool,
         weights=path.name if path else "none",
         weights_hash=file_hash(path) if path else "",
-        mean=net.mean,
-        std=net.std,
+        mean=net.mean[::turned],
+        std=net.std[::turned],
+        color=color,
+        match=found,
+        random=_random_blocks(net.whole, blocks, found) if found else (),
     )
+
+
+def _random_blocks(whole: nn.Module, blocks: nn.Sequential, found: Match) -> tuple[int, ...]:
+    """Return the blocks with a parameter that the weights file did not give."""
+    matched = set(found.matched)
+    lacking = {id(value) for name, value in whole.named_parameters() if name not in matched}
+    return tuple(i for i, block in enumerate(blocks) if any(id(value) in lacking for value in block.parameters()))
 
 
 def check_backbone(spec: ModelSpec, folders: Sequence[Path] = ()) -> None:
@@ -107,22 +131,28 @@ def _weights_path(backbone: str, wanted: str, folders: Sequence[Path], is_torchv
     return imagenet_weights(backbone)
 
 
-def _load(net: _Net, path: Path) -> None:
-    """Load a state dict strictly, apart from the last layer, which is not used."""
-    state = read_weights(path)
-    own = net.whole.state_dict()
-    if net.head:
-        state = {key: value for key, value in state.items() if not key.startswith(tuple(net.head.split()))}
-        own = {key: value for key, value in own.items() if not key.startswith(tuple(net.head.split()))}
+def _load(net: _Net, path: Path, how: str) -> Match:
+    """Load a state dict, apart from the last layer, which is not used: all of it, or (`how` "partial") what fits."""
+    own, last = net.whole.state_dict(), tuple(net.head.split())
+    state, prefix = without_prefix(own, read_weights(path))
+    if last:
+        state = {key: value for key, value in state.items() if not key.startswith(last)}
+        own = {key: value for key, value in own.items() if not key.startswith(last)}
         state = {key: value for key, value in state.items() if "aux" not in key.split(".")[0].lower()}
-    wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
-    extra = [key for key in state if key not in own]
-    if wrong or extra:
+    found = match(own, state, prefix)
+    name = type(net.whole).__name__
+    if how == "strict" and (len(found.matched) < len(own) or found.unexpected):
         raise DataError(
-            f"weights file {path} does not fit {type(net.whole).__name__}: {len(wrong)} of its {len(own)} tensors are "
-            f"missing or have another shape, {len(extra)} are unknown (first: {(wrong or extra)[0]!r})"
+            f"weights file {path} does not fit {name}: of its {len(own)} tensors {found.sentence()}. "
+            "model.weights_match = 'partial' takes those that fit"
         )
-    net.whole.load_state_dict(state, strict=not net.head)
+    if found.share < LEAST_MATCHED:
+        raise DataError(
+            f"weights file {path} does not fit {name}: {found.sentence()}; at least {LEAST_MATCHED:.0%} of the "
+            "parameters must match. Are they the weights of this backbone?"
+        )
+    net.whole.load_state_dict({key: state[key] for key in found.matched}, strict=False)
+    return found
 
 
 def _channels(blocks: nn.Sequential, pool: nn.Module | None, size: int, name: str) -> int:
@@ -165,6 +195,47 @@ def _small_cnn(spec: ModelSpec) -> _Net:
         whole=nn.Sequential(*blocks), cut=lambda whole: list(whole.children()), image_size=64, trainable=4,
         usual_weights="none",
     )  # fmt: skip
+
+
+def _simple_cnn(spec: ModelSpec) -> _Net:
+    """The textbook network: stages of convolution, batch norm, ReLU and 2 × 2 max-pooling, trained from scratch."""
+    widths = (3, *(spec.widths or (32, 64, 128, 128)))
+    blocks = [
+        nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        for inputs, outputs in itertools.pairwise(widths)
+    ]
+    return _Net(
+        whole=nn.Sequential(*blocks), cut=lambda whole: list(whole.children()), image_size=128,
+        trainable=len(blocks), usual_weights="none",
+    )  # fmt: skip
+
+
+def _vggface2_resnet50(spec: ModelSpec) -> _Net:
+    """ResNet-50 as it was trained on VGGFace2 in Caffe (Cao et al., FG 2018: resnet50_ft), and ported to PyTorch.
+
+    Torchvision's names of parameters, but blocks halve their maps in the first 1 × 1 convolution, the first pooling has
+    no border, and images are BGR, 0…255, minus the mean.
+    """
+    whole = resnet.resnet50()
+    whole.maxpool = nn.MaxPool2d(3, 2, 0, ceil_mode=True)
+    for stage in (whole.layer2, whole.layer3, whole.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    return _Net(
+        whole=whole,
+        cut=lambda whole: _cut(whole) or [],
+        image_size=224,
+        trainable=4,
+        usual_weights="resnet50_ft.pt",
+        head="fc.",
+        mean=tuple(value / 255 for value in (91.4953, 103.8827, 131.0912)),
+        std=(1 / 255,) * 3,
+        color="bgr",
+    )
 
 
 def _torchvision(spec: ModelSpec) -> _Net:
@@ -238,4 +309,6 @@ def _without_head(model: nn.Module) -> nn.Module:
 BACKBONES: dict[str, Callable[[ModelSpec], _Net]] = {
     "mobilefacenet": _mobilefacenet,
     "small_cnn": _small_cnn,
+    "simple_cnn": _simple_cnn,
+    "vggface2_resnet50": _vggface2_resnet50,
 }

@@ -1,6 +1,7 @@
 """Checkpoints: a folder of model.safetensors, model.json, history.csv and trained_on.json, complete or absent."""
 
 import copy
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -23,11 +24,12 @@ from fairaudit.models.classifier import FaceClassifier, probabilities
 from fairaudit.models.feeds import frozen_blocks
 from fairaudit.models.folding import fold
 from fairaudit.models.forest import FORESTS, ForestArchitecture, PixelForest, build_forest, on_cpu
+from fairaudit.models.heads import AGE_YEARS, smallest_size
 from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
 from fairaudit.models.runtime import autocast, pick_device
 from fairaudit.results import HISTORY
-from fairaudit.spec import ModelSpec
+from fairaudit.spec import Activation, HeadSpec, ModelSpec, Widths, one_or_more
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TRAINED_ON = "model.safetensors", "model.json", "trained_on.json"
@@ -42,12 +44,18 @@ class Architecture(BaseModel):
     backbone: str
     image_size: int = Field(ge=32, le=1024)
     pooling: Literal["average", "average+learned"]
-    shared: int = Field(ge=0, le=8192)
+    shared: int | tuple[int, ...]
+    activation: Activation = "relu"
     dropout: float = Field(ge=0, lt=1)
+    heads: dict[str, HeadSpec] = Field(default_factory=dict)
+    widths: Widths = ()
+    color: Literal["rgb", "grey", "bgr"] = "rgb"
     trainable_blocks: int = Field(ge=0, le=10_000)
     folded: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    _shared = field_validator("shared", mode="before")(one_or_more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +152,11 @@ def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:
         image_size=model.image_size,
         pooling=spec.pooling,
         shared=spec.shared,
+        activation=spec.activation,
         dropout=spec.dropout,
+        heads=spec.heads,
+        widths=spec.widths,
+        color=model.color,
         trainable_blocks=len(model.blocks) - model.cut,
         folded=model.folded,
         mean=tuple(model.mean.flatten().tolist()),
@@ -202,7 +214,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         model=model,
-        meta=meta,
+        meta={**meta, "predicts_years": AGE_YEARS in getattr(model, "outputs", ())},
         history=history,
         trained_on={str(part): frozenset(map(str, names)) for part, names in trained_on.items()},
         hash=value_hash([file_hash(folder / WEIGHTS), file_hash(folder / DESCRIPTION)]),
@@ -254,14 +266,23 @@ def _build(meta: Mapping[str, Any], path: Path, size: int) -> FaceClassifier:
     _check_format(meta, path)
     made = _architecture(Architecture, meta, path)
     classes = _classes(meta, path)
-    if (made.shared or 1) * sum(map(len, classes.values())) > size:
+    spec = ModelSpec.model_validate(made.model_dump(include=set(ModelSpec.model_fields)))
+    convolutions = sum(9 * a * b for a, b in itertools.pairwise(made.widths))
+    if smallest_size(spec.shared_widths, made.heads, classes) + convolutions > size:
         raise DataError(f"{path}: its heads alone are larger than {WEIGHTS}; the two files belong to different models")
-    spec = ModelSpec(backbone=made.backbone, image_size=made.image_size, pooling=made.pooling)
     try:
         backbone = build_backbone(spec, pretrained=False)
+        model = FaceClassifier(
+            backbone,
+            classes,
+            shared=spec.shared_widths,
+            dropout=made.dropout,
+            activation=made.activation,
+            heads=made.heads,
+            trainable=made.trainable_blocks,
+        )
     except UsageError as error:
         raise DataError(f"{path}: {error}") from None
-    model = FaceClassifier(backbone, classes, shared=made.shared, dropout=made.dropout, trainable=made.trainable_blocks)
     if made.folded:
         fold(model.blocks.eval())
         model.folded = True

@@ -17,8 +17,10 @@ from torch import Tensor
 import fairaudit
 from fairaudit.data.quality import QUALITY, image_quality
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
+from fairaudit.data.taxonomy import MAX_AGE
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_file
+from fairaudit.models.heads import AGE_YEARS
 from fairaudit.models.protocol import FaceModel, Forward
 from fairaudit.models.runtime import Clock, flow, keep_freed_memory, pick_dtype
 from fairaudit.models.sanity import look_twice
@@ -59,8 +61,9 @@ def predict(
     """Write what the checkpoint says of each face to the Parquet file `out`, whole or not at all, and return `out`.
 
     Columns: `image`; per task `<task>_true` (where the faces have it), `<task>_pred`, `<task>_status` ("ok", or
-    "failed" with an empty prediction for an image that cannot be read), `<task>_prob_<class>` (0…1); then every label
-    and attribute of the faces as a subgroup column, `subject_id` and `weight` where known, and `brightness`, `contrast`
+    "failed" with an empty prediction for an image that cannot be read), `<task>_prob_<class>` (0…1); `age_true_years`
+    and `age_pred_years` where the model predicts ages in years (set to 0 or 120 beyond these); then every label and
+    attribute of the faces as a subgroup column, `subject_id` and `weight` where known, and `brightness`, `contrast`
     and `sharpness` of the picture as the model sees it (`data.quality`). Images are decoded in
     threads beside the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto".
     `flip_test` averages with the mirrored face; by default as the model was trained to be used. Where somebody stated
@@ -202,6 +205,8 @@ def _schema(checkpoint: FaceModel, faces: FaceTable) -> pa.Schema:
             fields.append(pa.field(f"{task}_true", word))
         fields += [pa.field(f"{task}_pred", word), pa.field(f"{task}_status", pa.string())]
         fields += [pa.field(f"{task}_prob_{name}", pa.float32()) for name in classes]
+    if checkpoint.meta.get("predicts_years"):
+        fields += [pa.field(name, pa.float32()) for name in ("age_true_years", "age_pred_years")]
     fields += [pa.field(name, word) for name in _attributes(faces)]
     if "subject_id" in faces.frame:
         fields.append(pa.field("subject_id", pa.string()))
@@ -236,6 +241,10 @@ def _record(
         columns[f"{task}_status"] = pa.array(np.where(failed, "failed", "ok"), pa.string())
         for index, name in enumerate(classes):
             columns[f"{task}_prob_{name}"] = pa.array(probs[task][:, index], pa.float32(), from_pandas=True)
+    if AGE_YEARS in probs:
+        known = frame[AGE_YEARS] if AGE_YEARS in frame else np.full(len(frame), np.nan)
+        columns["age_true_years"] = pa.array(known, pa.float32(), from_pandas=True)
+        columns["age_pred_years"] = pa.array(probs[AGE_YEARS][:, 0].clip(0, MAX_AGE), pa.float32(), from_pandas=True)
     for name in _attributes(faces):
         columns[name] = _words(frame[name], _values(faces, name))
     if "subject_id" in frame:

@@ -1,5 +1,6 @@
 """The training loop: epochs of one stage, the best one kept, and its state on disk after each."""
 
+import copy
 import io
 import math
 import pickle
@@ -16,13 +17,17 @@ from torch import Tensor, nn
 from fairaudit.errors import FairauditError
 from fairaudit.files import atomic_file
 from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.curves import Curves
+from fairaudit.models.limits import free_memory, out_of_memory
 from fairaudit.models.losses import Target, loss_of
+from fairaudit.models.mixing import blend
 from fairaudit.models.runtime import Clock, ahead, autocast
 from fairaudit.models.selection import Judge
 from fairaudit.progress import Progress
 from fairaudit.spec import TrainingSpec
 
 Sampler = Callable[[np.ndarray], Tensor]
+SMALLEST_BATCH = 2  # faces: batch norm needs two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,8 @@ class Stage:
 
     `inputs(epoch)` returns the function that loads a batch of rows; `forward` gives logits from it; `validate` gives
     the probabilities of all validation faces; `learns` are the modules in training mode, `groups` the optimizer's
-    parameter groups, `prefixes` the names of the state that this stage changes, `dtype` the forward pass's format.
+    parameter groups, `prefixes` the names of the state that this stage changes, `dtype` the forward pass's format,
+    `images` the training faces' names.
     """
 
     name: str
@@ -43,11 +49,15 @@ class Stage:
     groups: list[dict[str, Any]]
     prefixes: tuple[str, ...]
     dtype: torch.dtype
+    images: Sequence[str] = ()
 
 
 @dataclass
 class Run:
-    """What training has reached so far; `save` and `restore` make it survive a kill."""
+    """What training has reached so far; `save` and `restore` make it survive a kill.
+
+    `batch_size` is what memory allowed, 0 for the spec's own; `notes` say what happened on the way.
+    """
 
     key: str
     path: Path
@@ -62,6 +72,8 @@ class Run:
     stage_best: float = -math.inf
     waited: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    batch_size: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def save(self) -> None:
         """Write the state, whole or not at all."""
@@ -102,6 +114,7 @@ def run_stage(
     *,
     seed: int,
     progress: Progress,
+    curves: Curves,
 ) -> None:
     """Train one stage from where `run` stands, and leave the best weights so far in the model."""
     optimizer = torch.optim.AdamW(stage.groups, weight_decay=spec.weight_decay)
@@ -115,10 +128,12 @@ def run_stage(
     while run.epoch < stage.epochs and run.waited < spec.patience:
         began = time.perf_counter()
         clock = Clock()
-        loss = _epoch(model, stage, optimizer, targets, spec, run.epoch, seed, clock)
+        loss = _fitting_epoch(model, stage, run, optimizer, targets, spec, seed, clock, progress)
         clock.seconds = time.perf_counter() - began
         model.eval()
         verdict = judge.judge(stage.validate())
+        if not math.isfinite(verdict.loss):  # the last step of the epoch did it; what is saved is still sound
+            raise _diverged(stage, run, f"the validation loss became {verdict.loss} after epoch {run.epoch + 1}", [])
         run.epoch += 1
         better = verdict.score > run.best_score
         # patience looks at this stage only: a new stage's high learning rate first undoes some of the one before
@@ -138,30 +153,70 @@ def run_stage(
                 "val_loss": verdict.loss,
                 "val_score": verdict.score,
                 **{f"val_accuracy_{task}": value for task, value in verdict.accuracy.items()},
+                **({} if verdict.mae is None else {"val_mae_years": verdict.mae}),
             }
         )
         run.current, run.optimizer = snapshot(model, stage.prefixes), optimizer.state_dict()
         run.save()
+        curves.add(run.history[-1])
         progress(f"train {stage.name}", run.epoch, stage.epochs, f"loss {loss:.3f}, validation {verdict.score:.4f}")
     model.load_state_dict(run.best, strict=False)
     model.eval()
 
 
-def _epoch(
+def _fitting_epoch(
     model: FaceClassifier,
     stage: Stage,
+    run: Run,
     optimizer: torch.optim.Optimizer,
     targets: Mapping[str, Target],
     spec: TrainingSpec,
-    epoch: int,
+    seed: int,
+    clock: Clock,
+    progress: Progress,
+) -> float:
+    """Run one epoch as `_epoch` does; where memory is full, from its start again in batches of half the size."""
+    start = snapshot(model, stage.prefixes), copy.deepcopy(optimizer.state_dict())
+    while True:
+        size = min(run.batch_size or spec.batch_size, len(next(iter(targets.values())).codes))
+        try:
+            return _epoch(model, stage, run, optimizer, targets, spec, size, seed, clock)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if size < 2 * SMALLEST_BATCH:
+            raise FairauditError(
+                f"memory is full even with batches of {size} faces ({said}). Give a smaller model.image_size, "
+                "backbone or trainable_blocks, or free memory on the device"
+            )
+        run.batch_size = size // 2
+        note = f"memory was full in stage {stage.name}, epoch {run.epoch + 1}: batches of {size // 2}, not {size}"
+        run.notes.append(note)
+        progress(f"train {stage.name}", run.epoch, stage.epochs, note)
+        optimizer.zero_grad(set_to_none=True)
+        free_memory()
+        model.load_state_dict(start[0], strict=False)
+        optimizer.load_state_dict(copy.deepcopy(start[1]))
+        clock.images = 0
+
+
+def _epoch(
+    model: FaceClassifier,
+    stage: Stage,
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    targets: Mapping[str, Target],
+    spec: TrainingSpec,
+    size: int,
     seed: int,
     clock: Clock,
 ) -> float:
     """Run one epoch and return the mean loss; everything random in it follows from the seed, stage and epoch."""
     count = len(next(iter(targets.values())).codes)
-    device = model.mean.device
+    device, epoch = model.mean.device, run.epoch
     draw = np.random.default_rng([seed, *stage.name.encode(), epoch])
-    batches = list(_batches(draw.permutation(count), spec.batch_size))
+    batches = list(_batches(draw.permutation(count), size))
     sample = stage.inputs(epoch)
     model.eval()
     for module in stage.learns:
@@ -172,13 +227,11 @@ def _epoch(
         for number, (rows, x) in enumerate(zip(batches, ahead(sample, batches, clock), strict=True)):
             _set_rates(optimizer, (epoch * len(batches) + number + 1) / (stage.epochs * len(batches)), spec.warm_up)
             with autocast(device, stage.dtype):
-                loss = _mixed_loss(stage.forward, x, torch.from_numpy(rows).to(device), targets, spec.mixup, draw)
+                loss = _blended_loss(stage.forward, x, torch.from_numpy(rows).to(device), targets, spec, draw)
             value = loss.item()
             if not math.isfinite(value):
-                raise FairauditError(
-                    f"training stopped: the loss became {value} in stage {stage.name!r}, epoch {epoch + 1}, batch "
-                    f"{number + 1} of {len(batches)}. Lower training.learning_rate or give precision = 'fp32'"
-                )
+                where = f"epoch {epoch + 1}, batch {number + 1} of {len(batches)}"
+                raise _diverged(stage, run, f"the loss became {value} in {where}", [stage.images[row] for row in rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -187,20 +240,34 @@ def _epoch(
     return float(np.mean(losses))
 
 
-def _mixed_loss(
+def _diverged(stage: Stage, run: Run, what: str, images: Sequence[str]) -> FairauditError:
+    """Return the error of a loss that is no number; the batch's images, where known, are listed beside the state."""
+    batch = ""
+    if images:
+        path = run.path.with_name("stopped_batch.txt")
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in images), encoding="utf-8")
+        batch = f" Its {len(images)} images are listed in {path}: {', '.join(images[:3])}, …"
+    kept = f"epoch {run.epoch} of stage {run.stage!r}" if run.epoch else "the stage before" if run.history else ""
+    return FairauditError(
+        f"training stopped: {what} of stage {stage.name!r}.{batch} Lower training.learning_rate or give precision = "
+        f"'fp32'. " + (f"What was reached by {kept} is kept; the same call goes on from there" if kept else "")
+    )
+
+
+def _blended_loss(
     forward: Callable[[Tensor], dict[str, Tensor]],
     x: Tensor,
     rows: Tensor,
     targets: Mapping[str, Target],
-    mixup: float,
+    spec: TrainingSpec,
     draw: np.random.Generator,
 ) -> Tensor:
-    """Return the loss of a batch; with mixup (Zhang et al., ICLR 2018) that of faces blended in pairs."""
-    if not mixup:
-        return loss_of(forward(x), targets, rows)
-    share = float(draw.beta(mixup, mixup))
-    partner = torch.from_numpy(draw.permutation(len(rows))).to(rows.device)
-    logits = forward(share * x + (1 - share) * x[partner])
+    """Return the loss of a batch: with mixup or cutmix, that of faces blended in pairs against both faces' labels."""
+    x, partner, share = blend(x, spec, draw)
+    logits = forward(x)
+    if partner is None:
+        return loss_of(logits, targets, rows)
     return share * loss_of(logits, targets, rows) + (1 - share) * loss_of(logits, targets, rows[partner])
 
 

@@ -39,7 +39,11 @@ def describe(
     chosen = next(row for row in run.history if (row["stage"], row["epoch"]) == (run.best_stage, run.best_epoch))
     return {
         **provenance(faces, spec, [setup.train, setup.val], mitigation=mitigation, weighted=weighted, notes=notes),
-        "backbone_weights": {"file": backbone.weights, "sha256": backbone.weights_hash},
+        "backbone_weights": {
+            "file": backbone.weights,
+            "sha256": backbone.weights_hash,
+            **({"match": backbone.match.report()} if backbone.match and spec.model.weights_match == "partial" else {}),
+        },
         "preprocessing": _preprocessing(backbone),
         "selected": {
             "stage": run.best_stage,
@@ -98,7 +102,7 @@ def provenance(
 def _preprocessing(backbone: Backbone) -> dict[str, Any]:
     return {
         "image_size": backbone.image_size,
-        "channels": "RGB",
+        "channels": {"rgb": "RGB", "bgr": "BGR", "grey": "luminance (BT.601), three times"}[backbone.color],
         "crop": "the whole image is resized to a square",
         "mean": list(backbone.mean),
         "std": list(backbone.std),

@@ -28,6 +28,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    @property
+    def images(self) -> list[str]:
+        """The name of each face's file."""
+        return [str(name) for name in self.faces.frame["image"]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
@@ -109,6 +114,7 @@ def _heads(setup: Setup, maps: tuple[list[Tensor], list[Tensor]] | None) -> Stag
         groups=[_group(heads, setup.spec.training.head_learning_rate)],
         prefixes=("shared.", "heads."),
         dtype=torch.float32,
+        images=setup.train.images,
     )
 
 
@@ -144,6 +150,7 @@ def _upper(setup: Setup, maps: tuple[list[Tensor], list[Tensor]]) -> Stage:
         groups=[_group(heads, training.head_learning_rate), _group(upper, training.learning_rate)],
         prefixes=("shared.", "heads.", "pool.", *(f"blocks.{i}." for i in range(model.cut, len(model.blocks)))),
         dtype=setup.dtype,
+        images=setup.train.images,
     )
 
 
@@ -166,6 +173,7 @@ def _everything(setup: Setup) -> Stage:
         groups=[_group(heads, training.head_learning_rate), _group(model.upper_modules(), training.learning_rate)],
         prefixes=("shared.", "heads.", "pool.", "blocks."),
         dtype=setup.dtype,
+        images=setup.train.images,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import file_hash
+from fairaudit.models.heads import AGE_YEARS
 from fairaudit.models.losses import Target
 from fairaudit.registry import lookup
 from fairaudit.spec import Spec
@@ -58,6 +59,8 @@ def face_hashes(faces: FaceTable) -> tuple[str, ...]:
 def check_labels(targets: Mapping[str, Target]) -> None:
     """Raise DataError where a task has fewer than two different labels to learn."""
     for task, target in targets.items():
+        if task == AGE_YEARS:  # a number, which has no classes
+            continue
         seen = torch.unique(target.codes[target.codes >= 0])
         if len(seen) < 2:
             raise DataError(

@@ -17,9 +17,12 @@ from fairaudit.models.backbones import Backbone, build_backbone
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.curves import Curves
 from fairaudit.models.folding import folds_exactly
 from fairaudit.models.forest import check_keys, is_forest
 from fairaudit.models.forest_training import train_forest
+from fairaudit.models.heads import check_heads
+from fairaudit.models.limits import deterministic
 from fairaudit.models.loop import Run, run_stage
 from fairaudit.models.losses import Target, make_targets, softening_notes
 from fairaudit.models.record import describe, history_table
@@ -66,7 +69,8 @@ def train(
     weights = checked_weights(sample_weights or {}, faces, tasks)
     judge, notes = make_judge(usable(faces.part("val"), "val"), list(tasks), spec.training)
     learned = usable(faces.part("train"), "train")
-    targets = make_targets(learned, list(tasks), spec.training, weights)
+    check_heads(tasks, spec.model.heads)
+    targets = make_targets(learned, list(tasks), spec.training, weights, spec.model.heads)
     check_labels(targets)
     backbone = build_backbone(spec.model, weights_folders)
     model, more = _model(backbone, faces, spec, tasks)
@@ -85,6 +89,8 @@ def train(
             "folded": model.folded,
             "size": model.image_size,
             "pooling": spec.model.pooling,
+            **({"color": model.color} if model.color != "rgb" else {}),
+            **({"match": "partial", "widths": spec.model.widths} if spec.model.weights_match == "partial" else {}),
         },
         dtype=dtype,
         pretrained=bool(backbone.weights_hash),
@@ -93,7 +99,12 @@ def train(
     notes += [note for note in [*more, *softening_notes(learned, targets), run.restore()] if note]
     for note in notes:
         progress("train", 0, 0, note)
-    _run_stages(setup, run, {task: target.to(device) for task, target in targets.items()}, judge, progress)
+    curves = Curves(out.with_name(f"{out.name}.tensorboard") if spec.training.tensorboard else None, run.history)
+    with deterministic(device, wanted=spec.training.deterministic):
+        on_device = {task: target.to(device) for task, target in targets.items()}
+        _run_stages(setup, run, on_device, judge, progress, curves)
+    curves.close()
+    notes += run.notes
     meta = describe(faces, setup, backbone, run, mitigation=mitigation, weighted=list(weights), notes=notes)
     hashes = {part.name: sorted({name[:16] for name in part.hashes}) for part in (train_part, val_part)}
     checkpoint = save_checkpoint(model.cpu().eval(), spec.model, meta, history_table(run), hashes, out)
@@ -101,13 +112,16 @@ def train(
     return checkpoint
 
 
-def _run_stages(setup: Setup, run: Run, targets: Mapping[str, Target], judge: Judge, progress: Progress) -> None:
+def _run_stages(
+    setup: Setup, run: Run, targets: Mapping[str, Target], judge: Judge, progress: Progress, curves: Curves
+) -> None:
     names = plan(setup)
     maps = lower_maps(setup) if "upper" in names else None
     setup.model.to(memory_format=torch.channels_last)
     for name in names[names.index(run.stage) if run.stage in names else 0 :]:
         stage = make_stage(setup, name, maps)
-        run_stage(setup.model, stage, run, targets, judge, setup.spec.training, seed=setup.spec.seed, progress=progress)
+        training, seed = setup.spec.training, setup.spec.seed
+        run_stage(setup.model, stage, run, targets, judge, training, seed=seed, progress=progress, curves=curves)
 
 
 def _part(faces: FaceTable, name: str, model: FaceClassifier, spec: Spec, store: ArrayCache) -> Part:
@@ -133,9 +147,15 @@ def _model(
             backbone = build_backbone(spec.model, pretrained=False)
         trainable = len(backbone.blocks) if scratch else spec.model.trainable_blocks
         model = FaceClassifier(
-            backbone, tasks, shared=spec.model.shared, dropout=spec.model.dropout, trainable=trainable
+            backbone,
+            tasks,
+            shared=spec.model.shared_widths,
+            dropout=spec.model.dropout,
+            activation=spec.model.activation,
+            heads=spec.model.heads,
+            trainable=trainable,
         )
-    notes = []
+    notes = _match_notes(backbone, model.cut) if spec.model.weights_match == "partial" else []
     if not scratch and len(backbone.blocks) == 1:
         notes.append(
             f"{spec.model.backbone} cannot be cut into blocks: its backbone stays frozen, only heads are trained"
@@ -148,12 +168,31 @@ def _model(
     return model, notes
 
 
+def _match_notes(backbone: Backbone, cut: int) -> list[str]:
+    """Return what fitted of a weights file, and which frozen blocks are left random."""
+    if backbone.match is None:
+        return []
+    notes = [f"{backbone.weights}: {backbone.match.sentence()}"]
+    frozen = [block for block in backbone.random if block < cut]
+    if frozen:
+        notes.append(
+            f"{len(frozen)} of the {cut} frozen blocks keep random values that {backbone.weights} did not give; "
+            f"model.trainable_blocks = {len(backbone.blocks) - frozen[0]} trains them, too"
+        )
+    return notes
+
+
 def _run_key(setup: Setup, weights: Mapping[str, np.ndarray], backbone: Backbone) -> str:
     """Return the hash of everything that the course of training depends on."""
     spec, parts = setup.spec, (setup.train, setup.val)
     return value_hash(
         {
-            "spec": [spec.model.model_dump(mode="json"), spec.training.model_dump(mode="json"), spec.seed, spec.tasks],
+            "spec": [
+                spec.model.model_dump(mode="json"),
+                spec.training.model_dump(mode="json", exclude={"tensorboard"}),
+                spec.seed,
+                spec.tasks,
+            ],
             "faces": [part.hashes for part in parts],
             "labels": [part.faces.frame.astype(str).to_csv(index=False) for part in parts],
             "classes": setup.model.classes,
