@@ -36,6 +36,10 @@ app.command()(power)
 app.command()(plan)
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder (at most 20 GB) that keeps decoded faces for the next command; they are photographs."),
+]
 CheckpointArgument = Annotated[
     str,
     typer.Argument(help="Checkpoint folder, anybody's model file (with its model.toml), or module:function."),
@@ -162,22 +166,43 @@ def predict(
         str, typer.Option(help="train, val, test, all, or auto: test on the faces it was trained with, else all.")
     ] = "auto",
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16 (faster, may flip a few labels).")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16 (faster; how many labels it flips is counted on a sample and printed).")
+    ] = "fp32",
+    cache: CacheOption = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Only this part of the faces, such as 2/4; --out is then the folder of all parts."),
+    ] = None,
     model_spec: ModelSpecOption = None,
     trust_code: TrustOption = False,
 ) -> None:
-    """Let a checkpoint predict every face of a folder, into a table that anybody can read."""
+    """Let a checkpoint predict every face of a folder, into a table that anybody can read.
+
+    Parts (--shard) can be predicted in any order, on any machine; a folder with all of them is a table
+    (audit --predictions FOLDER), and the same call skips a part that is done.
+    """
     from fairaudit.console import Bars, say
+    from fairaudit.data.parts import claim_part, faces_of, is_done, parse_part
     from fairaudit.inputs import faces_for
+    from fairaudit.models.inference import part_key
     from fairaudit.models.inference import predict as predict_faces
     from fairaudit.models.wrapped.opening import open_model
 
+    part = parse_part(shard) if shard else None
+    target = claim_part(out, part) if part else out
     model = open_model(checkpoint, model_spec, trust_code=trust_code)
     with Bars() as bars:
         faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
         say(f"{which}: {len(faces):,}")
-        path = predict_faces(model, faces, out, device=device, precision=precision, progress=bars)
-    typer.echo(f"Predictions: {path}")
+        if part:
+            faces = faces_of(faces, part)
+            say(f"part {part.number} of {part.of}: {len(faces):,}")
+            if is_done(target, part_key(model, faces, precision)):
+                typer.echo(f"Predictions: {target} (done before)")
+                return
+        predict_faces(model, faces, target, device=device, precision=precision, cache=cache, progress=bars)
+    typer.echo(f"Predictions: {target}")
 
 
 @app.command()
@@ -232,6 +257,7 @@ def audit(
         str | None, typer.Option(help="Count the table on disk in this much memory, such as 2GB (with --predictions).")
     ] = None,
     device: DeviceOption = "auto",
+    cache: CacheOption = None,
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces (needs --data).")
     ] = False,
@@ -267,7 +293,7 @@ def audit(
     if show_faces and data is None:
         raise UsageError("--show-faces needs --data, the folder in which the faces lie")
     given = {"--dataset": dataset, "--split": split != "auto", "--device": device != "auto"}
-    given |= {"--model-spec": model_spec, "--trust-code": trust_code}
+    given |= {"--model-spec": model_spec, "--trust-code": trust_code, "--cache": cache is not None}
     given |= {"--data without --show-faces": data is not None and not show_faces}
     refuse_unread(
         given if predictions else {"--rename": rename, "--value": value, "--memory": memory}, bool(predictions)
@@ -296,7 +322,7 @@ def audit(
             model = open_model(checkpoint, model_spec, trust_code=trust_code)
             if not task and not plan:
                 tasks = heads_of(model, tasks, say)
-            table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, bars)
+            table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, bars, cache)
         elif predictions is not None:
             table = read_table(predictions, loaded, rename or (), value or (), task, memory, bars)
             meta = table_meta()

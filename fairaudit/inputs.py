@@ -103,7 +103,14 @@ def faces_for(
 
 
 def predict_for_audit(
-    model: "FaceModel", data: Path, dataset: str | None, spec: Path | None, split: str, device: str, progress: Progress
+    model: "FaceModel",
+    data: Path,
+    dataset: str | None,
+    spec: Path | None,
+    split: str,
+    device: str,
+    progress: Progress,
+    cache: Path | None = None,
 ) -> tuple["Predictions", dict[str, Any], Path]:
     """Let a model predict the faces.
 
@@ -115,7 +122,8 @@ def predict_for_audit(
 
     faces, which = faces_for(model.meta, data, dataset, spec, split, progress)
     with tempfile.TemporaryDirectory() as folder:
-        path = predict(model, faces, Path(folder) / "predictions.parquet", device=device, progress=progress)
+        table_path = Path(folder) / "predictions.parquet"
+        path = predict(model, faces, table_path, device=device, cache=cache, progress=progress)
         table = read_predictions(path)
     return table, {**audit_meta(faces, model.meta), "faces": which}, faces.root
 
@@ -152,6 +160,7 @@ def read_table(
 
     A folder, a file that would fill much of the memory, and any table with `memory` is read by `read_shards`.
     """
+    from fairaudit.data.parts import check_complete
     from fairaudit.data.predictions import read_predictions
     from fairaudit.data.shards import MOST_HELD, is_large, read_shards
 
@@ -163,6 +172,8 @@ def read_table(
         if not dot or not theirs:
             raise UsageError(f"--value {key}={ours}: write column.theirs=ours, such as gender.Man=Male")
         values.setdefault(column, {})[theirs] = ours
+    if path.is_dir():
+        check_complete(path)
     if path.is_dir() or memory or is_large(path):
         held = 0 if memory else MOST_HELD
         return read_shards(

@@ -87,6 +87,7 @@ def run(job: Run) -> Path:
         _audit(job, faces, name, axes)
         _attribute(job, faces, name, axes)
         _report(job, name)
+    shutil.rmtree(job.out / CACHE, ignore_errors=True)
     if len(models) > 1:
         _compare(job, list(models), axes)
     return _index(job, faces, list(models))
@@ -275,7 +276,10 @@ def _predict(job: Run, faces: FaceTable, name: str, split: str) -> None:
 
     def work() -> None:
         checkpoint = load_checkpoint(folder)
-        predict(checkpoint, faces.part(split), job.out / target, device=training.device, progress=job.progress)
+        # the faces of the test split are decoded once for all models
+        cache = job.out / CACHE if split == "test" and job.spec.mitigations else None
+        part = faces.part(split)
+        predict(checkpoint, part, job.out / target, device=training.device, cache=cache, progress=job.progress)
 
     job.stage(f"predict {name} ({split})", inputs, [target], work)
 

@@ -98,8 +98,10 @@ def common_description(files: Sequence[ShardFile]) -> dict[str, Any]:
     whole["label_source"] = "; ".join(dict.fromkeys(s for _, part in told if (s := str(part.get("label_source", "")))))
     metas = [part.get("meta", {}) for _, part in told]
     whole["meta"] = {key: value for key, value in metas[0].items() if all(meta.get(key) == value for meta in metas)}
-    if any("seen_in_training" in meta for meta in metas):
-        whole["meta"]["seen_in_training"] = sum(int(meta.get("seen_in_training", 0)) for meta in metas)
+    for key in ("seen_in_training", "failed"):
+        counts = [meta.get(key) for meta in metas]
+        if all(isinstance(count, int) for count in counts):  # what one file does not know, the whole does not
+            whole["meta"][key] = sum(counts)
     return whole
 
 

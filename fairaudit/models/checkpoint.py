@@ -129,12 +129,16 @@ class Checkpoint:
         model = copy.deepcopy(self.network).to(device).eval()
 
         def forward(pixels: Tensor) -> dict[str, np.ndarray]:
+            rows = len(pixels)
+            if device.type == "cpu":
+                # whole sixteens: other heights of a matrix add up in another order, and the batch's size would show
+                pixels = nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, -rows % 16))
             with torch.inference_mode():
                 x = model.prepare(pixels)
                 each = [_one(model, blocks, x, dtype)]
                 if flip:
                     each.append(_one(model, blocks, x.flip(3), dtype))
-            return {task: torch.stack([one[task] for one in each]).mean(0).cpu().numpy() for task in each[0]}
+            return {task: torch.stack([one[task] for one in each]).mean(0)[:rows].cpu().numpy() for task in each[0]}
 
         return forward
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,17 +30,23 @@ VALIDATION_BATCH = 64
 POOL = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="faces")
 
 
-def decoded(faces: FaceTable, size: int, hashes: Sequence[str], cache: ArrayCache, part: str) -> Tensor:
+def decoded(
+    faces: FaceTable, size: int, hashes: Sequence[str], cache: ArrayCache, part: str,
+    read: Callable[[Path], np.ndarray] | None = None, key: Mapping[str, Any] | None = None,
+) -> Tensor:  # fmt: skip
     """Return every face as uint8 (n, size, size, 3), read from disk on use.
 
-    Raises DataError naming an image that cannot be read.
+    Faces are decoded by `load_face`, or by `read`, whose way `key` tells apart from it. Raises DataError naming an
+    image that cannot be read.
     """
-    paths = [faces.root / name for name in faces.frame["image"]]
+    paths = [faces.root / str(name) for name in faces.frame["image"]]
+    read = read or partial(load_face, size=size)
 
     def load(rows: slice) -> Tensor:
-        return torch.from_numpy(np.stack(list(POOL.map(lambda path: load_face(path, size), paths[rows]))))
+        return torch.from_numpy(np.stack(list(POOL.map(read, paths[rows]))))
 
-    return cache.get(f"faces ({part})", {"faces": list(hashes), "size": size}, len(paths), load, lambda x: x)
+    depends = {"faces": list(hashes), "size": size, **(key or {})}
+    return cache.get(f"faces ({part})", depends, len(paths), load, lambda x: x)
 
 
 @dataclass(frozen=True, kw_only=True)

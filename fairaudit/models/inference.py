@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 import fairaudit
-from fairaudit.data.quality import QUALITY, image_quality
+from fairaudit.data.quality import QUALITY
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
 from fairaudit.data.taxonomy import MAX_AGE
 from fairaudit.errors import DataError, UsageError
-from fairaudit.files import atomic_file
+from fairaudit.files import atomic_file, value_hash
+from fairaudit.models.batching import Batching
+from fairaudit.models.flips import FlipCheck
 from fairaudit.models.heads import AGE_YEARS
 from fairaudit.models.protocol import FaceModel, Forward
+from fairaudit.models.reading import Batch, batches
 from fairaudit.models.runtime import Clock, flow, keep_freed_memory, pick_dtype
 from fairaudit.models.sanity import look_twice
 from fairaudit.progress import Progress, silent
@@ -36,15 +38,20 @@ _Finding = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batch:
-    """Decoded faces of a slice of the table: uint8 (n, S, S, 3), their QUALITY (n, 3), NaN where a face could not be
-    read, and per row why not, else "".
-    """
+class _Work:
+    """One call of `predict`: what is asked of whom, how, and what was met on the way."""
 
-    rows: slice
-    pixels: Tensor
-    quality: np.ndarray
-    trouble: list[str]
+    checkpoint: FaceModel
+    faces: FaceTable
+    schema: pa.Schema
+    device: torch.device
+    load: Callable[[slice], Batch]
+    forward: Forward
+    exact: FlipCheck | None
+    batching: Batching
+    clock: Clock
+    notes: list[str]
+    troubles: list[_Finding] = field(default_factory=list)
 
 
 def predict(
@@ -53,9 +60,10 @@ def predict(
     out: Path,
     *,
     device: str = "auto",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     precision: str = "fp32",
     flip_test: bool | None = None,
+    cache: Path | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Write what the checkpoint says of each face to the Parquet file `out`, whole or not at all, and return `out`.
@@ -65,14 +73,16 @@ def predict(
     and `age_pred_years` where the model predicts ages in years (set to 0 or 120 beyond these); then every label and
     attribute of the faces as a subgroup column, `subject_id` and `weight` where known, and `brightness`, `contrast`
     and `sharpness` of the picture as the model sees it (`data.quality`). Images are decoded in
-    threads beside the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto".
-    `flip_test` averages with the mirrored face; by default as the model was trained to be used. Where somebody stated
-    classes and preprocessing of the model (`checkpoint.stated`), what looks wrong with them on a sample is said through
-    `progress` and stands in the file's meta as "warnings" (`sanity.look_twice`).
+    threads beside the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto"; where it
+    is not float32, the classes that it changes are counted on a sample. `flip_test` averages with the mirrored face; by
+    default as the model was trained to be used. `batch_size` is found by trying unless it is given; where memory runs
+    out it is halved. `cache` is a folder that keeps decoded faces for the next command. Where somebody
+    stated classes and preprocessing of the model (`checkpoint.stated`), what looks wrong with them on a sample is said
+    through `progress` and stands in the file's meta as "warnings" (`sanity.look_twice`).
 
     Raises DataError, before any image is read, where the faces' classes of a task are not the checkpoint's.
     """
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size = {batch_size}: it must be 1 or more")
     if precision not in ("fp32", "bf16", "auto"):
         raise UsageError(f"unknown precision {precision!r} (allowed: fp32, bf16, auto)")
@@ -81,24 +91,30 @@ def predict(
     keep_freed_memory()
     place = checkpoint.place(device)
     flip = checkpoint.flip_test if flip_test is None else flip_test
-    forward = checkpoint.on(place, pick_dtype(precision, place), flip=flip)
+    dtype = pick_dtype(precision, place)
+    forward = checkpoint.on(place, dtype, flip=flip)
+    exact = None
+    if dtype != torch.float32:
+        exact = FlipCheck(checkpoint.on(place, torch.float32, flip=flip), checkpoint.classes, len(faces))
     schema = _schema(checkpoint, faces)
     doubts = look_twice(checkpoint, faces, forward, place) if checkpoint.stated else ([], {})
     for text in doubts[0]:
         progress("look twice", 0, 0, text)
-    clock = Clock()
-    troubles: list[_Finding] = []
+    load, notes = batches(checkpoint, faces, place, cache, progress)
+    work = _Work(
+        checkpoint=checkpoint, faces=faces, schema=schema, device=place, load=load, forward=forward, exact=exact,
+        batching=Batching(place, batch_size), clock=Clock(), notes=notes,
+    )  # fmt: skip
     began = time.perf_counter()
     with atomic_file(out) as temporary:
         rows = temporary.with_suffix(".rows")
         try:
             with pq.ParquetWriter(rows, schema) as writer:
-                for table, trouble in _tables(schema, checkpoint, faces, forward, batch_size, place, clock, progress):
+                for table in _tables(work, progress):
                     writer.write_table(table)
-                    troubles += trouble
-            clock.seconds = time.perf_counter() - began
-            described = _describe(checkpoint, faces, troubles, clock, place, precision, flip=flip, doubts=doubts)
-            _copy(rows, temporary, schema, described)
+            work.clock.seconds = time.perf_counter() - began
+            _remark(work, precision, progress)
+            _copy(rows, temporary, schema, _describe(work, precision, flip=flip, doubts=doubts))
         finally:
             rows.unlink(missing_ok=True)
     return out
@@ -128,23 +144,22 @@ def count_seen(checkpoint: FaceModel, faces: FaceTable) -> dict[str, int]:
     return {part: int(short.isin(known).sum()) for part, known in checkpoint.trained_on.items()}
 
 
-def _answers(
-    checkpoint: FaceModel, faces: FaceTable, forward: Forward, batch_size: int, device: torch.device, clock: Clock
-) -> Iterator[tuple[_Batch, dict[str, np.ndarray]]]:
+def part_key(checkpoint: FaceModel, faces: FaceTable, precision: str) -> dict[str, Any]:
+    """Return those entries of the table's description by which a part that is done already is known."""
+    return {
+        "checkpoint_hash": checkpoint.hash,
+        "precision": precision,
+        "flip_test": checkpoint.flip_test,
+        "faces_hash": value_hash(faces.frame.astype(str).to_csv(index=False)),
+        "fairaudit": fairaudit.__version__,
+    }
+
+
+def _answers(work: _Work) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
     """Yield every batch of faces with its probabilities, NaN where a face could not be read."""
-    paths = [faces.root / str(name) for name in faces.frame["image"]]
 
-    def load(rows: slice) -> _Batch:
-        read = [_read(checkpoint, path) for path in paths[rows]]
-        return _Batch(
-            rows=slice(rows.start, rows.start + len(read)),
-            pixels=torch.from_numpy(np.stack([pixels for pixels, *_ in read])),
-            quality=np.stack([quality for _, quality, _ in read]),
-            trouble=[trouble for *_, trouble in read],
-        )
-
-    def answer(batch: _Batch) -> tuple[_Batch, dict[str, np.ndarray]]:
-        probs = forward(batch.pixels)
+    def answer(batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
+        probs = work.batching.run(work.forward, batch.pixels)
         finite = np.all([np.isfinite(values).all(1) for values in probs.values()], axis=0)
         for row in np.flatnonzero(~finite):
             batch.trouble[row] = batch.trouble[row] or NO_NUMBER
@@ -152,32 +167,38 @@ def _answers(
             values[[bool(trouble) for trouble in batch.trouble]] = np.nan
         return batch, probs
 
-    slices = [slice(start, start + batch_size) for start in range(0, len(paths), batch_size)]
-    for batch, probs in flow(load, answer, slices, device, clock):
-        clock.images += len(batch.trouble)
+    slices = work.batching.slices(len(work.faces))
+    for batch, probs in flow(work.load, answer, slices, work.device, work.clock):
+        work.clock.images += len(batch.trouble)
+        if work.exact:
+            work.exact.compare(batch, probs)
         yield batch, probs
 
 
-def _tables(
-    schema: pa.Schema, checkpoint: FaceModel, faces: FaceTable, forward: Forward, batch_size: int,
-    device: torch.device, clock: Clock, progress: Progress,
-) -> Iterator[tuple[pa.Table, list[_Finding]]]:  # fmt: skip
-    """Yield the table in row groups, each with the findings on images that could not be read."""
+def _tables(work: _Work, progress: Progress) -> Iterator[pa.Table]:
+    """Yield the table in row groups; findings on images that could not be read go to `work.troubles`."""
     held: list[pa.RecordBatch] = []
-    troubles: list[_Finding] = []
-    for batch, probs in _answers(checkpoint, faces, forward, batch_size, device, clock):
-        held.append(_record(schema, checkpoint, faces, batch, probs))
-        names = faces.frame["image"].iloc[batch.rows]
-        troubles += [
+    for batch, probs in _answers(work):
+        held.append(_record(work.schema, work.checkpoint, work.faces, batch, probs))
+        names = work.faces.frame["image"].iloc[batch.rows]
+        work.troubles.extend(
             ("no_number" if text == NO_NUMBER else "unreadable", str(name), "failed", text)
             for name, text in zip(names, batch.trouble, strict=True)
             if text
-        ]
+        )
         if sum(len(part) for part in held) >= ROW_GROUP:
-            yield pa.Table.from_batches(held), troubles
-            held, troubles = [], []
-        progress("predict", batch.rows.stop, len(faces))
-    yield pa.Table.from_batches(held, schema=schema), troubles
+            yield pa.Table.from_batches(held)
+            held = []
+        progress("predict", batch.rows.stop, len(work.faces))
+    yield pa.Table.from_batches(held, schema=work.schema)
+
+
+def _remark(work: _Work, precision: str, progress: Progress) -> None:
+    """Say, and keep in `work.notes`, what memory and precision did to the predictions."""
+    said = [*work.batching.notes, *(work.exact.sentences(precision) if work.exact else ())]
+    for note in said:
+        progress("predict", 0, 0, note)
+    work.notes.extend(said)
 
 
 def _copy(rows: Path, out: Path, schema: pa.Schema, described: Mapping[str, Any]) -> None:
@@ -186,15 +207,6 @@ def _copy(rows: Path, out: Path, schema: pa.Schema, described: Mapping[str, Any]
     with pq.ParquetFile(rows) as source, pq.ParquetWriter(out, schema.with_metadata({META_KEY: text})) as writer:
         for group in range(source.num_row_groups):
             writer.write_table(source.read_row_group(group).cast(schema))
-
-
-def _read(checkpoint: FaceModel, path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    try:
-        pixels = checkpoint.read(path)
-        return pixels, image_quality(pixels), ""
-    except (DataError, OSError) as error:
-        nothing = np.full(len(QUALITY), np.nan, dtype=np.float32)
-        return np.zeros((checkpoint.image_size, checkpoint.image_size, 3), dtype=np.uint8), nothing, str(error)
 
 
 def _schema(checkpoint: FaceModel, faces: FaceTable) -> pa.Schema:
@@ -226,7 +238,7 @@ def _attributes(faces: FaceTable) -> list[str]:
 
 
 def _record(
-    schema: pa.Schema, checkpoint: FaceModel, faces: FaceTable, batch: _Batch, probs: Mapping[str, np.ndarray]
+    schema: pa.Schema, checkpoint: FaceModel, faces: FaceTable, batch: Batch, probs: Mapping[str, np.ndarray]
 ) -> pa.RecordBatch:
     frame = faces.frame.iloc[batch.rows]
     failed = np.array([bool(trouble) for trouble in batch.trouble])
@@ -274,28 +286,28 @@ def _words(column: pd.Series, values: tuple[str, ...]) -> pa.DictionaryArray:
     )
 
 
-def _describe(
-    checkpoint: FaceModel, faces: FaceTable, troubles: list[tuple[str, str, str, str]], clock: Clock,
-    device: torch.device, precision: str, *, flip: bool, doubts: tuple[list[str], dict[str, Any]],
-) -> dict[str, Any]:  # fmt: skip
-    findings = pd.concat([faces.findings, findings_table(troubles)], ignore_index=True)
+def _describe(work: _Work, precision: str, *, flip: bool, doubts: tuple[list[str], dict[str, Any]]) -> dict[str, Any]:
+    checkpoint, faces = work.checkpoint, work.faces
+    findings = pd.concat([faces.findings, findings_table(work.troubles)], ignore_index=True)
     seen = count_seen(checkpoint, faces)
     meta = {
         "data": dict(faces.meta),
-        "checkpoint_hash": checkpoint.hash,
+        **part_key(checkpoint, faces, precision),
         "model": {key: checkpoint.meta[key] for key in DESCRIBED if key in checkpoint.meta},
         "warnings": doubts[0],
         "sample": doubts[1],
         "mitigation": checkpoint.meta.get("mitigation"),
         "seen_in_training": sum(seen.values()) if seen else None,
         "seen": seen,
-        "failed": len(troubles),
+        "failed": len(work.troubles),
         "flip_test": flip,
-        "precision": precision,
-        "device": str(device),
-        "images_per_second": clock.per_second(),
-        "share_waiting_for_data": clock.share_waiting(),
-        "fairaudit": fairaudit.__version__,
+        "precision_check": work.exact.describe() if work.exact else None,
+        "device": str(work.device),
+        "images_per_second": work.clock.per_second(),
+        "share_waiting_for_data": work.clock.share_waiting(),
+        **work.batching.describe(),
+        "loaders": work.clock.loaders,
+        "notes": list(work.notes),
     }
     ordered = (checkpoint.ordered | faces.ordered) & frozenset(checkpoint.classes)
     return predictions_meta(checkpoint.classes, _attributes(faces), ordered, findings, faces.label_source, meta)

@@ -2,7 +2,9 @@
 
 import ctypes
 import itertools
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,11 +75,12 @@ def keep_freed_memory() -> None:
 
 @dataclass
 class Clock:
-    """Counts images, and how long the model waited for them."""
+    """Counts images, how long the model waited for them, and how many threads loaded at once."""
 
     images: int = 0
     seconds: float = 0.0
     waiting: float = 0.0
+    loaders: int = 0
 
     def per_second(self) -> float:
         """Return images a second, 0 before anything was timed."""
@@ -89,11 +92,17 @@ class Clock:
 
 
 def ahead(
-    load: Callable[[T], R], items: Iterable[T], clock: Clock | None = None, depth: int = 2, workers: int = 1
+    load: Callable[[T], R],
+    items: Iterable[T],
+    clock: Clock | None = None,
+    depth: int = 2,
+    workers: int = 1,
+    most: int | None = None,
 ) -> Iterator[R]:
     """Yield `load(item)` for each item in order, loading up to `depth` of them in `workers` threads meanwhile.
 
-    At most `depth` results wait at any moment, so memory stays flat however many items there are.
+    At most `depth` results wait at any moment, so memory stays flat however many items there are. With `most`, one
+    more is loaded at once, up to that many, each time that the caller had to wait.
     """
     clock = clock or Clock()
     source = iter(items)
@@ -102,11 +111,12 @@ def ahead(
         try:
             while waiting:
                 began = time.perf_counter()
+                late = not waiting[0].done()
                 result = waiting.pop(0).result()
                 clock.waiting += time.perf_counter() - began
-                for item in source:
-                    waiting.append(pool.submit(load, item))
-                    break
+                depth = min(depth + late, max(most or depth, depth))
+                waiting += [pool.submit(load, item) for item in itertools.islice(source, depth - len(waiting))]
+                clock.loaders = max(clock.loaders, min(depth, workers))
                 yield result
         finally:
             for future in waiting:
@@ -119,11 +129,11 @@ def flow(
     """Yield `compute(load(item))` for each item in order: predictions, in which no item needs another.
 
     On a CPU every core takes a whole item, because cores that share one wait for each other after each layer: several
-    times slower as soon as the machine has other work. On other devices items are loaded ahead of the device.
+    times slower as soon as the machine has other work. For other devices as many cores load ahead as it takes to keep
+    the device from waiting, and two batches are on their way through it, so that one is read while the other computes.
     """
     if device.type != "cpu":
-        for loaded in ahead(load, items, clock):
-            yield compute(loaded)
+        yield from _device_flow(load, compute, items, clock)
         return
     threads = torch.get_num_threads()
 
@@ -140,3 +150,25 @@ def flow(
             yield result
     finally:
         torch.set_num_threads(threads)
+
+
+def _device_flow(load: Callable[[T], L], compute: Callable[[L], R], items: Iterable[T], clock: Clock) -> Iterator[R]:
+    cores = os.cpu_count() or 1
+    loading, lock = Clock(), threading.Lock()
+    active, idle_since = 0, time.perf_counter()
+
+    def timed(loaded: L) -> R:
+        nonlocal active, idle_since
+        with lock:
+            clock.waiting += 0 if active else time.perf_counter() - idle_since
+            active += 1
+        try:
+            return compute(loaded)
+        finally:
+            with lock:
+                active -= 1
+                idle_since = time.perf_counter()
+
+    loaded = ahead(load, items, loading, workers=cores, most=cores + 1)
+    yield from ahead(timed, loaded, depth=2, workers=2)
+    clock.loaders = loading.loaders

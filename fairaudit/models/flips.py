@@ -1,0 +1,52 @@
+"""What a reduced precision costs: how many predicted classes it changes, counted on a sample of the faces."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fairaudit.metrics.intervals import wilson, z_value
+from fairaudit.models.protocol import Forward
+from fairaudit.models.reading import Batch
+
+SAMPLE = 500  # faces
+
+
+class FlipCheck:
+    """Asks the float32 model `exact` again about at most `SAMPLE` of `count` faces, spread evenly over the table."""
+
+    def __init__(self, exact: Forward, tasks: Iterable[str], count: int) -> None:
+        self.exact, self.tasks = exact, tuple(tasks)
+        self.sample = np.unique(np.linspace(0, max(count - 1, 0), min(count, SAMPLE)).astype(np.int64))
+        self.faces = 0
+        self.flipped: dict[str, int] = {}
+
+    def compare(self, batch: Batch, answers: Mapping[str, np.ndarray]) -> None:
+        """Count the faces of the sample in this batch whose class in `answers` is not the exact one."""
+        rows = self.sample[(self.sample >= batch.rows.start) & (self.sample < batch.rows.stop)] - batch.rows.start
+        rows = rows[[not batch.trouble[row] for row in rows]]
+        if not len(rows):
+            return
+        wanted = self.exact(batch.pixels[rows])
+        self.faces += len(rows)
+        for task in self.tasks:
+            changed = int((wanted[task].argmax(1) != answers[task][rows].argmax(1)).sum())
+            self.flipped[task] = self.flipped.get(task, 0) + changed
+
+    def describe(self) -> dict[str, Any]:
+        """Return the number of faces asked about, and of changed classes a task."""
+        return {"faces": self.faces, "flipped": dict(self.flipped)}
+
+    def sentences(self, precision: str) -> list[str]:
+        """Return a sentence a task: the share of changed classes with its 95 % interval."""
+        said = []
+        for task, flipped in self.flipped.items():
+            low, high = (
+                100 * float(limit)
+                for limit in wilson(np.asarray(flipped / self.faces), np.asarray(self.faces), z_value(0.95))
+            )
+            said.append(
+                f"{precision} changes the predicted {task} of {flipped} of {self.faces} faces asked in float32, too "
+                f"({100 * flipped / self.faces:.1f} %, 95 % interval {low:.1f} to {high:.1f} %)"
+            )
+        return said

@@ -1,0 +1,120 @@
+"""Parts of one prediction: together the whole, each done once, never audited while some are missing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tiny_faces import make_faces, make_spec
+from typer.testing import CliRunner
+
+from fairaudit.cli import app
+from fairaudit.data.parts import Part, check_complete, claim_part, faces_of, is_done, parse_part
+from fairaudit.data.shards import read_shards
+from fairaudit.data.tables import FaceTable, findings_table
+from fairaudit.errors import DataError, UsageError
+from fairaudit.models.checkpoint import Checkpoint
+from fairaudit.models.inference import part_key, predict
+from fairaudit.models.training import train
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceTable:
+    """Sixty pictures, one of them damaged, with an attribute of plain words that not every part has all values of."""
+    table = make_faces(tmp_path_factory.mktemp("faces"))
+    (table.root / table.frame["image"][33]).write_bytes(b"")
+    words = np.array(["short"] * 59 + ["long"], dtype=object)
+    findings = findings_table([("duplicate", "a.png", "listed", "twice")])
+    return replace(table, frame=table.frame.assign(hair=words), findings=findings)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A network trained for one epoch."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    return train(make_faces(folder / "faces"), make_spec(training__epochs=1), folder / "c")
+
+
+@pytest.mark.parametrize("of", [1, 3, 7])
+def test_the_parts_are_the_whole(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, of: int) -> None:
+    """Bit by bit the table of one process: rows, order, columns and dictionaries; and what is said of it."""
+    whole = pq.read_table(predict(checkpoint, faces, tmp_path / "whole.parquet"))
+    for number in range(of, 0, -1):
+        part = Part(number, of)
+        predict(checkpoint, faces_of(faces, part), claim_part(tmp_path / "parts", part))
+    paths = sorted((tmp_path / "parts").iterdir())
+    assert len(paths) == of
+    joined = pa.concat_tables([pq.read_table(path) for path in paths])
+    assert joined.schema.remove_metadata() == whole.schema.remove_metadata()
+    assert joined.replace_schema_metadata().combine_chunks().equals(whole.replace_schema_metadata().combine_chunks())
+    check_complete(tmp_path / "parts")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "whole.parquet").rename(tmp_path / "one" / "whole.parquet")
+    read, wanted = read_shards(tmp_path / "parts"), read_shards(tmp_path / "one")
+    assert list(read.findings["kind"]) == list(wanted.findings["kind"]) == ["duplicate", "unreadable"]
+    for key in ("failed", "seen_in_training", "checkpoint_hash"):
+        assert read.meta[key] == wanted.meta[key], key
+
+
+def test_more_parts_than_faces(faces: FaceTable) -> None:
+    """Every face is in one part; some parts are empty."""
+    few = replace(faces, frame=faces.frame[:3].reset_index(drop=True))
+    parts = [faces_of(few, Part(number, 5)) for number in range(1, 6)]
+    assert [name for part in parts for name in part.frame["image"]] == list(few.frame["image"])
+
+
+def test_a_part_is_done_once(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:
+    """A part is known by its faces, labels, model and precision; a half-written or foreign file is none."""
+    part = faces_of(faces, Part(1, 2))
+    path = predict(checkpoint, part, tmp_path / "p.parquet")
+    key = part_key(checkpoint, part, "fp32")
+    assert is_done(path, key)
+    assert not is_done(path, part_key(checkpoint, part, "bf16"))
+    assert not is_done(path, part_key(replace(checkpoint, hash="other"), part, "fp32"))
+    assert not is_done(path, part_key(checkpoint, faces_of(faces, Part(2, 2)), "fp32"))
+    path.write_bytes(path.read_bytes()[:-9])
+    assert not is_done(path, key)
+    pq.write_table(pa.table({"a": [1]}), path)
+    assert not is_done(path, key)
+    assert not is_done(tmp_path / "nowhere.parquet", key)
+
+
+@pytest.mark.parametrize("text", ["", "2", "0/4", "5/4", "1/0", "-1/4", "a/b", "1/99999", "1/4/2"])
+def test_what_is_no_part(text: str) -> None:
+    """Anything but k/n with 1 ≤ k ≤ n ends in a sentence with an example."""
+    with pytest.raises(UsageError, match="2/4"):
+        parse_part(text)
+
+
+def test_names_sort_as_the_parts_do() -> None:
+    """With ten parts or more, too."""
+    names = [Part(number, 12).name for number in range(1, 13)]
+    assert names == sorted(names) and parse_part("3/12") == Part(3, 12)
+
+
+def test_divisions_are_not_mixed(tmp_path: Path) -> None:
+    """A folder takes the parts of one division and nothing else."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "part-1-of-3.parquet").write_bytes(b"")
+    assert claim_part(tmp_path / "a", Part(2, 3)).name == "part-2-of-3.parquet"
+    with pytest.raises(UsageError, match="none of 4 parts"):
+        claim_part(tmp_path / "a", Part(2, 4))
+    with pytest.raises(UsageError, match="is a file"):
+        claim_part(tmp_path / "a" / "part-1-of-3.parquet", Part(1, 3))
+    with pytest.raises(DataError, match=r"1 of 3 parts of a prediction; missing: 2, 3.*--shard 2/3"):
+        check_complete(tmp_path / "a")
+
+
+def test_an_audit_waits_for_all_parts(tmp_path: Path) -> None:
+    """As a user types it: a folder that lacks a part is refused with exit code 4."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    pq.write_table(pa.table({"g_true": ["a"], "g_pred": ["a"], "race": ["x"]}), folder / "part-1-of-2.parquet")
+    result = CliRunner().invoke(app, ["audit", "--predictions", str(folder), "--out", str(tmp_path / "out")])
+    assert isinstance(result.exception, DataError) and "missing: 2" in str(result.exception)
+    assert not (tmp_path / "out").exists()
