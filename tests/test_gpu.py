@@ -53,3 +53,19 @@ def test_training_and_prediction_on_cuda(tmp_path: Path, made: Callable[[str, st
     on = {d: pd.read_parquet(predict(checkpoint, faces, tmp_path / f"{d}.parquet", device=d)) for d in ("cuda", "cpu")}
     for column in ("gender_prob_Male", "gender_prob_Female"):
         np.testing.assert_allclose(on["cuda"][column], on["cpu"][column], atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backbone", ["small_cnn", "simple_cnn", "mobilenet_v2"])
+def test_deterministic_training_repeats_itself_on_cuda(
+    tmp_path: Path, made: Callable[[str, str], Spec], backbone: str
+) -> None:
+    """With the flag the same seed gives the same model to the last bit."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    spec = made(backbone, "cuda")
+    training = spec.training.model_copy(update={"deterministic": True, "cutmix": 1.0})
+    spec = spec.model_copy(update={"training": training})
+    faces = load_and_split(tmp_path, spec, silent)
+    one, two = (train(faces, spec, tmp_path / name).model.state_dict() for name in "ab")
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -246,6 +246,8 @@ def test_settings_that_contradict_each_other_are_refused(faces: FaceTable, weigh
     idle = make_spec(**{**PRETRAINED, "training__head_epochs": 0, "training__epochs": 0})
     with pytest.raises(UsageError, match="nothing to train"):
         train(faces, idle, tmp_path / "c", weights_folders=[weights])
+    with pytest.raises(UsageError, match="did you mean 'gender'"):
+        train(faces, make_spec(training__task_weights={"gendre": 2.0}), tmp_path / "c")
     with pytest.raises(UsageError, match=r"needs training\.select_by"):
         train(faces, make_spec(training__select="worst-subgroup"), tmp_path / "c")
     with pytest.raises(UsageError, match="no attribute 'hairs'"):

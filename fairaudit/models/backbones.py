@@ -79,7 +79,7 @@ def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained:
         net = builder(spec)
     wanted = (spec.weights or net.usual_weights) if pretrained else "none"
     path = _weights_path(spec.backbone, wanted, folders, spec.backbone not in BACKBONES)
-    found = _load(net, path, spec.weights_match) if path is not None else None
+    found = _load(net, path, spec) if path is not None else None
     size = spec.image_size or net.image_size
     if spec.pooling == "average+learned" and net.pool is None:
         raise UsageError(f"backbone {spec.backbone!r} has no learned pooling; give model.pooling = 'average'")
@@ -131,8 +131,8 @@ def _weights_path(backbone: str, wanted: str, folders: Sequence[Path], is_torchv
     return imagenet_weights(backbone)
 
 
-def _load(net: _Net, path: Path, how: str) -> Match:
-    """Load a state dict, apart from the last layer, which is not used: all of it, or (`how` "partial") what fits."""
+def _load(net: _Net, path: Path, spec: ModelSpec) -> Match:
+    """Load a state dict, apart from the last layer, which is not used: all of it, or what fits if the spec says so."""
     own, last = net.whole.state_dict(), tuple(net.head.split())
     state, prefix = without_prefix(own, read_weights(path))
     if last:
@@ -140,8 +140,8 @@ def _load(net: _Net, path: Path, how: str) -> Match:
         own = {key: value for key, value in own.items() if not key.startswith(last)}
         state = {key: value for key, value in state.items() if "aux" not in key.split(".")[0].lower()}
     found = match(own, state, prefix)
-    name = type(net.whole).__name__
-    if how == "strict" and (len(found.matched) < len(own) or found.unexpected):
+    name = f"backbone {spec.backbone!r}"
+    if spec.weights_match == "strict" and (len(found.matched) < len(own) or found.unexpected):
         raise DataError(
             f"weights file {path} does not fit {name}: of its {len(own)} tensors {found.sentence()}. "
             "model.weights_match = 'partial' takes those that fit"

@@ -14,6 +14,7 @@ from fairaudit.data.tables import FaceTable
 from fairaudit.data.taxonomy import age_starts
 from fairaudit.errors import UsageError
 from fairaudit.models.heads import AGE, AGE_YEARS, PLAIN, has_years
+from fairaudit.registry import lookup
 from fairaudit.spec import HeadSpec, TrainingSpec
 
 DECADE = 10.0  # years, the unit of the loss of ages: it is then of the size of a cross-entropy
@@ -71,6 +72,9 @@ def make_targets(
     no face has them.
     """
     made, heads = {}, heads or {}
+    outputs = [*tasks, AGE_YEARS] if has_years(heads) else tasks
+    for name in spec.task_weights:
+        lookup(dict.fromkeys(outputs), name, "task of training.task_weights")
     for task in tasks:
         codes = label_codes(faces, task)
         classes = len(faces.tasks[task])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 Forward = Callable[[Tensor], dict[str, np.ndarray]]
-"""Faces as uint8 RGB (n, S, S, 3) → each task's probabilities, float32 (n, K)."""
+"""Faces as uint8 RGB (n, S, S, 3) → each task's probabilities, float32 (n, K); and ages in years, where the model
+predicts them, as `age_years` (n, 1)."""
 
 
 class FaceModel(Protocol):
@@ -37,7 +38,7 @@ class FaceModel(Protocol):
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What is known of it, for the reports."""
+        """What is known of it, for the reports; `predicts_years` where `on` gives ages in years, too."""
 
     @property
     def trained_on(self) -> Mapping[str, frozenset[str]]:
