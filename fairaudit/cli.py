@@ -409,7 +409,7 @@ def compare(
     from fairaudit.console import Bars
     from fairaudit.data.predictions import read_predictions
     from fairaudit.files import claim
-    from fairaudit.inputs import audit_settings, model_names, relative_link, stored_predictions
+    from fairaudit.inputs import audit_settings, model_names, read_histories, relative_link, stored_predictions
     from fairaudit.report.render import write_comparison_report
     from fairaudit.results import AuditResult
 
@@ -434,7 +434,9 @@ def compare(
         )
     comparison.save(out)
     links = {f"Audit of {name}": relative_link(folder, out) for name, folder in zip(names, audits, strict=True)}
-    write_comparison_report(comparison, out, results=results, links=links)
+    histories = read_histories(dict(zip(names, audits, strict=True)))
+    seen = dict(zip(names, tables, strict=True))
+    write_comparison_report(comparison, out, results=results, links=links, histories=histories, tables=seen)
     for sentences in comparison.meta["summary"].values():
         for sentence in sentences:
             typer.echo(sentence)

@@ -19,6 +19,8 @@ from fairaudit.results import HISTORY, AuditResult
 from fairaudit.spec import AttributionSpec, AuditSpec, SelectionSpec, Spec, load_spec, parse_spec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fairaudit.data.sharded import AnyPredictions
     from fairaudit.data.tables import FaceTable, Predictions
     from fairaudit.models.protocol import FaceModel
@@ -140,6 +142,13 @@ def keep_history(checkpoint: Path, audit: Path) -> None:
     """Lay the training history beside the audit, so that its report can be written again without the checkpoint."""
     if (checkpoint / HISTORY).exists():
         write_text(audit / HISTORY, (checkpoint / HISTORY).read_text(encoding="utf-8"))
+
+
+def read_histories(folders: Mapping[str, Path]) -> dict[str, "pd.DataFrame"]:
+    """Return the training history that lies beside each audit, where there is one."""
+    import pandas as pd
+
+    return {name: pd.read_csv(path) for name, folder in folders.items() if (path := folder / HISTORY).exists()}
 
 
 def table_meta() -> dict[str, Any]:

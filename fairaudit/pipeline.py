@@ -29,7 +29,7 @@ from fairaudit.data.synthetic import planted_report, synthesize
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.files import file_hash, write_json, write_text
-from fairaudit.inputs import face_root, keep_history, listing_hash, load_and_split
+from fairaudit.inputs import face_root, keep_history, listing_hash, load_and_split, read_histories
 from fairaudit.mitigation import MITIGATIONS, mitigation_weights
 from fairaudit.models.backbones import check_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
@@ -403,8 +403,8 @@ def _compare(job: Run, names: list[str], axes: Sequence[str] | None) -> None:
     def work() -> None:
         models = {name: read_predictions(path) for name, path in tables.items()}
         comparison = compare(
-            models.pop(BASELINE),
-            models,
+            models[BASELINE],
+            {name: table for name, table in models.items() if name != BASELINE},
             by=axes,
             tasks=spec.tasks or None,
             audit=spec.audit,
@@ -415,7 +415,8 @@ def _compare(job: Run, names: list[str], axes: Sequence[str] | None) -> None:
         comparison.save(folder)
         results = {name: AuditResult.load(job.out / "audits" / name) for name in names}
         links = {"Run overview": "../index.html", **{f"Audit of {n}": f"../audits/{n}/index.html" for n in names}}
-        write_comparison_report(comparison, folder, results=results, links=links)
+        histories = read_histories({name: job.out / "audits" / name for name in names})
+        write_comparison_report(comparison, folder, results=results, links=links, histories=histories, tables=models)
 
     files = ("comparison.json", "comparison.csv", "gap_changes.csv", "index.html")
     job.stage("compare", inputs, [f"comparison/{file}" for file in files], work)

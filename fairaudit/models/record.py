@@ -45,6 +45,7 @@ def describe(
             **({"match": backbone.match.report()} if backbone.match and spec.model.weights_match == "partial" else {}),
         },
         "preprocessing": _preprocessing(backbone),
+        "parameters": sum(values.numel() for values in setup.model.parameters()),
         "selected": {
             "stage": run.best_stage,
             "epoch": run.best_epoch,

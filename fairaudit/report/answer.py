@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from fairaudit.data.tables import Predictions
 from fairaudit.report.context import in_order
 from fairaudit.report.sections import Section
 from fairaudit.report.verdict import HEADLINES
@@ -33,6 +34,8 @@ class ComparisonContext:
     comparison: Comparison
     results: Mapping[str, AuditResult] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    tables: Mapping[str, Predictions] = field(default_factory=dict)
     models: Sequence[str]
     tasks: Sequence[str]
     axes: Sequence[str]
@@ -45,6 +48,8 @@ def make_comparison_context(
     *,
     results: Mapping[str, AuditResult] | None = None,
     links: Mapping[str, str] | None = None,
+    histories: Mapping[str, pd.DataFrame] | None = None,
+    tables: Mapping[str, Predictions] | None = None,
 ) -> ComparisonContext:
     """Index the comparison's tables once; models, tasks and axes stand in the order of its rows."""
     deltas = comparison.deltas
@@ -52,6 +57,8 @@ def make_comparison_context(
         comparison=comparison,
         results=dict(results or {}),
         links=dict(links or {}),
+        histories=dict(histories or {}),
+        tables=dict(tables or {}),
         models=in_order(deltas["model"]),
         tasks=in_order(deltas["task"]),
         axes=[by for by in in_order(deltas["by"]) if by != OVERALL],

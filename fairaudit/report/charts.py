@@ -15,19 +15,19 @@ from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.words import is_number
 
 # A colour that nothing else uses stands for "the page's text colour" until the SVG is written.
-_INK = "#010203"
+INK = "#010203"
 _COLUMNS = 3
-_SETTINGS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a task may have any name, "$" included
     "svg.hashsalt": "fairaudit",
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "axes.spines.top": False,
@@ -43,7 +43,7 @@ def training_curves(history: pd.DataFrame) -> Markup:
     measures = list(dict.fromkeys(long["measure"]))
     rows = -(-len(measures) // _COLUMNS)
     columns = min(len(measures), _COLUMNS)
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(SETTINGS):
         drawing = Figure(figsize=(3.1 * columns, 2.5 * rows), layout="constrained")
         panels = drawing.subplots(rows, columns, squeeze=False).ravel()
         for panel, measure in zip(panels, measures, strict=False):
@@ -54,9 +54,9 @@ def training_curves(history: pd.DataFrame) -> Markup:
                 palette=["#0072b2", "#d55e00", "#009e73", "#cc79a7"][: len(parts)], markers=True, legend=len(parts) > 1,
             )  # fmt: skip
             for position in _starts(history):
-                panel.axvline(position + 0.5, color=_INK, linewidth=0.8, linestyle=":")
+                panel.axvline(position + 0.5, color=INK, linewidth=0.8, linestyle=":")
             for position in _chosen(history):
-                panel.axvline(position, color=_INK, linewidth=0.8, linestyle="--")
+                panel.axvline(position, color=INK, linewidth=0.8, linestyle="--")
             panel.set(title=measure, xlabel="epoch", ylabel="")
             if panel.legend_ is not None:
                 sns.move_legend(panel, "best", title=None, frameon=False)
@@ -110,7 +110,7 @@ def svg_of(drawing: Figure, label: str) -> Markup:
     kept = {name for pair in used for name in pair if name}
     text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in kept else "", text)
     text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg class="drawn" viewBox="\1" ROLE>', text, count=1)
-    text = text.replace("xlink:href", "href").replace(_INK, "currentColor")
+    text = text.replace("xlink:href", "href").replace(INK, "currentColor")
     return Markup(text.replace("ROLE", f'role="img" aria-label="{escape(label)}"', 1))
 
 

@@ -7,6 +7,7 @@ from fairaudit.report.answer import ComparisonContext, Record, answer_section, g
 from fairaudit.report.context import FOLD, make_context
 from fairaudit.report.figures import Scale, dumbbell, strip
 from fairaudit.report.heads import CLASSWISE
+from fairaudit.report.models import MODEL_SECTIONS, conclusions, facts_table
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
 from fairaudit.report.verdict import HEADLINES, headline_gap
@@ -73,10 +74,9 @@ def models_section(context: ComparisonContext) -> Section | None:
     """Set the models' own audits side by side: accuracy over all faces and in the worst-off subgroup of each axis."""
     if not context.results:
         return None
-    tables = [(False, _models_table(context, task)) for task in context.tasks]
-    return Section(
-        key="models", title="Every model by itself", template="sections/tables.html", data={"tables": tables}
-    )
+    tables = [_models_table(context, task) for task in context.tasks]
+    data = {"lines": conclusions(context), "tables": [*tables, *filter(None, [facts_table(context)])]}
+    return Section(key="models", title="Every model by itself", template="sections/models.html", data=data)
 
 
 def _models_table(context: ComparisonContext, task: str) -> Table:
@@ -89,7 +89,9 @@ def _models_table(context: ComparisonContext, task: str) -> Table:
         for by in single:
             gap = headline_gap(audit.gaps.get((task, by), ()))
             worst = audit.cell(task, by, gap.worst, gap.metric, gap.class_) if gap and gap.worst else None
-            text = f"{gap.worst} {figure(worst.value, worst.low, worst.high)}" if gap and worst else DASH
+            text = DASH
+            if gap and worst:
+                text = f"{gap.worst} {figure(worst.value, worst.low, worst.high)}, n {count(worst.n)}"
             entries.append(Entry(text, css="num"))
         rows.append(Row(name, entries))
     columns = ["all faces", "n", *(f"worst by {axis_label(by)}" for by in single)]
@@ -229,6 +231,7 @@ COMPARISON_SECTIONS: dict[str, Callable[[ComparisonContext], Section | None]] = 
     "gaps": gap_changes_section,
     "subgroups": subgroups_section,
     "models": models_section,
+    **MODEL_SECTIONS,
     "method": comparison_method,
     "hashes": comparison_hashes,
 }

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fairaudit import __version__
 from fairaudit.data.predictions import read_predictions
+from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
 from fairaudit.files import plain_disk_errors, write_text
 from fairaudit.report.answer import make_comparison_context
@@ -77,12 +78,15 @@ def write_comparison_report(
     *,
     results: Mapping[str, AuditResult] | None = None,
     links: Mapping[str, str] | None = None,
+    histories: Mapping[str, pd.DataFrame] | None = None,
+    tables: Mapping[str, Predictions] | None = None,
 ) -> Path:
     """Write the report of models compared on the same faces into `out`; return its index.html.
 
-    `results` are the audits of the same models by name, for their overall figures; `links` as in `write_report`.
+    `results` are the audits of the same models by name, for their overall figures; `histories` their trainings and
+    `tables` their predictions, for training and ROC curves in one chart each; `links` as in `write_report`.
     """
-    context = make_comparison_context(comparison, results=results, links=links)
+    context = make_comparison_context(comparison, results=results, links=links, histories=histories, tables=tables)
     sections = [section for make in COMPARISON_SECTIONS.values() if (section := make(context)) is not None]
     title = f"{_listed(comparison)} against {comparison.meta.get('baseline', 'the baseline')}"
     return _page(

@@ -1,0 +1,58 @@
+"""Charts of several models on one page: a line a model, told apart by colour and dash."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from fairaudit.metrics.roc import GRID
+from fairaudit.report.charts import INK, SETTINGS, svg_of
+from fairaudit.report.words import sentence_case
+
+# Told apart by colour (safe for the common forms of colour blindness) and, in print or for others, by dash.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b")
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 2, 2)))
+_MEASURES = {"val_score": "validation score", "val_loss": "validation loss", "train_loss": "training loss"}
+
+
+def training_chart(histories: Mapping[str, pd.DataFrame]) -> Markup:
+    """Draw validation score, validation loss and training loss of several models over the epochs."""
+    measures = [m for m in _MEASURES if any(m in table and table[m].notna().any() for table in histories.values())]
+    with mpl.rc_context(SETTINGS):
+        drawing = Figure(figsize=(3.4 * len(measures), 3.2), layout="constrained")
+        for panel, measure in zip(drawing.subplots(1, len(measures), squeeze=False).ravel(), measures, strict=True):
+            for place, (name, table) in enumerate(histories.items()):
+                if measure not in table:
+                    continue
+                epochs = np.arange(1, len(table) + 1)
+                panel.plot(epochs, table[measure], color=_COLOURS[place], linestyle=_DASHES[place], label=name)
+                if "selected" in table:
+                    kept = table["selected"].astype(bool).to_numpy()
+                    panel.plot(epochs[kept], table[measure].to_numpy()[kept], "o", color=_COLOURS[place])
+            panel.set(title=_MEASURES[measure], xlabel="epoch")
+        _legend(drawing)
+        return svg_of(
+            drawing, f"training curves of {', '.join(histories)}: {', '.join(_MEASURES[m] for m in measures)}"
+        )
+
+
+def roc_chart(curves: Mapping[str, np.ndarray], task: str) -> Markup:
+    """Draw one head's ROC curves."""
+    with mpl.rc_context(SETTINGS):
+        drawing = Figure(figsize=(4.6, 4.4), layout="constrained")
+        panel = drawing.subplots()
+        panel.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        for place, (name, curve) in enumerate(curves.items()):
+            panel.plot(GRID, curve, color=_COLOURS[place], linestyle=_DASHES[place], label=name)
+        panel.set(xlabel="false positive rate", ylabel="true positive rate", title=sentence_case(task), aspect="equal")
+        _legend(drawing)
+        return svg_of(drawing, f"{task}: ROC curves of {', '.join(curves)}; the areas stand in the table")
+
+
+def _legend(drawing: Figure) -> None:
+    handles, labels = drawing.axes[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
