@@ -156,6 +156,37 @@ def train(
 
 
 @app.command()
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="TOML spec with a [sweep] table.")],
+    data: DataOption,
+    out: OutOption,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Audit the combination ranked first, and no other, on the test faces.")
+    ] = False,
+) -> None:
+    """Train every combination of the values in a spec's [sweep], and rank them on the validation faces.
+
+    Writes sweep.csv and index.html. Mitigations and attribution are for `fairaudit run` with the chosen values. What is
+    done is skipped; after an interruption the same command goes on.
+    """
+    from fairaudit.console import Bars, say
+    from fairaudit.files import claim
+    from fairaudit.inputs import find_spec, require_folder
+    from fairaudit.pipeline import Run
+    from fairaudit.stages import RECORD
+    from fairaudit.sweep import run_sweep
+
+    loaded, folder = find_spec(spec)
+    require_folder(data)
+    claim(out, "run", RECORD)
+    with Bars() as bars:
+        job = Run(spec=loaded, root=data, out=out, weights_folders=(folder,), progress=bars, say=say)
+        page, table = run_sweep(job, audit=audit)
+    typer.echo(f"First: {table['name'].iloc[0]} (validation score {table['score'].iloc[0]:.4f})")
+    typer.echo(f"Open {page}")
+
+
+@app.command()
 def predict(
     checkpoint: CheckpointArgument,
     data: DataOption,

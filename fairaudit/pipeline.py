@@ -79,15 +79,15 @@ def run(job: Run) -> Path:
         weigh(job.spec, faces, entry)
     models = {BASELINE: None, **mitigation_names(job.spec.mitigations)}
     for name, mitigation in models.items():
-        _train(job, faces, name, mitigation)
-    shutil.rmtree(job.out / CACHE, ignore_errors=True)  # gigabytes, and decoded faces have no place in what is shared
-    _predict(job, faces, BASELINE, "val")
+        train_stage(job, faces, name, mitigation)
+    clear_cache(job)
+    predict_stage(job, faces, BASELINE, "val")
     for name in models:
-        _predict(job, faces, name, "test")
-        _audit(job, faces, name, axes)
+        predict_stage(job, faces, name, "test")
+        audit_stage(job, faces, name, axes)
         _attribute(job, faces, name, axes)
-        _report(job, name)
-    shutil.rmtree(job.out / CACHE, ignore_errors=True)
+        report_stage(job, name)
+    clear_cache(job)
     if len(models) > 1:
         _compare(job, list(models), axes)
     return _index(job, faces, list(models))
@@ -116,6 +116,8 @@ def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
     """
     for source in spec.data.sources or (spec.data,):
         lookup(READERS, source.dataset, "dataset")
+    if spec.sweep:
+        raise UsageError("the spec has a [sweep]: run `fairaudit sweep`, or take the table out")
     for entry in spec.mitigations:
         lookup(MITIGATIONS, entry.method, "mitigation")
     if is_forest(spec.model):
@@ -235,7 +237,13 @@ def train_checkpoint(
     )
 
 
-def _train(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec | None) -> None:
+def clear_cache(job: Run) -> None:
+    """Remove decoded faces and maps: gigabytes, and faces have no place in what is shared."""
+    shutil.rmtree(job.out / CACHE, ignore_errors=True)
+
+
+def train_stage(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec | None) -> None:
+    """Train the model `name` into checkpoints/, unless that is done."""
     spec, folder = job.spec, job.out / "checkpoints" / name
     inputs = {
         "data": faces.meta["data_hash"],
@@ -263,7 +271,8 @@ def _train(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec | N
     job.stage(f"train {name}", inputs, [f"checkpoints/{name}/{file}" for file in files], work)
 
 
-def _predict(job: Run, faces: FaceTable, name: str, split: str) -> None:
+def predict_stage(job: Run, faces: FaceTable, name: str, split: str) -> None:
+    """Let the model `name` predict the faces of one split into predictions/, unless that is done."""
     folder = job.out / "checkpoints" / name
     target = f"predictions/{name}.parquet" if split == "test" else f"predictions/{name}-{split}.parquet"
     training = job.spec.training
@@ -300,7 +309,8 @@ def audit_meta(faces: FaceTable | None, checkpoint_meta: Mapping[str, Any] | Non
     return meta
 
 
-def _audit(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) -> None:
+def audit_stage(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) -> None:
+    """Audit the test predictions of the model `name` into audits/, unless that is done."""
     spec, source = job.spec, job.out / "predictions" / f"{name}.parquet"
     inputs = {
         "predictions": file_hash(source),
@@ -367,7 +377,8 @@ def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None
     job.stage(f"attribute {name}", inputs, [f"attribution/{name}/{file}" for file in files], work)
 
 
-def _report(job: Run, name: str) -> None:
+def report_stage(job: Run, name: str) -> None:
+    """Write the pages of the audit of the model `name`, unless that is done."""
     folder = job.out / "audits" / name
     maps = job.out / "attribution" / name
     mapped = _attributed(job.spec)  # maps that an earlier spec asked for belong to another model

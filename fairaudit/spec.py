@@ -425,6 +425,10 @@ class Spec(_Part):
     audit: AuditSpec = AuditSpec()
     mitigations: tuple[MitigationSpec, ...] = ()
     attribution: AttributionSpec = AttributionSpec()
+    sweep: dict[str, tuple[Any, ...]] = Field(
+        default_factory=dict,
+        description="for `fairaudit sweep`: values to try of keys of model and training, every combination of them",
+    )
 
 
 def load_spec(path: Path) -> Spec:

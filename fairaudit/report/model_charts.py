@@ -55,4 +55,6 @@ def roc_chart(curves: Mapping[str, np.ndarray], task: str) -> Markup:
 
 def _legend(drawing: Figure) -> None:
     handles, labels = drawing.axes[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
+    wide = 0.7 + 0.085 * max(map(len, labels))  # inches that one entry takes: line, gap and text of 10 points
+    columns = max(1, min(len(labels), int(drawing.get_figwidth() / wide)))
+    drawing.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

@@ -58,7 +58,7 @@ def write_report(
     sections = [section for make in SECTIONS.values() if (section := make(context)) is not None]
     written = _write_groups(context, out)
     name = result.meta.get("name") or "audit"
-    index = _page(
+    index = write_page(
         "index.html",
         out / "index.html",
         title=f"Fairness audit: {name}",
@@ -89,7 +89,7 @@ def write_comparison_report(
     context = make_comparison_context(comparison, results=results, links=links, histories=histories, tables=tables)
     sections = [section for make in COMPARISON_SECTIONS.values() if (section := make(context)) is not None]
     title = f"{_listed(comparison)} against {comparison.meta.get('baseline', 'the baseline')}"
-    return _page(
+    return write_page(
         "comparison.html",
         Path(out) / "index.html",
         title=f"Comparison: {title}",
@@ -114,7 +114,7 @@ def write_run_index(
     `findings` has the columns kind, action, count, examples: what was met in the data.
     """
     sections = run_sections(out, results, comparison, findings)
-    return _page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
+    return write_page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
 
 
 def _listed(comparison: Comparison) -> str:
@@ -152,7 +152,7 @@ def _write_groups(context: Context, out: Path) -> set[str]:
     for number, (by, group) in enumerate(places):
         around = {"previous": number - 1, "next": number + 1}
         steps = {word: places[i] for word, i in around.items() if 0 <= i < len(places)}
-        _page(
+        write_page(
             "group.html",
             out / "groups" / names[by, group],
             title=group,
@@ -178,7 +178,8 @@ def _remove_stale(folder: Path, keep: set[str]) -> None:
                 page.unlink()
 
 
-def _page(template: str, path: Path, **data: Any) -> Path:
+def write_page(template: str, path: Path, **data: Any) -> Path:
+    """Write one page from its template, whole or not at all, and return its path."""
     write_text(path, _environment().get_template(template).render(version=__version__, **data))
     return path
 
