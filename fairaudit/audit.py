@@ -319,6 +319,7 @@ def _merged(own: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**own, **{key: value for key, value in given.items() if value is not None or key not in own}}
     merged["hashes"] = {**own["hashes"], **given.get("hashes", {})}
     merged["warnings"] = [*own["warnings"], *(w for w in given.get("warnings", []) if w not in own["warnings"])]
+    merged["told"] = list(given.get("warnings", []))  # so that `verify` knows which of them it cannot make again
     merged["label_source"] = given.get("label_source") or own["label_source"]
     if not merged["label_source"]:
         merged["warnings"].append(UNKNOWN_LABELS)

@@ -192,12 +192,14 @@ def read_table(
 
 
 def store(result: AuditResult, out: Path, table: "AnyPredictions") -> AuditResult:
-    """Save an audit with the predictions it comes from; of a table on disk, the way from `out` to its folder."""
+    """Save an audit with the predictions it comes from; of a table on disk, the way from `out` to its folder, and how
+    it was typed.
+    """
     from fairaudit.data.tables import Predictions
 
     if not isinstance(table, Predictions):
         folder = os.path.relpath(Path(table.source.where).resolve(), out.resolve())
-        shards = {**table.meta["shards"], "folder": Path(folder).as_posix()}
+        shards = {**table.meta["shards"], "folder": Path(folder).as_posix(), "typed": str(table.source.where)}
         result = replace(result, meta={**result.meta, "shards": shards})
     result.save(out, table if isinstance(table, Predictions) else None)
     return result

@@ -18,6 +18,7 @@ from fairaudit.files import atomic_folder, claim, file_hash, write_json
 from fairaudit.subgroups import UNKNOWN
 
 FORMAT_VERSION = 1
+PAGES = "pages.json"  # names and hashes of the pages that a report wrote
 HISTORY = "history.csv"  # of the training, in a checkpoint and beside the audit of one
 METRIC_COLUMNS = (
     "task",
@@ -147,7 +148,7 @@ class AuditResult:
     "ordered": bool}}, subgroups {axis: {subgroup: n}}, degenerate [{task, by, reason}], min_group_size, confidence,
     draws, seed, label_source, independence (a sentence: subjects or the assumption), excluded [{"kind", "count",
     "action", "images": first 20; for missing labels and predictions also "task", "subgroups": {axis: {subgroup: n}}}],
-    outcomes [{task, by, subgroup, status, count}], warnings [sentence],
+    outcomes [{task, by, subgroup, status, count}], warnings [sentence], told [those that the caller gave],
     hashes {name: sha256}, model {…}, data {…}, mitigation {…} or None, training {…} or None.
     """
 

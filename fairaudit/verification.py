@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from fairaudit.audit import run_audit, versions
+from fairaudit.audit import UNKNOWN_LABELS, run_audit, versions
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.sharded import AnyPredictions
 from fairaudit.data.shards import read_shards
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
 from fairaudit.progress import Progress, silent
-from fairaudit.results import FORMAT_VERSION, AuditResult, read_table
+from fairaudit.results import FORMAT_VERSION, PAGES, AuditResult, read_table
 from fairaudit.spec import AuditSpec
+from fairaudit.verified_pages import changed_pages
 
 TOLERANCE = 1e-9
 PREDICTIONS = "predictions.parquet"
@@ -28,7 +29,12 @@ NOT_RUN = (
     "custom.csv was not recomputed: that would run the code that audit.json names ({}); --run-metrics does, where you "
     "trust it."
 )
-MARKERS = {"audit.json": "audit", "comparison.json": "comparison", "attribution.json": "attribution"}
+MARKERS = {
+    "audit.json": "audit",
+    "comparison.json": "comparison",
+    "attribution.json": "attribution",
+    PAGES: "report",  # whose results lie in another folder
+}
 # what audit.json itself says that follows from the predictions; the rest was told to the audit
 FOLLOWS = (
     *("n", "tasks", "subgroups", "degenerate", "shared_classes", "outcomes", "excluded", "independence"),
@@ -62,9 +68,9 @@ class Difference:
 class Verification:
     """What was checked in one folder.
 
-    kind: "audit", "comparison" or "attribution"; files: how many files' hashes were checked; cells: how many table
-    cells were recomputed, `inexact` of them equal to 1e-9 but not to the last digit; versions: (stored, present) by
-    library where they differ; notes: what could not be checked, in words.
+    kind: "audit", "comparison", "attribution" or "report"; files: how many files' hashes were checked; cells: how many
+    table cells were recomputed, `inexact` of them equal to 1e-9 but not to the last digit; versions: (stored, present)
+    by library where they differ; notes: what could not be checked, in words.
     """
 
     kind: str
@@ -79,7 +85,7 @@ class Verification:
 def verify(
     folder: Path, *, predictions: Path | None = None, run_metrics: bool = False, progress: Progress = silent
 ) -> Verification:
-    """Check a folder that fairaudit wrote: hashes of its files; of an audit, every number made again.
+    """Check a folder that fairaudit wrote: hashes of its files and pages; of an audit, every number made again.
 
     predictions: the table to recompute from where the audit stores none. run_metrics: import and run the user's own
     metrics that audit.json names; without it no code is run and their table is not recomputed. Raises DataError where
@@ -88,11 +94,15 @@ def verify(
     marker = next((name for name in MARKERS if (folder / name).is_file()), None)
     if marker is None:
         raise DataError(f"{folder} holds none of {', '.join(MARKERS)}: give the folder of an audit or a comparison")
-    kind, meta = MARKERS[marker], _meta(folder / marker)
-    wrong = _changed_files(folder, meta)
+    kind = MARKERS[marker]
+    pages, spoiled, notes = changed_pages(folder)
+    wrong = [Difference(table=name, row="", column=what, stored=a, recomputed=b) for name, what, a, b in spoiled]
+    meta = _meta(folder / marker) if kind != "report" else {"files": {}}
+    files = len(meta["files"]) + pages
+    wrong += _changed_files(folder, meta)
     if kind != "audit":
-        note = f"Only hashes were checked: the {kind} does not hold the predictions that it was made from."
-        return Verification(kind=kind, files=len(meta["files"]), differences=tuple(wrong), notes=(note,))
+        notes.append(f"Only hashes were checked: the {kind} does not hold the predictions that it was made from.")
+        return Verification(kind=kind, files=files, differences=tuple(wrong), notes=tuple(notes))
     table = _predictions(folder, meta, predictions, progress)
     foreign = [] if run_metrics else list(meta["settings"]["audit"].get("metrics", ()))
     result = _made_again(table, meta, folder, {"metrics": ()} if foreign else {}, progress)
@@ -100,16 +110,15 @@ def verify(
         again = Path(temporary) / "audit"
         result.save(again)
         more, cells, inexact = _compare_folders(folder, meta, again, {OWN_METRICS} if foreign else set())
-    wrong += more
-    wrong += _changed_meta(table, meta, result)
+    wrong += [*_changed_meta(table, meta, result), *more]  # what the numbers come from first
     return Verification(
         kind=kind,
-        files=len(meta["files"]),
+        files=files,
         cells=cells,
         inexact=inexact,
         differences=tuple(wrong),
         versions=_versions(meta),
-        notes=(NOT_RUN.format(", ".join(foreign)),) if foreign else (),
+        notes=(*notes, *([NOT_RUN.format(", ".join(foreign))] if foreign else [])),
     )
 
 
@@ -230,8 +239,8 @@ def _changed_files(folder: Path, meta: Mapping[str, Any]) -> list[Difference]:
 def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None, progress: Progress) -> AnyPredictions:
     path = given or folder / PREDICTIONS
     shards = meta.get("shards") if given is None or given.is_dir() else None
-    if isinstance(shards, dict) and not path.is_file():
-        path = given or folder / str(shards.get("folder"))
+    if isinstance(shards, dict) and not path.is_file() and given is None:
+        path = _table_on_disk(folder, shards)
     if not path.exists():
         raise DataError(
             f"{folder} stores no {PREDICTIONS}, so its numbers cannot be made again; name the table they came from "
@@ -255,6 +264,23 @@ def _predictions(folder: Path, meta: Mapping[str, Any], given: Path | None, prog
     return read_predictions(path)
 
 
+def _table_on_disk(folder: Path, shards: Mapping[str, Any]) -> Path:
+    """Return where a table that was counted on disk lies: as seen from the audit folder, else as it was typed.
+
+    Raises DataError where it is in neither place.
+    """
+    told = [str(shards[name]) for name in ("folder", "typed") if shards.get(name)]
+    places = list(dict.fromkeys([*(folder / name for name in told[:1]), *(Path(name) for name in reversed(told))]))
+    names = [str(file.get("file")) for file in shards.get("files", [])]
+    there = [place for place in places if place.is_file() or any((place / name).is_file() for name in names)]
+    if not there:
+        raise DataError(
+            f"{folder} was counted from a table on disk, which lies no longer where it was: none of its {len(names)} "
+            f"files is in {' or '.join(map(str, places))}. Name its folder with --predictions"
+        )
+    return max(there, key=lambda place: sum((place / name).is_file() for name in names))
+
+
 def _made_again(
     table: AnyPredictions, meta: Mapping[str, Any], folder: Path, instead: Mapping[str, Any], progress: Progress
 ) -> AuditResult:
@@ -276,12 +302,45 @@ def _changed_meta(table: AnyPredictions, meta: Mapping[str, Any], result: AuditR
     if told != found:
         where = "hash of what was predicted for which face"
         wrong.append(Difference(table="audit.json", row="", column=where, stored=told, recomputed=found))
+    wrong += _changed_shards(meta, table.meta) + _changed_warnings(meta, result)
     again = json.loads(json.dumps({name: result.meta[name] for name in FOLLOWS}))
     for name in FOLLOWS:
         if meta.get(name) != again[name]:
             parts = (_first_change(meta.get(name), again[name]), _first_change(again[name], meta.get(name)))
             wrong.append(Difference(table="audit.json", row="", column=name, stored=parts[0], recomputed=parts[1]))
     return wrong
+
+
+def _changed_shards(meta: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:
+    """Name the files of a table on disk that are not those that were counted."""
+    if not (meta.get("shards") and found.get("shards")):
+        return []
+    sides = [{file["file"]: file["sha256"] for file in told["shards"].get("files", [])} for told in (meta, found)]
+    return [
+        Difference(
+            table=name,
+            row="",
+            column="SHA-256 of a file of predictions",
+            stored=sides[0].get(name, "no such file"),
+            recomputed=sides[1].get(name, "no such file"),
+        )
+        for name in dict.fromkeys([*sides[0], *sides[1]])
+        if sides[0].get(name) != sides[1].get(name)
+    ]
+
+
+def _changed_warnings(meta: Mapping[str, Any], result: AuditResult) -> list[Difference]:
+    """Compare the warnings that follow from the predictions; those that were told to the audit are taken as given.
+
+    An audit of an earlier version does not say which were told: of it only what is missing can be named.
+    """
+    stored, own = [str(text) for text in meta.get("warnings", [])], list(result.meta["warnings"])
+    if meta.get("label_source"):  # which may have been told, too
+        own = [text for text in own if text != UNKNOWN_LABELS]
+    known = {*own, *meta.get("told", [])} if "told" in meta else {*own, *stored}
+    wrong = [(text, "no such warning") for text in stored if text not in known]
+    wrong += [("no such warning", text) for text in own if text not in stored]
+    return [Difference(table="audit.json", row="", column="warnings", stored=a, recomputed=b) for a, b in wrong]
 
 
 def _first_change(value: Any, other: Any) -> str:

@@ -289,12 +289,24 @@ def test_the_command_line_counts_a_folder_on_disk(tmp_path: Path, capsys: pytest
     assert meta["subgroups"]["race"] == {"P": 27, "q": 27}
     assert not (out / "predictions.parquet").exists() and (out / "index.html").exists()
     assert run("verify", str(out)) == 0
+    assert meta["shards"]["typed"] == str(tmp_path / "table")
     shutil.copytree(out, tmp_path / "other")
+    shutil.copytree(out, tmp_path / "far" / "away" / "audit")  # from there only the way that was typed leads to it
+    assert run("verify", str(tmp_path / "far" / "away" / "audit")) == 0
+    capsys.readouterr()
     assert run("compare", str(out), str(tmp_path / "other"), "--out", str(tmp_path / "both")) == 4
     assert "keeps no predictions" in capsys.readouterr().err
     changed = pd.read_parquet(tmp_path / "table" / "00.parquet").assign(x_pred="u")
     changed.to_parquet(tmp_path / "table" / "00.parquet", index=False)
+    capsys.readouterr()
     assert run("verify", str(out)) == 1
+    said = capsys.readouterr().out
+    assert "00.parquet, SHA-256 of a file of predictions" in said and "01.parquet, SHA" not in said
+    (tmp_path / "table").rename(tmp_path / "moved")
+    assert run("verify", str(out)) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "none of its 2 files is in" in said and "with --predictions" in said
+    assert run("verify", str(out), "--predictions", str(tmp_path / "moved")) == 1
 
 
 def run(*words: str) -> int:

@@ -16,6 +16,7 @@ from fairaudit.comparison import compare
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
+from fairaudit.report.render import render_audit
 from fairaudit.results import (
     COMPARISON_COLUMNS,
     CONFUSION_COLUMNS,
@@ -244,6 +245,70 @@ def test_a_comparison_is_checked_by_hash(tmp_path: Path) -> None:
     with (tmp_path / "c" / "gap_changes.csv").open("a", encoding="utf-8") as stream:
         stream.write("\n")
     assert [d.table for d in verify(tmp_path / "c").differences] == ["gap_changes.csv"]
+
+
+def test_pages_are_checked_and_a_second_report_brings_them_up_to_date(plain: Path, tmp_path: Path) -> None:
+    """A page that was changed, removed or added is named; rendered again, here or elsewhere, all is well."""
+    assert verify(plain).notes == ()
+    render_audit(plain, plain)
+    pages = json.loads((plain / "pages.json").read_text(encoding="utf-8"))["pages"]
+    assert set(pages) == {"index.html", *(f"groups/{path.name}" for path in (plain / "groups").iterdir())}
+    found = verify(plain)
+    assert found.differences == () and found.files == len(pages) + len(list(plain.glob("*.csv"))) + 1
+    page = plain / "groups" / sorted(path.name for path in (plain / "groups").iterdir())[0]
+    page.write_text(page.read_text(encoding="utf-8").replace("%", "‰"), encoding="utf-8")
+    (plain / "index.html").unlink()
+    (plain / "groups" / "more.html").write_text("more", encoding="utf-8")
+    named = {d.table: d.recomputed for d in verify(plain).differences}
+    assert set(named) == {"index.html", f"groups/{page.name}", "groups/more.html"}
+    assert named["index.html"] == "the file is missing" and "did not write" in named["groups/more.html"]
+    render_audit(plain, plain)
+    assert verify(plain).differences == ()
+    render_audit(plain, tmp_path / "report")
+    found = verify(tmp_path / "report")
+    assert (found.kind, found.differences, found.files) == ("report", (), len(pages))
+    (tmp_path / "report" / "index.html").write_text("", encoding="utf-8")
+    assert [d.table for d in verify(tmp_path / "report").differences] == ["index.html"]
+
+
+def test_pages_of_another_audit_and_pages_without_a_record_are_told(plain: Path) -> None:
+    """Pages that show an earlier audit.json are named; without pages.json there is a note; a damaged one is refused."""
+    render_audit(plain, plain)
+    meta = json.loads((plain / "audit.json").read_text(encoding="utf-8"))
+    (plain / "audit.json").write_text(json.dumps(meta | {"name": "another"}), encoding="utf-8")
+    (told,) = verify(plain).differences
+    assert told.table == "pages.json" and "audit.json" in told.column
+    (plain / "pages.json").write_text('{"pages": {"../x.html": ""}, "shown": null}', encoding="utf-8")
+    with pytest.raises(DataError, match="outside the folder"):
+        verify(plain)
+    (plain / "pages.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match="damaged"):
+        verify(plain)
+    (plain / "pages.json").unlink()
+    found = verify(plain)
+    assert found.differences == () and "pages were not checked" in found.notes[0]
+
+
+def test_warnings_are_compared_and_what_was_told_is_taken_as_given(tmp_path: Path) -> None:
+    """A warning that vanished or was slipped in is named; one that the caller gave is no difference."""
+    table = read_predictions(predictions("plain"))
+    told = {"warnings": ["the plan is late"], "label_source": "annotators"}
+    run_audit(table, tasks=["gender"], by=["race"], audit=QUICK, meta=told).save(tmp_path / "a", table)
+    assert verify(tmp_path / "a").differences == ()
+    meta = json.loads((tmp_path / "a" / "audit.json").read_text(encoding="utf-8"))
+    run_audit(table, tasks=["gender"], by=["age"], audit=QUICK).save(tmp_path / "b", table)
+    few = json.loads((tmp_path / "b" / "audit.json").read_text(encoding="utf-8"))
+    assert any("not assessed" in text for text in few["warnings"])
+    for folder, stored in (
+        ("a", meta | {"warnings": [*meta["warnings"], "nothing to see"]}),
+        ("b", few | {"warnings": []}),
+    ):
+        (tmp_path / folder / "audit.json").write_text(json.dumps(stored), encoding="utf-8")
+        wrong = verify(tmp_path / folder).differences
+        assert wrong and {d.column for d in wrong} == {"warnings"}
+    earlier = {key: value for key, value in meta.items() if key != "told"}
+    (tmp_path / "a" / "audit.json").write_text(json.dumps(earlier), encoding="utf-8")
+    assert verify(tmp_path / "a").differences == ()
 
 
 def test_last_digits_are_counted_and_more_is_a_difference() -> None:

@@ -1,6 +1,6 @@
 """Results → self-contained HTML pages that open offline by double click: no script, no outside address, no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fairaudit import __version__
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
-from fairaudit.files import plain_disk_errors, write_text
+from fairaudit.files import file_hash, plain_disk_errors, write_json, write_text
 from fairaudit.report.answer import make_comparison_context
 from fairaudit.report.comparisons import COMPARISON_SECTIONS
 from fairaudit.report.context import Context, make_context
@@ -22,7 +22,7 @@ from fairaudit.report.pictures import FacePictures
 from fairaudit.report.sections import SECTIONS
 from fairaudit.report.words import axis_label, count, figure, unbroken
 from fairaudit.resources import resource_dir
-from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
+from fairaudit.results import HISTORY, PAGES, Attribution, AuditResult, Comparison
 
 
 def render_audit(folder: Path, out: Path, *, attribution: Path | None = None, faces_root: Path | None = None) -> Path:
@@ -50,8 +50,9 @@ def write_report(
 ) -> Path:
     """Write index.html and groups/*.html, one page a subgroup of every axis, into `out`; return the index.
 
-    Every file is whole or absent; pages of subgroups that an earlier report had and this one lacks are removed.
-    `links` gives names and addresses, relative to `out`, of pages to lead to. No face is shown without `faces`.
+    Their hashes stand in pages.json, by which `verify` checks them. Every file is whole or absent; pages of subgroups
+    that an earlier report had and this one lacks are removed. `links` gives names and addresses, relative to `out`, of
+    pages to lead to. No face is shown without `faces`.
     """
     out = Path(out)
     context = make_context(result, attribution=attribution, history=history, faces=faces, links=links)
@@ -69,6 +70,7 @@ def write_report(
         label_source=result.meta.get("label_source") or "",
     )
     _remove_stale(out / "groups", written)
+    _record(out, ["index.html", *(f"groups/{name}" for name in written)], "audit.json")
     return index
 
 
@@ -89,7 +91,7 @@ def write_comparison_report(
     context = make_comparison_context(comparison, results=results, links=links, histories=histories, tables=tables)
     sections = [section for make in COMPARISON_SECTIONS.values() if (section := make(context)) is not None]
     title = f"{_listed(comparison)} against {comparison.meta.get('baseline', 'the baseline')}"
-    return write_page(
+    index = write_page(
         "comparison.html",
         Path(out) / "index.html",
         title=f"Comparison: {title}",
@@ -97,6 +99,8 @@ def write_comparison_report(
         links=context.links,
         meta=comparison.meta,
     )
+    _record(Path(out), ["index.html"], "comparison.json")
+    return index
 
 
 def write_run_index(
@@ -114,7 +118,9 @@ def write_run_index(
     `findings` has the columns kind, action, count, examples: what was met in the data.
     """
     sections = run_sections(out, results, comparison, findings)
-    return write_page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
+    index = write_page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
+    _record(out, ["index.html"], None)
+    return index
 
 
 def _listed(comparison: Comparison) -> str:
@@ -176,6 +182,13 @@ def _remove_stale(folder: Path, keep: set[str]) -> None:
         for page in folder.glob("*.html"):
             if page.name not in keep:
                 page.unlink()
+
+
+def _record(out: Path, names: Sequence[str], marker: str | None) -> None:
+    """Write the hashes of the pages, and of the result beside them that they show (None where it lies elsewhere)."""
+    shown = None if marker is None or not (out / marker).is_file() else {marker: file_hash(out / marker)}
+    pages = {name: file_hash(out / name) for name in sorted(names)}
+    write_json(out / PAGES, {"fairaudit": __version__, "shown": shown, "pages": pages})
 
 
 def write_page(template: str, path: Path, **data: Any) -> Path:
