@@ -11,6 +11,7 @@ import pandas as pd
 from fairaudit import subgroups
 from fairaudit.axes import AuditData, AxisData
 from fairaudit.metrics.confusions import (
+    Attraction,
     Contrasts,
     attraction,
     confused_share,
@@ -30,6 +31,7 @@ from fairaudit.subgroups import OVERALL
 DRAWS, FEWER_DRAWS = 1000, 500  # of the null; fewer where faces are weighted or persons permuted
 _REST = ("rest", "n_rest", "difference", "difference_low", "difference_high")
 ALONE = "no one else of known subgroup is labelled so"
+ATTRACTS, LOSES = "attracts", "loses"
 SEPARATED, OPEN, MIXED = "told apart", "not shown to be told apart", "worse than chance"
 
 
@@ -183,41 +185,68 @@ def _untested(part: _Directed, g: np.ndarray, d: np.ndarray, least: int) -> np.n
 def attraction_table(data: AuditData) -> pd.DataFrame:
     """Return, per subgroup and class, how many faces are predicted as the class for each that is labelled as it.
 
-    Above 1 the class attracts faces of others, below 1 it loses its own. Where the subgroup determines the label this
-    is recall again, so these axes are left out.
+    Above 1 the class attracts faces of others, below 1 it loses its own: `reading`, by limits that hold for all
+    `family_size` rows of the task at once (Bonferroni; rows that are not small), while `low` and `high` are each row's
+    own. Where the subgroup determines the label this is recall again, so these axes are left out.
     """
     tables = []
-    for axis in (axis for axis in data.axes if axis.rows.labelled and axis.degenerate is None):
-        found = attraction(axis.sample, z_value(data.audit.confidence))
-        g, c = (part.ravel() for part in np.indices(found.value.shape))
-        small = np.minimum(found.labelled, found.effective + 1e-9) < data.audit.min_group_size
-        columns = {name: getattr(found, name).ravel() for name in ("value", "low", "high")}
-        faces = {"n_predicted": found.predicted, "n": found.labelled}
-        numbers = {name: np.rint(counts).astype(np.int64).ravel() for name, counts in faces.items()}
-        undefined = np.isnan(columns["value"])
-        columns["high"] = np.where(np.isfinite(columns["high"]), columns["high"], np.nan)
-        endless = np.where(np.isnan(columns["high"]), "no upper limit", "")
-        reason = np.where(undefined, "no face is labelled so", endless)
-        table = {**_where(axis, g), "class": np.array(axis.rows.classes, dtype=object)[c], **columns}
-        tables.append(pd.DataFrame({**table, **numbers, "small": small.ravel(), "reason": reason}))
+    judged = [axis for axis in data.axes if axis.rows.labelled and axis.degenerate is None]
+    for own in _by_task(judged):
+        found = [attraction(axis.sample, z_value(data.audit.confidence)) for axis in own]
+        small = [np.minimum(f.labelled, f.effective + 1e-9) < data.audit.min_group_size for f in found]
+        size = sum(int((~few & ~np.isnan(f.value)).sum()) for f, few in zip(found, small, strict=True))
+        z = z_value(data.audit.confidence, max(size, 1))
+        for axis, part, few in zip(own, found, small, strict=True):
+            tables.append(_attraction_rows(axis, part, few, attraction(axis.sample, z), size))
     return _joined(tables, "attraction")
+
+
+def _attraction_rows(
+    axis: AxisData, found: Attraction, small: np.ndarray, at_once: Attraction, size: int
+) -> pd.DataFrame:
+    g, c = (part.ravel() for part in np.indices(found.value.shape))
+    columns = {name: getattr(found, name).ravel() for name in ("value", "low", "high")}
+    faces = {"n_predicted": found.predicted, "n": found.labelled}
+    numbers = {name: np.rint(counts).astype(np.int64).ravel() for name, counts in faces.items()}
+    undefined = np.isnan(columns["value"])
+    columns["high"] = np.where(np.isfinite(columns["high"]), columns["high"], np.nan)
+    endless = np.where(np.isnan(columns["high"]), "no upper limit", "")
+    reason = np.where(undefined, "no face is labelled so", endless)
+    reading = np.select([small, at_once.low > 1, at_once.high < 1], ["", ATTRACTS, LOSES], "").astype(object).ravel()
+    table = {**_where(axis, g), "class": np.array(axis.rows.classes, dtype=object)[c], **columns}
+    more = {"small": small.ravel(), "reason": reason, "reading": reading, "family_size": size}
+    return pd.DataFrame({**table, **numbers, **more})
 
 
 def pairs_table(data: AuditData) -> pd.DataFrame:
     """Return, per subgroup and pair of classes, whether the model tells them apart.
 
     Only faces labelled and predicted as one of the two count. `value`: mean of the two recalls among them, .5 is chance
-    (limits: MOVER over Wilson); `confused`: the share taken for the other. Left out where the subgroup determines the
-    label.
+    (limits: MOVER over Wilson); `confused`: the share taken for the other. `low` and `high` are each row's own;
+    `reading` is by limits that hold for all `family_size` rows of the task at once (Bonferroni; rows that are not
+    small). Left out where the subgroup determines the label.
     """
     tables = []
-    for axis in (axis for axis in data.axes if _confusable(axis) and axis.degenerate is None):
-        tables.append(_pair_rows(axis, data.audit))
+    for own in _by_task([axis for axis in data.axes if _confusable(axis) and axis.degenerate is None]):
+        found = [_pair_rows(axis, data.audit) for axis in own]
+        size = sum(int((~table["small"] & table["value"].notna()).sum()) for table in found)
+        for axis, table in zip(own, found, strict=True):
+            at_once = _pair_rows(axis, data.audit, size)
+            low, high = at_once["low"], at_once["high"]
+            reading = np.select([low > 0.5, high < 0.5, table["value"].notna()], [SEPARATED, MIXED, OPEN], "")
+            reading = np.where(table["small"], "", reading).astype(object)
+            tables.append(table.assign(reading=reading, family_size=size))
     return _joined(tables, "pairs")
 
 
-def _pair_rows(axis: AxisData, audit: AuditSpec) -> pd.DataFrame:
-    z, table = z_value(audit.confidence), axis.sample.table
+def _by_task(axes: Sequence[AxisData]) -> list[list[AxisData]]:
+    """Return the axes of each task."""
+    return [[axis for axis in axes if axis.task == task] for task in dict.fromkeys(axis.task for axis in axes)]
+
+
+def _pair_rows(axis: AxisData, audit: AuditSpec, at_once: int = 1) -> pd.DataFrame:
+    """Return the pairs of an axis, with limits that hold for `at_once` rows together; without a reading."""
+    z, table = z_value(audit.confidence, max(at_once, 1)), axis.sample.table
     pools = np.eye(len(axis.sample.groups))
     recall, confused = (share(axis.sample, pools, metric(table)) for metric in (pairwise_recall, confused_share))
     true, other = directions(table.classes)
@@ -232,8 +261,6 @@ def _pair_rows(axis: AxisData, audit: AuditSpec) -> pd.DataFrame:
     apart = confused.limits(z)
     g, p = np.nonzero(faces.sum(0) > 0)
     names = np.array(axis.rows.classes, dtype=object)
-    small = n[g, p] < audit.min_group_size
-    reading = np.select([low > 0.5, high < 0.5, ~np.isnan(value)], [SEPARATED, MIXED, OPEN], "")[g, p].astype(object)
     lacking = np.where(faces[0] == 0, first, second)[g, p]
     reason = np.array([f"no face labelled {c} is predicted as either" for c in names[lacking]], dtype=object)
     columns = {"value": value, "low": low, "high": high, "confused": confused.value}
@@ -246,8 +273,7 @@ def _pair_rows(axis: AxisData, audit: AuditSpec) -> pd.DataFrame:
             **{name: part[g, p] for name, part in columns.items()},
             "n_first": np.rint(faces[0][g, p]).astype(np.int64),
             "n_second": np.rint(faces[1][g, p]).astype(np.int64),
-            "reading": np.where(small, "", reading),
-            "small": small,
+            "small": n[g, p] < audit.min_group_size,
             "reason": np.where(np.isnan(value[g, p]), reason, ""),
         }
     )

@@ -93,10 +93,11 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
     ),
     "attraction": (
         *("task", "by", "subgroup", "class", "value", "low", "high", "n_predicted", "n", "small", "reason"),
+        *("reading", "family_size"),
     ),
     "pairs": (
         *("task", "by", "subgroup", "first", "second", "value", "low", "high", "confused", "confused_low"),
-        *("confused_high", "n_first", "n_second", "reading", "small", "reason"),
+        *("confused_high", "n_first", "n_second", "reading", "small", "reason", "family_size"),
     ),
     "impact": (
         *("task", "class", "by", "subgroup", "applicants", "selected", "no_output", "share", "value", "low", "high"),

@@ -178,6 +178,30 @@ def test_pairs_that_are_not_told_apart_are_named() -> None:
     assert rows.loc[("a", "c"), "reading"] == "told apart"
 
 
+def test_readings_hold_for_all_rows_of_a_head_at_once() -> None:
+    """Of 60 subgroups without any attraction or mix-up, single intervals err in some, readings in hardly any table."""
+    rng = np.random.default_rng(3)
+    wrong, single = 0, 0
+    for _ in range(12):
+        label = rng.integers(0, 2, 6000)
+        predicted = np.where(rng.random(6000) < 0.5, label, rng.integers(0, 2, 6000))
+        frame = pd.DataFrame({"x_true": np.array(list("ab"))[label], "x_pred": np.array(list("ab"))[predicted]})
+        frame = frame.assign(image=range(6000), site=np.arange(6000) % 40)
+        table = audit_with(frame, "attraction", by=["site"], min_group_size=30).table("attraction")
+        judged = table[~table["small"]]
+        assert (table["family_size"] == len(judged)).all() and len(judged) == 82
+        single += int(((judged["low"] > 1) | (judged["high"] < 1)).any())
+        wrong += int(judged["reading"].ne("").any())
+        assert not judged.loc[(judged["low"] <= 1) & ~(judged["high"] < 1), "reading"].ne("").any()
+    assert single >= 6 and wrong <= 2
+    guessed = pd.DataFrame({"x_true": rng.choice(["a", "b"], 4000), "x_pred": rng.choice(["a", "b"], 4000)})
+    table = audit_with(guessed.assign(image=range(4000), site=np.arange(4000) % 40), "pairs", by=["site"]).table(
+        "pairs"
+    )
+    assert set(table.loc[~table["small"], "reading"]) == {"not shown to be told apart"}
+    assert ((table["low"] > 0.5) | (table["high"] < 0.5)).any(), "single intervals err at this many"
+
+
 def test_paired_ratio_formula_and_coverage() -> None:
     """Bonett & Price's formula written out over statsmodels' Wilson limits; coverage ≥ 93 % over a grid."""
     z = z_value(0.95)

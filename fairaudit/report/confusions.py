@@ -48,7 +48,8 @@ def confusions_data(context: Context) -> dict[str, Any] | None:
     key = (
         "Excess: the share of a subgroup’s faces so labelled that are predicted so, minus everyone else’s. Adjusted p: "
         "subgroups reshuffled within the label, step-down over all directed confusions of the head. All stand in "
-        "directed.csv, the others in attraction.csv and pairs.csv."
+        "directed.csv, the others in attraction.csv and pairs.csv. Intervals hold each for itself; a reading is by "
+        "limits that hold for all rows of the head’s table at once."
     )
     return {"lines": [*lines, *said], "tables": [*tables, *more], "remarks": [key]}
 
@@ -98,9 +99,8 @@ def _attraction(context: Context, records: Sequence[Record]) -> list[tuple[str, 
         for r in sorted(own, key=lambda r: -r["value"] if is_number(r["value"]) else 0):
             bounds = interval(r["low"], r["high"], "bins")
             text = number(r["value"], "bins") + (f" ({bounds})" if bounds else "")
-            reading = "attracts" if r["low"] > 1 else "loses" if r["high"] < 1 else ""
             entries = [Entry(count(r["n"]), css="num"), Entry(count(r["n_predicted"]), css="num")]
-            entries += [Entry(text, notes.number(r["reason"]), "num"), Entry(reading, css="soft")]
+            entries += [Entry(text, notes.number(r["reason"]), "num"), Entry(r.get("reading", ""), css="soft")]
             rows.append(Row(r["class"], entries))
         columns = ["labelled", "predicted", "predicted ÷ labelled", "reading"]
         caption = f"{sentence_case(task)}: which classes attract faces, all faces together"
