@@ -188,6 +188,10 @@ def test_weights_and_subjects_are_held_and_change_nothing(tmp_path: Path, more: 
     sharded = read_shards(tmp_path / "table", most_held=0)
     found, expected = (fa.run_audit(table, audit=QUICK) for table in (sharded, read_predictions(frame)))
     same_audit(found, expected)
+    grows = "subjects and faces" if more == "subject_id" else "of faces"
+    (said,) = [text for text in found.meta["warnings"] if "held in memory" in text]
+    assert grows in said and "(90 faces here)" in said
+    assert not any("held in memory" in text for text in expected.meta["warnings"])
 
 
 def test_many_different_ages_are_looked_at_by_whole_years(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class ShardedPredictions:
         if held := [word for word, name in (("weights", "weight"), ("subjects", "subject_id")) if name in columns]:
             said.append(
                 f"The table has {' and '.join(held)}, so every face was held in memory: it grows with the number of "
-                f"faces ({len(self):,} here)."
+                f"{'subjects and ' if 'subjects' in held else ''}faces ({len(self):,} faces here)."
             )
         elif any(c.startswith(f"{task}_prob_") for c in columns for task in self.tasks) and len(self) > MOST_EXACT:
             said.append(
