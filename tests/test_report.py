@@ -367,6 +367,35 @@ def test_faces_are_shown_only_when_asked_for_and_without_metadata(tmp_path):
     assert thumbnail(tmp_path / "absent.jpg", 40) is None
 
 
+def test_errors_are_laid_out_by_label_and_prediction_surest_first(tmp_path):
+    """One page, for those who asked: every confusion with its count and warning; it goes when nobody asks any more."""
+    frame = pd.DataFrame({"image": [f"{i}.jpg" for i in range(12)], "g_true": ["a"] * 8 + ["b"] * 4, "race": "x"})
+    frame["g_pred"] = ["b"] * 5 + ["a"] * 4 + ["b"] * 3
+    frame["g_prob_b"] = [0.6, 0.9, 0.7, 0.8, 0.55, 0.1, 0.2, 0.3, 0.4, 0.7, 0.8, 0.9]
+    frame["g_prob_a"] = 1 - frame["g_prob_b"]
+    frame.loc[11, "g_true"] = None
+    Image.new("RGB", (90, 90), "teal").save(tmp_path / "face.jpg")
+    asked = []
+
+    def locate(image):
+        asked.append(image)
+        return tmp_path / ("absent" if image == "3.jpg" else "face.jpg")
+
+    faces = FacePictures(predictions=read_predictions(frame), locate=locate, per_group=3)
+    result = run_audit(frame, by=["race"])
+    index = write_report(result, tmp_path / "out", faces=faces)
+    assert 'href="errors.html"' in index.read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "errors.html").read_text(encoding="utf-8")
+    assert "6 of 11 faces with a label and a prediction were predicted wrongly." in page
+    assert page.index("labelled a, predicted b") < page.index("labelled b, predicted a")
+    assert "2 of 5 faces; 1 could not be read" in page
+    assert page.index("sure to 90 %") < page.index("sure to 70 %") < page.index("sure to 60 %")
+    assert "pictures of people" in page and "no fair sample" in page
+    plain = write_report(result, tmp_path / "out")
+    assert not (tmp_path / "out" / "errors.html").exists()
+    assert "errors.html" not in plain.read_text(encoding="utf-8")
+
+
 def test_maps_are_small_pictures():
     """A large map becomes a PNG of a few kilobytes, also when it is empty."""
     rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from fairaudit.files import file_hash, plain_disk_errors, write_json, write_text
 from fairaudit.report.answer import make_comparison_context
 from fairaudit.report.comparisons import COMPARISON_SECTIONS
 from fairaudit.report.context import Context, make_context
+from fairaudit.report.errors import error_heads
 from fairaudit.report.groups import axis_totals, group_heads
 from fairaudit.report.overview import run_sections
 from fairaudit.report.pictures import FacePictures
@@ -23,6 +24,8 @@ from fairaudit.report.sections import SECTIONS
 from fairaudit.report.words import axis_label, count, figure, unbroken
 from fairaudit.resources import resource_dir
 from fairaudit.results import HISTORY, PAGES, Attribution, AuditResult, Comparison
+
+ERRORS = "errors.html"
 
 
 def render_audit(folder: Path, out: Path, *, attribution: Path | None = None, faces_root: Path | None = None) -> Path:
@@ -52,12 +55,16 @@ def write_report(
 
     Their hashes stand in pages.json, by which `verify` checks them. Every file is whole or absent; pages of subgroups
     that an earlier report had and this one lacks are removed. `links` gives names and addresses, relative to `out`, of
-    pages to lead to. No face is shown without `faces`.
+    pages to lead to. No face is shown without `faces`; with them errors.html lays out the wrongly predicted
+    ones, and without them an earlier one is removed.
     """
     out = Path(out)
+    if faces is not None:
+        links = {**(links or {}), "Wrongly predicted faces": ERRORS}
     context = make_context(result, attribution=attribution, history=history, faces=faces, links=links)
     sections = [section for make in SECTIONS.values() if (section := make(context)) is not None]
     written = _write_groups(context, out)
+    _write_errors(context, out)
     name = result.meta.get("name") or "audit"
     index = write_page(
         "index.html",
@@ -70,7 +77,8 @@ def write_report(
         label_source=result.meta.get("label_source") or "",
     )
     _remove_stale(out / "groups", written)
-    _record(out, ["index.html", *(f"groups/{name}" for name in written)], "audit.json")
+    pages = ["index.html", *([ERRORS] if faces is not None else []), *(f"groups/{name}" for name in written)]
+    _record(out, pages, "audit.json")
     return index
 
 
@@ -172,6 +180,17 @@ def _write_groups(context: Context, out: Path) -> set[str]:
             links={},
         )
     return set(names.values())
+
+
+def _write_errors(context: Context, out: Path) -> None:
+    """Write the page of wrongly predicted faces, or remove that of an earlier report, which nobody asked for now."""
+    if context.faces is None:
+        with plain_disk_errors(out):
+            (out / ERRORS).unlink(missing_ok=True)
+        return
+    name = context.result.meta.get("name") or "audit"
+    write_page("errors.html", out / ERRORS, title="Wrongly predicted faces", audit=name,
+               heads=error_heads(context), links={})  # fmt: skip
 
 
 def _remove_stale(folder: Path, keep: set[str]) -> None:
