@@ -16,7 +16,9 @@ from fairaudit.spec import HeadSpec
 AGE, AGE_YEARS = "age", "age_years"
 PLAIN = HeadSpec()
 MIDDLE, SPREAD = 35.0, 20.0  # years: where an untrained head of years stands, and what one unit of its output means
-SMALLEST_STEP = 1e-3  # between two thresholds of an ordinal head, so that no class in between becomes impossible
+STEEPNESS = 5.0  # logits a unit of an ordinal head's score: its few parameters must go far at the others' learning rate
+WINDOW = 0.4  # units of score that an untrained ordinal head gives each class between the first and the last
+SMALLEST_GAP = 1e-3  # between two thresholds, so that no class in between becomes impossible
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -31,28 +33,27 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Ordinal(nn.Module):
     """Log probabilities (N, K) of K ordered classes from one score and K − 1 thresholds that keep their order.
 
-    P(class ≥ k) = σ(score + b_k) with b_1 > b_2 > …, so that no probability can be negative: the cumulative link model
-    (McCullagh, JRSS B 1980), and CORAL's shared weights and K − 1 biases (Cao, Mirjalili & Raschka, PRL 2020), whose
+    P(class ≥ k) = σ(5 (score + b_k)) with b_1 > b_2 > …, so that no probability can be negative: the cumulative link
+    model (McCullagh, JRSS B 1980), and CORAL's shared weights and K − 1 biases (Cao et al., PRL 2020), whose
     biases are in order at CORAL's optimum and are so here all along.
     """
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
         self.score = nn.Linear(inputs, 1, bias=False)
-        even = torch.tensor([math.log((classes - k) / k) for k in range(1, classes)])  # every class equally likely
-        self.first = nn.Parameter(even[:1].clone())
-        self.steps = nn.Parameter(torch.log(torch.expm1(even[:-1] - even[1:] - SMALLEST_STEP)))
+        self.first = nn.Parameter(torch.tensor([WINDOW * (classes - 2) / 2]))
+        self.gaps = nn.Parameter(torch.full((classes - 2,), math.log(math.expm1(WINDOW - SMALLEST_GAP))))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log probabilities (N, K), float32, of hidden values (N, inputs)."""
-        step = F.softplus(self.steps.float()) + SMALLEST_STEP
-        biases = torch.cat([self.first.float(), self.first.float() - step.cumsum(0)])
-        reached = self.score(x).float() + biases  # logit of P(class ≥ k), k = 1 … K − 1
+        gap = F.softplus(self.gaps.float()) + SMALLEST_GAP
+        biases = torch.cat([self.first.float(), self.first.float() - gap.cumsum(0)])
+        reached = STEEPNESS * (self.score(x).float() + biases)  # logit of P(class ≥ k), k = 1 … K − 1
         edge = reached.new_zeros(len(x), 1)
         at_least = torch.cat([edge, F.logsigmoid(reached)], 1)
         at_most = torch.cat([F.logsigmoid(-reached), edge], 1)
-        # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), and a − b is the step between two thresholds
-        inner = torch.log(-torch.expm1(-step))
+        # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), and a − b is the gap between two thresholds
+        inner = torch.log(-torch.expm1(-STEEPNESS * gap))
         return at_least + at_most + F.pad(inner, (1, 1))
 
 
