@@ -351,6 +351,7 @@ def audit(
             from fairaudit.models.wrapped.opening import open_model
 
             model = open_model(checkpoint, model_spec, trust_code=trust_code)
+            name = name or (str(model.meta["name"]) if model.stated else None)
             if not task and not plan:
                 tasks = heads_of(model, tasks, say)
             table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, bars, cache)

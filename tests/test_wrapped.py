@@ -1,6 +1,9 @@
 """Anybody's model: every format predicts what the network itself gives, and what does not fit is said in words."""
 
+import json
 import sys
+import tomllib
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from tiny_faces import TASKS, make_faces
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from fairaudit import cli
 from fairaudit.attribution.attribute import attribute
 from fairaudit.data.images import load_rgb
 from fairaudit.data.predictions import read_predictions
@@ -21,10 +25,18 @@ from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.inference import predict
 from fairaudit.models.mobilefacenet import MobileFaceNet
-from fairaudit.models.wrapped.description import ModelDescription, parse_description, presets
+from fairaudit.models.wrapped.description import (
+    InputDescription,
+    ModelDescription,
+    TaskDescription,
+    load_description,
+    parse_description,
+    presets,
+)
 from fairaudit.models.wrapped.opening import open_model
 from fairaudit.models.wrapped.outputs import logits_of, named_outputs, places
 from fairaudit.models.wrapped.pictures import prepare, reader
+from fairaudit.resources import resource_dir
 from fairaudit.spec import AttributionSpec
 
 torch.set_num_threads(1)
@@ -123,7 +135,7 @@ def test_torchvision_state_dict(faces: FaceTable, tmp_path: Path, suffix: str) -
     model = open_model(path)
     check(model, faces, tmp_path, by_hand(network, faces))
     meta = read_predictions(tmp_path / "p.parquet").meta["model"]
-    assert (meta["name"], meta["format"], meta["file"]) == ("Theirs", "state-dict", path.name)
+    assert (meta["name"], meta["file_format"], meta["file"]) == ("Theirs", "state-dict", path.name)
     assert len(meta["sha256"]) == 64 and "32 × 32 px" in meta["preprocessing"]
 
 
@@ -408,3 +420,85 @@ def test_presets_are_sound(tmp_path: Path) -> None:
     for task, columns in {"race": slice(0, 7), "gender": slice(7, 9), "age": slice(9, 18)}.items():
         np.testing.assert_allclose(got[task], out[:, columns].softmax(1).numpy(), atol=1e-5)
     assert model.classes["age"][-1] == "70+" and model.ordered == {"age"}
+
+
+def test_a_checkpoint_with_other_objects_around_its_weights(faces: FaceTable, tmp_path: Path) -> None:
+    """A Namespace beside the state dict needs --trust-code; then the weights are those of the described network."""
+    network = torchvision.models.resnet18(num_classes=5)
+    torch.save({"args": Namespace(lr=1), "state_dict": network.state_dict()}, tmp_path / "a.pt")
+    spec = write(tmp_path, f"network = 'resnet18'\nformat = 'state-dict'\n{INPUT}{HEADS}")
+    with pytest.raises(UsageError, match="a pickle that holds more than weights"):
+        open_model(tmp_path / "a.pt", spec)
+    few = replace(faces, frame=faces.frame.iloc[:6].reset_index(drop=True))
+    check(open_model(tmp_path / "a.pt", spec, trust_code=True), few, tmp_path, by_hand(network, few))
+
+
+def test_a_program_of_torch_export_is_attributed(faces: FaceTable, tmp_path: Path) -> None:
+    """Gradients flow through a program that takes any number of faces."""
+    free = torch.export.Dim("n", min=1, max=512)
+    example = (torch.zeros(2, 3, SIZE, SIZE),)
+    torch.export.save(torch.export.export(Small().eval(), example, dynamic_shapes=({0: free},)), tmp_path / "a.pt2")
+    model = open_model(tmp_path / "a.pt2", write(tmp_path, INPUT + HEADS), trust_code=True)
+    spec = AttributionSpec(faces_per_head=4, steps=8)
+    found = attribute(model, faces, by=("race",), attribution=spec, device="cpu")
+    assert all(error < 1e-3 for error in found.meta["completeness"].values())
+    with pytest.raises(UsageError, match="keeps the device"):
+        model.place("cuda")
+
+
+def test_the_page_shows_what_the_preset_says() -> None:
+    """The complete example of docs/your-own-model.md is the FairFace preset, and its table has every key."""
+    page = (Path(__file__).parents[1] / "docs" / "your-own-model.md").read_text(encoding="utf-8")
+    example = parse_description(tomllib.loads(page.split("```toml\n")[1].split("```")[0]))
+    preset = load_description(resource_dir("presets") / "fairface-resnet34.toml")
+    assert (example.input, example.tasks, example.network) == (preset.input, preset.tasks, preset.network)
+    for part, fields in {
+        "": set(ModelDescription.model_fields) - {"input", "tasks"},
+        "input.": set(InputDescription.model_fields) - {"landmarks", "padding"},
+        "tasks.<task>.": set(TaskDescription.model_fields),
+    }.items():
+        assert [name for name in fields if f"`{part}{name}`" not in page] == []
+
+
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`audit --checkpoint` takes a foreign file, warns of its swapped classes, and names it in audit.json."""
+
+    def fairaudit(*words: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["fairaudit", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    table = make_faces(tmp_path / "faces", count=90)
+    table.frame[["image", "gender", "race", "hair"]].to_csv(tmp_path / "faces" / "manifest.csv", index=False)
+    (tmp_path / "spec.toml").write_text(
+        "name = 'x'\ntasks = ['gender', 'race', 'hair']\n[data]\ndataset = 'manifest'\nmanifest = 'manifest.csv'\n"
+        "[audit]\nsubgroups = ['hair']\ndraws = 100\n"
+    )
+    small = Small()
+    small.fc.weight = nn.Parameter(torch.tensor([[-9.0, 9, 0], [9, -9, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]))
+    torch.jit.trace(small.eval(), torch.zeros(1, 3, SIZE, SIZE)).save(tmp_path / "theirs.pt")
+    (tmp_path / "theirs.toml").write_text(f"name = 'Their model'\n{INPUT}{HEADS}")
+    words = (
+        "audit",
+        "--checkpoint",
+        tmp_path / "theirs.pt",
+        "--data",
+        tmp_path / "faces",
+        "--spec",
+        tmp_path / "spec.toml",
+    )
+    code, said = fairaudit(*words, "--out", tmp_path / "audit")
+    assert code == 2 and "--trust-code" in said and not (tmp_path / "audit").exists()
+    code, said = fairaudit(*words, "--out", tmp_path / "audit", "--trust-code")
+    assert code == 0, said
+    assert "no head for hair: not audited" in said
+    assert "'Male' as 'Female', 'Female' as 'Male'" in said
+    meta = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert meta["name"] == "Their model" and meta["model"]["file_format"] == "torchscript"
+    assert any("read in another order" in text for text in meta["warnings"])
+    page = (tmp_path / "audit" / "index.html").read_text()
+    assert meta["model"]["sha256"] in page and "whole picture to 32 × 32 px" in page
+    assert fairaudit("verify", tmp_path / "audit")[0] == 0
+    assert "fairface-resnet34" in fairaudit("list", "presets")[1]

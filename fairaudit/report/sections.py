@@ -22,7 +22,7 @@ from fairaudit.report.words import axis_label, count, number, sentence_case
 from fairaudit.subgroups import OVERALL, parse
 
 LONGEST = 300  # characters of a fact about model or data on the first page
-_ELSEWHERE = ("classes", "tasks", "format")  # what of such facts the page says in another place
+_ELSEWHERE = ("classes", "tasks", "format", "description")  # what of such facts the page says in another place
 
 
 @dataclass(frozen=True, kw_only=True)

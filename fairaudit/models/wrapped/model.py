@@ -92,8 +92,8 @@ class WrappedModel:
         """The network for attribution. Raises UsageError where no gradients flow."""
         if not self.runner.differentiable:
             raise UsageError(
-                f"attribution follows gradients, and a model of format {self.meta['format']!r} gives none; give the "
-                "network as a state dict, TorchScript or torch.export program"
+                f"attribution follows gradients, and a model of format {self.meta['file_format']!r} gives none; give "
+                "the network as a state dict, TorchScript or torch.export program"
             )
         return WrappedNetwork(self)
 

@@ -145,7 +145,7 @@ def _meta(model: str, description: ModelDescription, file: str, runner: Runner) 
     made = {
         "name": description.name or Path(model).name,
         "source": description.source,
-        "format": description.format,
+        "file_format": description.format,
         "network": description.network or "",
         "file": Path(model).name,
         "sha256": file,
