@@ -146,6 +146,26 @@ def test_absurd_tensors(tmp_path: Path, tensor: Any, message: str) -> None:
         open_model(save(graph(more=(tensor,)), tmp_path))
 
 
+def test_data_beside_the_model(faces: FaceTable, tmp_path: Path) -> None:
+    """Weights in a second file of the same folder are read, and are part of what names the model."""
+    model = graph()
+    del model.graph.initializer[0]
+    model.graph.initializer.append(external("sub/data", (3, 5), offset=0, length=60))
+    model.graph.initializer[-1].name = "weights"
+    path = save(model, tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "data").write_bytes(WEIGHTS.tobytes())
+    first = open_model(path)
+    frame = read_predictions(predict(first, faces, tmp_path / "p.parquet")).frame
+    path = save(graph(), tmp_path)
+    whole = read_predictions(predict(open_model(path), faces, tmp_path / "q.parquet")).frame
+    pd.testing.assert_frame_equal(frame, whole)
+    path = save(model, tmp_path)
+    (tmp_path / "sub" / "data").write_bytes((2 * WEIGHTS).tobytes())
+    assert open_model(path).hash != first.hash
+    assert list(first.meta["further_files"]) == ["data"]
+
+
 def test_absurd_results_in_between(tmp_path: Path) -> None:
     """A few bytes can ask for a result of a terabyte; the shapes are worked out before anything runs."""
     shape = helper.make_tensor("shape", TensorProto.INT64, [2], [2**20, 2**20])

@@ -29,7 +29,18 @@ from fairaudit.models.sanity import look_twice
 from fairaudit.progress import Progress, silent
 
 DESCRIBED = (
-    *("name", "source", "file_format", "file", "sha256", "network", "outputs", "description", "architecture"),
+    *(
+        "name",
+        "source",
+        "file_format",
+        "file",
+        "sha256",
+        "further_files",
+        "network",
+        "outputs",
+        "description",
+        "architecture",
+    ),
     *("backbone_weights", "preprocessing", "seed", "selected", "validation"),
 )
 NO_NUMBER = "the model gave no number for this face"

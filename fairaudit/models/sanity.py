@@ -15,6 +15,7 @@ from scipy.stats import binom
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError
 from fairaudit.metrics.intervals import wilson, z_value
+from fairaudit.models.batching import Batching
 from fairaudit.models.protocol import FaceModel, Forward
 from fairaudit.models.runtime import Clock, flow
 
@@ -101,9 +102,13 @@ def _answers(
         pixels = list(read.values()) or [np.zeros((0, model.image_size, model.image_size, 3), dtype=np.uint8)]
         return np.array(list(read), dtype=int), torch.from_numpy(np.stack(pixels) if read else pixels[0])
 
+    batching = Batching(device, _BATCH)
+
     def answer(loaded: tuple[np.ndarray, torch.Tensor]) -> Any:
         chosen, pixels = loaded
-        return (chosen, forward(pixels), forward(pixels.flip(3))) if len(chosen) else None
+        if not len(chosen):
+            return None
+        return chosen, batching.run(forward, pixels), batching.run(forward, pixels.flip(3))
 
     parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     for found in flow(load, answer, parts, device, Clock()):

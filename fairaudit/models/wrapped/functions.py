@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import file_hash, value_hash
+from fairaudit.models.limits import out_of_memory
 from fairaudit.models.wrapped.model import Run
 from fairaudit.models.wrapped.networks import only_cpu, only_fp32
 from fairaudit.named_code import find_named, first_line
@@ -43,6 +44,8 @@ class FunctionRunner:
                     with torch.inference_mode(False):
                         found = self.function(faces.numpy().copy())
                 except Exception as error:
+                    if out_of_memory(error):
+                        raise  # a smaller batch may do
                     raise DataError(f"{self.name} raised {type(error).__name__}: {first_line(error)}") from error
             if not isinstance(found, Mapping):
                 raise DataError(

@@ -22,13 +22,17 @@ _DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxRunner:
-    """An onnxruntime session on the CPU: one thread a call, since several faces are looked at side by side."""
+    """An onnxruntime session on the CPU: one thread a call, since several faces are looked at side by side.
+
+    `more_files` hold tensors that lie outside the model's own file.
+    """
 
     session: Any
     input: str
     numpy_type: str
     outputs: tuple[str, ...]
     batch: int | None = None
+    more_files: tuple[Path, ...] = ()
     differentiable: bool = False
     prepares: bool = True
 
@@ -66,7 +70,7 @@ def open_onnx(path: Path) -> OnnxRunner:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no stable home
         raise DataError(f"{path} is no ONNX file, or damaged: {first_line(error) or type(error).__name__}") from None
-    check_model(model, path, onnx)
+    more_files = check_model(model, path, onnx)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -74,10 +78,10 @@ def open_onnx(path: Path) -> OnnxRunner:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise DataError(f"onnxruntime cannot open {path}: {first_line(error)}") from None
-    return _runner(session, path)
+    return _runner(session, path, more_files)
 
 
-def _runner(session: Any, path: Path) -> OnnxRunner:
+def _runner(session: Any, path: Path, more_files: tuple[Path, ...]) -> OnnxRunner:
     inputs = session.get_inputs()
     kinds = {
         "tensor(float)": "float32",
@@ -95,11 +99,13 @@ def _runner(session: Any, path: Path) -> OnnxRunner:
         numpy_type=kinds[inputs[0].type],
         outputs=tuple(one.name for one in session.get_outputs()),
         batch=first if isinstance(first, int) and first > 0 else None,
+        more_files=more_files,
     )
 
 
-def check_model(model: Any, path: Path, onnx: Any) -> None:
-    """Raise DataError for what an honest ONNX file of a classifier does not hold; see `open_onnx`."""
+def check_model(model: Any, path: Path, onnx: Any) -> tuple[Path, ...]:
+    """Return the files in which further tensors lie; DataError for what an honest classifier's file does not hold."""
+    more_files: set[Path] = set()
     for graph in _graphs(model):
         for node in graph.node:
             if node.domain not in _DOMAINS:
@@ -107,7 +113,7 @@ def check_model(model: Any, path: Path, onnx: Any) -> None:
                     f"{path} is refused: its operator {node.op_type!r} of {node.domain!r} needs foreign code"
                 )
         for tensor in _tensors(graph):
-            _check_tensor(tensor, path, onnx)
+            more_files.update(_check_tensor(tensor, path, onnx))
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:
@@ -118,6 +124,7 @@ def check_model(model: Any, path: Path, onnx: Any) -> None:
             raise DataError(
                 f"{path} is refused: {value.name!r} would have {' × '.join(f'{d:,}' for d in known)} values"
             )
+    return tuple(sorted(more_files))
 
 
 def _graphs(model: Any) -> Iterator[Any]:
@@ -149,20 +156,22 @@ def _tensors(graph: Any) -> Iterable[Any]:
                 yield from (sparse.values, sparse.indices)
 
 
-def _check_tensor(tensor: Any, path: Path, onnx: Any) -> None:
+def _check_tensor(tensor: Any, path: Path, onnx: Any) -> list[Path]:
+    """Return the file outside the model in which the tensor lies, if any; DataError where its size is not its own."""
     shape = " × ".join(f"{dim:,}" for dim in tensor.dims)
     count = math.prod(tensor.dims)
     if any(dim < 0 for dim in tensor.dims) or count > LARGEST_TENSOR:
         raise DataError(f"{path} is refused: its tensor {tensor.name!r} declares {shape} values")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        _check_external(tensor, path)
-    elif tensor.HasField("raw_data"):
+        return [_check_external(tensor, path)]
+    if tensor.HasField("raw_data"):
         bits = _bits(tensor.data_type, onnx)
         if bits and len(tensor.raw_data) != -(-count * bits // 8):
             raise DataError(
                 f"{path} is refused: its tensor {tensor.name!r} declares {shape} values and holds "
                 f"{len(tensor.raw_data):,} bytes"
             )
+    return []
 
 
 def _bits(data_type: int, onnx: Any) -> int:
@@ -174,7 +183,7 @@ def _bits(data_type: int, onnx: Any) -> int:
     return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8)
 
 
-def _check_external(tensor: Any, path: Path) -> None:
+def _check_external(tensor: Any, path: Path) -> Path:
     """Data in a second file must lie in the folder of the model, and be as long as it says."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
@@ -196,3 +205,4 @@ def _check_external(tensor: Any, path: Path) -> None:
             f"{path} is refused: its tensor {tensor.name!r} asks for {offset:,} + {length:,} bytes of {location!r}, "
             f"which has {target.stat().st_size:,}"
         )
+    return target

@@ -9,6 +9,7 @@ from fairaudit.files import file_hash, value_hash
 from fairaudit.models.checkpoint import load_checkpoint
 from fairaudit.models.pickled import PICKLE, ZIP, UntrustedError, check_torch_file
 from fairaudit.models.protocol import FaceModel
+from fairaudit.models.weights import find_weights
 from fairaudit.models.wrapped import functions, networks, onnx_files, programs
 from fairaudit.models.wrapped.description import ModelDescription, find_description
 from fairaudit.models.wrapped.model import Runner, WrappedModel, assemble
@@ -105,12 +106,16 @@ def _wrap(model: str, kind: str, given: str | Path | None, trust_code: bool) -> 
     else:
         runner, file = _open(Path(model), kind, description), file_hash(Path(model))
     folders = [place.parent for place in (path, Path(model)) if place is not None]
+    picture, more = reader(description.input, folders), list(getattr(runner, "more_files", ()))
+    if description.input.align:
+        more.append(find_weights(description.input.landmarks, folders))
+    further = {one.name: file_hash(one) for one in more}
     return assemble(
         description,
         runner,
-        reader(description.input, folders),
-        _meta(model, description, file, runner),
-        value_hash([file, description.model_dump(mode="json")]),
+        picture,
+        _meta(model, description, file, runner) | ({"further_files": further} if further else {}),
+        value_hash([file, sorted(further.items()), description.model_dump(mode="json")]),
     )
 
 
