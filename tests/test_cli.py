@@ -244,7 +244,7 @@ def test_list_names_everything_that_a_spec_may_name(fairaudit: Fairaudit) -> Non
     lines = dict(line.split(": ", 1) for line in out.splitlines())
     known = {"audits": "utkface", "metrics": "accuracy", "attributions": "integrated-gradients", "schemes": "race7"}
     known |= {"datasets": "folders", "backbones": "mobilefacenet", "mitigations": "reweighing", "sections": "verdict"}
-    known |= {"schemas": "audit"}
+    known |= {"schemas": "audit", "presets": "fairface-resnet34"}
     assert lines.keys() == known.keys()
     assert all(name in lines[kind] for kind, name in known.items())
 
