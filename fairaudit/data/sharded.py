@@ -122,8 +122,14 @@ class ShardedPredictions:
         return self._predictions(frame, found.times, {})
 
     def measured(self, names: Sequence[str]) -> list[str]:
-        """Return which of `names` are columns of numbers, which stand in no table but those of `of_task`."""
-        return [name for name in names if name not in self.attributes and self._measured_as(name)]
+        """Return which of `names` are columns of numbers, which stand in no table but those of `of_task`; where one is
+        none, all that there are (at most 20), so that a refusal can name them.
+        """
+        found = [name for name in names if name not in self.attributes and self._measured_as(name)]
+        if len(found) < len(names):
+            others = [c for c in self.source.columns if c not in {*found, *self.attributes} and self._measured_as(c)]
+            found += others[:MOST_MEASUREMENTS]
+        return found
 
     def _measured_as(self, name: str) -> str | None:
         """Return the column of the files that holds the numbers of `name`; None where there are none."""
