@@ -118,7 +118,6 @@ class ForestSpec(_Part):
     )
     min_leaf: int = Field(3, ge=1, description="fewest training faces in a leaf (pca-random-forest)")
     learning_rate: float = Field(0.1, gt=0, le=1, description="share of each tree's answer (pca-xgboost)")
-    colour: bool = Field(False, description="flattened RGB pixels; default: greyscale")
 
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]

@@ -163,6 +163,7 @@ def test_attribution_does_not_apply_and_says_so(faces: FaceTable, tmp_path: Path
         (forest_spec(forest={"learning_rate": 0.3}), "forest.learning_rate"),
         (forest_spec("pca-xgboost", forest={"min_leaf": 9}), "forest.min_leaf"),
         (forest_spec(device="cuda"), "CPU"),
+        (make_spec(model={"backbone": "pca-random-forest", "color": "bgr"}, training={}), "model.color"),
         (make_spec(model__forest={"trees": 5}), "belongs to pca-random-forest"),
     ],
 )
@@ -231,7 +232,9 @@ def test_missing_trees_are_refused(faces: FaceTable, tmp_path: Path) -> None:
 
 def test_few_faces_give_few_components_with_a_note(faces: FaceTable, tmp_path: Path) -> None:
     """More components than faces cannot be had; the checkpoint says how many there are."""
-    made = train(faces, forest_spec(forest={"components": 500, "colour": True}), tmp_path / "c")
+    spec = forest_spec(forest={"components": 500})
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"color": "rgb"})})
+    made = train(faces, spec, tmp_path / "c")
     assert isinstance(made.model, PixelForest)
     assert len(made.model.components) < 500
     assert made.model.components.shape[1] == 32 * 32 * 3

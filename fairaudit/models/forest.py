@@ -17,7 +17,7 @@ RANDOM_FOREST, BOOSTED = "pca-random-forest", "pca-xgboost"
 FORESTS = (RANDOM_FOREST, BOOSTED)
 IMAGE_SIZE = 64
 # Of a spec, what a forest heeds; anything else there would be read by nothing.
-_HEEDED = {"model": {"backbone", "image_size", "forest"}, "training": {"class_weights", "flip_test", "device"}}
+_HEEDED = {"model": {"backbone", "image_size", "color", "forest"}, "training": {"class_weights", "flip_test", "device"}}
 _OF_ONE = {RANDOM_FOREST: "min_leaf", BOOSTED: "learning_rate"}
 
 
@@ -125,6 +125,11 @@ def is_forest(spec: ModelSpec) -> bool:
     return spec.backbone in FORESTS
 
 
+def in_colour(spec: ModelSpec) -> bool:
+    """Return whether the forest sees RGB pixels; the default is greyscale."""
+    return spec.color == "rgb"
+
+
 def check_keys(spec: Spec) -> None:
     """Raise UsageError for a key that the kind of model asked for would not heed."""
     if not is_forest(spec.model):
@@ -138,7 +143,11 @@ def check_keys(spec: Spec) -> None:
     if ignored:
         raise UsageError(
             f"{spec.model.backbone} is no network and heeds no {', '.join(ignored)}; leave these out (it heeds "
-            "model.image_size, [model.forest], training.class_weights and training.flip_test)"
+            "model.image_size, model.color, [model.forest], training.class_weights and training.flip_test)"
+        )
+    if spec.model.color == "bgr":
+        raise UsageError(
+            f"{spec.model.backbone} takes model.color = 'grey' (its default) or 'rgb': the order is nothing"
         )
     on_cpu(spec.model.backbone, spec.training.device)
 

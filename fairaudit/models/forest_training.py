@@ -23,7 +23,16 @@ from fairaudit.files import claim
 from fairaudit.models import feeds
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, save_checkpoint
-from fairaudit.models.forest import BOOSTED, IMAGE_SIZE, RANDOM_FOREST, PixelForest, check_keys, features, flat
+from fairaudit.models.forest import (
+    BOOSTED,
+    IMAGE_SIZE,
+    RANDOM_FOREST,
+    PixelForest,
+    check_keys,
+    features,
+    flat,
+    in_colour,
+)
 from fairaudit.models.losses import make_targets
 from fairaudit.models.record import provenance
 from fairaudit.models.selection import Verdict, make_judge
@@ -77,7 +86,7 @@ def train_forest(
     progress(f"train {spec.model.backbone}", len(tasks), len(tasks))
     model = PixelForest(
         backbone=spec.model.backbone,  # type: ignore[arg-type]
-        image_size=_size(spec), colour=(spec.model.forest or ForestSpec()).colour,
+        image_size=_size(spec), colour=in_colour(spec.model),
         classes=tasks, mean=mean, components=components, trees=trees,
     )  # fmt: skip
     seconds = time.perf_counter() - began
@@ -113,9 +122,8 @@ def _part(faces: FaceTable, name: str, spec: Spec, store: ArrayCache) -> Part:
 
 def _pixel_rows(part: Part, spec: Spec, least: int = 1) -> Iterator[np.ndarray]:
     """Yield the flat faces of a part, at least `least` at a time."""
-    colour = (spec.model.forest or ForestSpec()).colour
     for rows in gen_batches(len(part), max(BATCH, least), min_batch_size=least):
-        yield flat(part.views.pixels[rows].numpy(), colour=colour)
+        yield flat(part.views.pixels[rows].numpy(), colour=in_colour(spec.model))
 
 
 def _principal(train: Part, spec: Spec, progress: Progress) -> tuple[np.ndarray, np.ndarray, list[str]]:
