@@ -141,6 +141,7 @@ def _in_a_process(model: Model, name: str, faces: Path, minutes: float) -> list[
             return lines
     last = (done.stderr.strip().splitlines() or [""])[-1]
     stopped = done.returncode < 0
+    last = last.removeprefix("fairaudit.errors.UsageError: ")
     last = last.split(" was not found in")[0] + (" was not found" if " was not found in" in last else "")
     status = f"not run: stopped at {minutes:g} minutes of all cores" if stopped else f"not run: {last[:200]}"
     return [{"model": model.spec, "set": name, "status": status, **_circumstances()}]
