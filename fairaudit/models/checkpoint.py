@@ -126,7 +126,8 @@ class Checkpoint:
         if isinstance(forest := self.model, PixelForest):
             return lambda pixels: forest.answer(pixels.numpy(), flip=flip)
         blocks = frozen_blocks(self.network.blocks, self.network, dtype).to(device)
-        model = copy.deepcopy(self.network).to(device).eval()
+        # the copy shares the blocks just made: copying those of training, too, would take longer than a hundred faces
+        model = copy.deepcopy(self.network, {id(self.network.blocks): blocks}).to(device).eval()
 
         def forward(pixels: Tensor) -> dict[str, np.ndarray]:
             rows = len(pixels)

@@ -68,7 +68,8 @@ def folds_exactly(blocks: nn.Module, image_size: int) -> bool:
 
     A network whose modules are not called in the order in which they are declared would not; it is then left alone.
     """
-    plain, folded = copy.deepcopy(blocks).float().cpu().eval(), copy.deepcopy(blocks).float().cpu().eval()
+    plain = copy.deepcopy(blocks).float().cpu().eval()
+    folded = copy.deepcopy(plain)
     fold(folded)
     noise = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,20 +188,32 @@ def _answers(work: _Work) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
 
 def _tables(work: _Work, progress: Progress) -> Iterator[pa.Table]:
     """Yield the table in row groups; findings on images that could not be read go to `work.troubles`."""
-    held: list[pa.RecordBatch] = []
+    held: list[tuple[Batch, dict[str, np.ndarray]]] = []
     for batch, probs in _answers(work):
-        held.append(_record(work.schema, work.checkpoint, work.faces, batch, probs))
+        held.append((replace(batch, pixels=batch.pixels[:0].clone()), probs))
         names = work.faces.frame["image"].iloc[batch.rows]
         work.troubles.extend(
             ("no_number" if text == NO_NUMBER else "unreadable", str(name), "failed", text)
             for name, text in zip(names, batch.trouble, strict=True)
             if text
         )
-        if sum(len(part) for part in held) >= ROW_GROUP:
-            yield pa.Table.from_batches(held)
+        if batch.rows.stop - held[0][0].rows.start >= ROW_GROUP:
+            yield _row_group(work, held)
             held = []
         progress("predict", batch.rows.stop, len(work.faces))
-    yield pa.Table.from_batches(held, schema=work.schema)
+    yield _row_group(work, held) if held else work.schema.empty_table()
+
+
+def _row_group(work: _Work, held: list[tuple[Batch, dict[str, np.ndarray]]]) -> pa.Table:
+    """Return what was held of neighbouring batches as one table: columns of many rows cost no more than of few."""
+    whole = Batch(
+        rows=slice(held[0][0].rows.start, held[-1][0].rows.stop),
+        pixels=held[0][0].pixels,
+        quality=np.concatenate([batch.quality for batch, _ in held]),
+        trouble=[text for batch, _ in held for text in batch.trouble],
+    )
+    probs = {task: np.concatenate([one[task] for _, one in held]) for task in held[0][1]}
+    return pa.Table.from_batches([_record(work.schema, work.checkpoint, work.faces, whole, probs)])
 
 
 def _remark(work: _Work, precision: str, progress: Progress) -> None:
