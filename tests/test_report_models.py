@@ -109,7 +109,7 @@ def test_the_page_shows_all_models_in_one_chart(models: dict[str, Predictions], 
         tables=models,
     ).read_text(encoding="utf-8")  # fmt: skip
     assert 'aria-label="training curves of first, better' in page
-    assert 'aria-label="gender: ROC curves of first, same, better' in page
+    assert 'aria-label="ROC curves of first, same, better for gender' in page
     assert "Without epochs of their own: same." in page
     assert "1,234,567" in page
     assert "net-better" in page

@@ -40,21 +40,31 @@ def training_chart(histories: Mapping[str, pd.DataFrame]) -> Markup:
         )
 
 
-def roc_chart(curves: Mapping[str, np.ndarray], task: str) -> Markup:
-    """Draw one head's ROC curves."""
+def roc_chart(heads: Mapping[str, Mapping[str, np.ndarray]]) -> Markup:
+    """Draw the ROC curves of each head's models, a panel a head."""
+    names = list(dict.fromkeys(name for curves in heads.values() for name in curves))
     with mpl.rc_context(SETTINGS):
-        drawing = Figure(figsize=(4.6, 4.4), layout="constrained")
-        panel = drawing.subplots()
-        panel.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        for place, (name, curve) in enumerate(curves.items()):
-            panel.plot(GRID, curve, color=_COLOURS[place], linestyle=_DASHES[place], label=name)
-        panel.set(xlabel="false positive rate", ylabel="true positive rate", title=sentence_case(task), aspect="equal")
+        drawing = Figure(figsize=(3.4 * len(heads), 3.9), layout="constrained")
+        for panel, (task, curves) in zip(
+            drawing.subplots(1, len(heads), squeeze=False).ravel(), heads.items(), strict=True
+        ):
+            panel.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+            for place, name in enumerate(names):
+                if name in curves:
+                    panel.plot(GRID, curves[name], color=_COLOURS[place], linestyle=_DASHES[place], label=name)
+            panel.set(xlabel="false positive rate", ylabel="true positive rate", title=sentence_case(task))
+            panel.set_aspect("equal")
         _legend(drawing)
-        return svg_of(drawing, f"{task}: ROC curves of {', '.join(curves)}; the areas stand in the table")
+        return svg_of(
+            drawing, f"ROC curves of {', '.join(names)} for {', '.join(heads)}; the areas stand in the tables"
+        )
 
 
 def _legend(drawing: Figure) -> None:
-    handles, labels = drawing.axes[0].get_legend_handles_labels()
+    named = {
+        label: line for panel in drawing.axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    handles, labels = list(named.values()), list(named)
     wide = 0.7 + 0.085 * max(map(len, labels))  # inches that one entry takes: line, gap and text of 10 points
     columns = max(1, min(len(labels), int(drawing.get_figwidth() / wide)))
     drawing.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

@@ -125,15 +125,13 @@ def roc_section(context: ComparisonContext) -> Section | None:
     """Draw each head's ROC curves, a line a model, beside the areas under them with their intervals."""
     from fairaudit.report.model_charts import roc_chart  # drawing costs seconds of import
 
-    heads = []
-    for task in context.tasks:
-        curves = roc_curves(context.tables, task)
-        if curves:
-            heads.append((sentence_case(task), roc_chart(dict(list(curves.items())[:MOST]), task), _auc(context, task)))
+    drawn = dict(list(context.tables.items())[:MOST])
+    heads = {task: curves for task in context.tasks if (curves := roc_curves(drawn, task))}
     if not heads:
         return None
     note = f" Only the first {MOST} models are drawn." if len(context.tables) > MOST else ""
-    data = {"heads": heads, "note": note}
+    areas = [table for task in heads if (table := _auc(context, task)) is not None]
+    data = {"chart": roc_chart(heads), "width": 360 * len(heads), "areas": areas, "note": note}
     return Section(key="roc", title="ROC curves, model by model", template="sections/roc.html", data=data)
 
 
