@@ -14,9 +14,12 @@ import numpy as np
 import pandas as pd
 
 from fairaudit import subgroups
-from fairaudit.axes import sample_of, task_rows
+from fairaudit.axes import AxisData, sample_of, task_rows, with_axis_columns
+from fairaudit.axis_tests import null_of_axis
+from fairaudit.compared_axis import FAMILIES, compared_axis
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.scenarios import AXES, BAD, NULLS, null_table, one_bad_group
+from fairaudit.disparity_tests import adjust_cells, intersections_of
 from fairaudit.findings import findings_of
 from fairaudit.metrics.disparity import gap
 from fairaudit.metrics.estimates import Estimate, mean_recall, share
@@ -180,6 +183,35 @@ def nulls(repeats: int) -> Iterator[Line]:
             )
 
 
+def interactions(repeats: int) -> Iterator[Line]:
+    """How often cells of group × site are said to be more than their margins where they are not."""
+    audit, by = AuditSpec(), "group:site"
+    for name, n in (("repeated subjects", 1200), ("repeated subjects", 4800), ("equal mix", 1200)):
+        alarms: dict[str, list[bool]] = {}
+        single: dict[str, list[float]] = {}
+        for seed in range(repeats):
+            table = read_predictions(null_table(name, n, seed))
+            rows, frame, groups = (
+                task_rows(table, "kind"),
+                with_axis_columns(table, [by]),
+                subgroups.assign(table.frame, by),
+            )
+            data = AxisData(rows=rows, sample=sample_of(rows, frame, groups), by=by, degenerate=None, frame=frame)
+            axis = compared_axis(data, audit)
+            for family in FAMILIES[:2]:
+                # intersections draw their own null: one draw of the others serves
+                blocks = [block for block in null_of_axis(axis, 1, seed, 0, (family,))[1] if block.kind == "rest"]
+                cells = [found for block in blocks if (found := intersections_of(block, 500, seed)) is not None]
+                adjust_cells(cells)
+                if cells:
+                    alarms.setdefault(family, []).append(any((one.p_adjusted <= 0.05).any() for one in cells))
+                    single.setdefault(family, []).append(np.concatenate([one.p_value <= 0.05 for one in cells]).mean())
+        for family in alarms:
+            setting = f"{name}, n = {n}, {family}"
+            yield line(setting, "audits with a false finding", np.array(alarms[family]), "<= 0.05", 0, 0.05)
+            yield line(setting, "single p-values <= 0.05", np.array(single[family]), "<= 0.05", 0, 0.05)
+
+
 def planted(repeats: int) -> Iterator[Line]:
     """One subgroup has a true gap: is it found, is anybody else named, what share of the findings is false?"""
     audit = AuditSpec(draws=200)
@@ -266,6 +298,7 @@ PARTS: dict[str, tuple[Callable[[int], Iterator[Line]], int]] = {
     "variance": (variance, 20_000),
     "policies": (policies, 4_000),
     "nulls": (nulls, 200),
+    "interactions": (interactions, 1_000),
     "planted": (planted, 100),
     "fairlearn": (fairlearn, 40),
 }

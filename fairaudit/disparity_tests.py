@@ -150,7 +150,7 @@ def _judge(
     if not gaps and not blocks:
         return None
     rest, pairs = ([block for block in blocks if block.kind == kind] for kind in ("rest", "pair"))
-    cells = [found for block in rest if (found := _intersections(block, min(draws, _CELL_DRAWS), seed)) is not None]
+    cells = [found for block in rest if (found := intersections_of(block, min(draws, _CELL_DRAWS), seed)) is not None]
     sizes = {
         "gap": len(gaps),
         "rest": sum(len(block.first) for block in rest),
@@ -165,7 +165,7 @@ def _judge(
     judged_rest = judge_rest(rest, alpha, seed, ranked=not resampled)
     judged_pairs = judge_pairs(pairs)
     judged_gaps = _gaps(gaps, draws)
-    _adjust_cells(cells)
+    adjust_cells(cells)
     if not resampled:
         _rank([one.p_value for one in judged_rest], [one.p_adjusted for one in judged_rest])
         _rank([one.p_value for one in judged_pairs], [one.p_adjusted for one in judged_pairs])
@@ -204,8 +204,8 @@ def _open_verdicts(found: FamilyTests, alpha: float, draws: int) -> int:
     return int(unsettled(joined[~np.isnan(joined)], alpha, draws).sum())
 
 
-def _intersections(block: Contrasts, draws: int, seed: int) -> Intersections | None:
-    """Return the cells of an intersection axis against its margins, None where there is no such test."""
+def intersections_of(block: Contrasts, draws: int, seed: int) -> Intersections | None:
+    """Return the cells of an intersection axis against its margins, not yet adjusted; None where there is no test."""
     axis, line = block.axis, block.line
     attributes = parse(axis.data.by)
     if len(attributes) < 2 or not line.one:
@@ -255,7 +255,8 @@ def _codes(axis: ComparedAxis, attributes: Sequence[str]) -> list[np.ndarray]:
     ]
 
 
-def _adjust_cells(cells: Sequence[Intersections]) -> None:
+def adjust_cells(cells: Sequence[Intersections]) -> None:
+    """Set the adjusted p-values of all intersections of one family."""
     if not cells:
         return
     observed = np.abs(np.concatenate([one.residual for one in cells])).astype(np.float32)
