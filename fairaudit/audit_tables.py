@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.axes import TaskRows
+from fairaudit.frames import Block, stacked
 from fairaudit.gap_tables import gap_rows, rest_rows
 from fairaudit.metrics.cube import OUTCOMES
 from fairaudit.metrics.estimates import Estimate
@@ -41,8 +42,7 @@ def axis_tables(
     axis = pooled_axis(rows, sample, by, degenerate, audit)
     chosen = wanted_metrics(rows, sample, by, degenerate)
     estimates = estimates_of(axis, chosen, seed)
-    metrics = [_metric_rows(axis, m, estimates.get((m.name, "own"))) for m in chosen]
-    order = pd.concat(metrics, ignore_index=True)
+    order = stacked([_metric_rows(axis, m, estimates.get((m.name, "own"))) for m in chosen])
     table = order.sort_values(["_group", "_metric", "_class"], kind="stable").drop(
         columns=["_group", "_metric", "_class"]
     )
@@ -57,14 +57,14 @@ def axis_tables(
         shared=tuple(shared),
         metrics=table,
         gaps=pd.DataFrame(gaps),
-        rest=pd.concat(rest, ignore_index=True) if rest else pd.DataFrame(),
+        rest=stacked(rest),
         confusion=_confusion(axis),
         outcomes=_outcomes(axis),
     )
 
 
-def _metric_rows(axis: PooledAxis, metric: Metric, estimate: Estimate | None) -> pd.DataFrame:
-    """Return one row a subgroup and class of one metric."""
+def _metric_rows(axis: PooledAxis, metric: Metric, estimate: Estimate | None) -> Block:
+    """Return the columns of one row a subgroup and class of one metric."""
     width = axis.rows.table.classes if metric.per_class else 1
     shape = (axis.size, width)
     n = np.broadcast_to(axis.sample.counts.sum((1, 2))[:, None], shape)
@@ -87,26 +87,24 @@ def _metric_rows(axis: PooledAxis, metric: Metric, estimate: Estimate | None) ->
         reason = _reasons(axis, metric, value, estimate.notes[: axis.size])
         low, high = np.where(np.isnan(value), np.nan, low), np.where(np.isnan(value), np.nan, high)
     group, column = np.indices(shape)
-    return pd.DataFrame(
-        {
-            "task": axis.rows.task,
-            "by": axis.by,
-            "subgroup": np.array(axis.sample.groups, dtype=object)[group.ravel()],
-            "metric": metric.name,
-            "class": np.array(axis.rows.classes if metric.per_class else ("",), dtype=object)[column.ravel()],
-            "value": value.ravel(),
-            "low": low.ravel(),
-            "high": high.ravel(),
-            "n": n.ravel(),
-            "denominator": np.rint(denominator).astype(np.int64).ravel(),
-            "small": (np.minimum(denominator, effective + 1e-9) < axis.audit.min_group_size).ravel(),
-            "reason": reason.ravel(),
-            "n_effective": effective.astype(float).ravel(),
-            "_group": group.ravel(),
-            "_metric": list(METRICS).index(metric.name),
-            "_class": column.ravel(),
-        }
-    )
+    return {
+        "task": axis.rows.task,
+        "by": axis.by,
+        "subgroup": np.array(axis.sample.groups, dtype=object)[group.ravel()],
+        "metric": metric.name,
+        "class": np.array(axis.rows.classes if metric.per_class else ("",), dtype=object)[column.ravel()],
+        "value": value.ravel(),
+        "low": low.ravel(),
+        "high": high.ravel(),
+        "n": n.ravel(),
+        "denominator": np.rint(denominator).astype(np.int64).ravel(),
+        "small": (np.minimum(denominator, effective + 1e-9) < axis.audit.min_group_size).ravel(),
+        "reason": reason.ravel(),
+        "n_effective": effective.astype(float).ravel(),
+        "_group": group.ravel(),
+        "_metric": list(METRICS).index(metric.name),
+        "_class": column.ravel(),
+    }
 
 
 def _reasons(axis: PooledAxis, metric: Metric, value: np.ndarray, notes: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from fairaudit.frames import Block
 from fairaudit.metrics.disparity import gap, gap_p_value, noise_gap
 from fairaudit.metrics.estimates import Estimate
 from fairaudit.metrics.intervals import mover_difference, z_value
@@ -67,8 +67,8 @@ def assessed(estimate: Estimate, column: int, known: np.ndarray, least: int) -> 
     return np.flatnonzero(known & enough[:, column] & ~np.isnan(estimate.value[:g, column]))
 
 
-def rest_rows(axis: PooledAxis, metric: Metric, estimate: Estimate) -> pd.DataFrame:
-    """Return every known subgroup beside everyone else, with the limits of the difference (Newcombe, else MOVER).
+def rest_rows(axis: PooledAxis, metric: Metric, estimate: Estimate) -> Block:
+    """Return every known subgroup beside everyone else as columns, with the difference's limits (Newcombe, else MOVER).
 
     A person in both would make the difference less variable than this: the limits are then too wide, not too narrow.
     """
@@ -92,19 +92,17 @@ def rest_rows(axis: PooledAxis, metric: Metric, estimate: Estimate) -> pd.DataFr
             [f"over the classes that both hold: {u}" if f else "" for u, f in zip(used, fewer, strict=True)]
         )
         reason = np.where(missing, reason, note[:, None])
-    return pd.DataFrame(
-        {
-            "task": axis.rows.task,
-            "by": axis.by,
-            "subgroup": names[group.ravel()],
-            "metric": metric.name,
-            "class": np.array(axis.rows.classes if metric.per_class else ("",), dtype=object)[column.ravel()],
-            "value": value.ravel(),
-            "rest": rest.ravel(),
-            "difference": (value - rest).ravel(),
-            "low": np.where(missing, np.nan, down).ravel(),
-            "high": np.where(missing, np.nan, up).ravel(),
-            "n_rest": np.rint(estimate.denominator[others]).astype(np.int64).ravel(),
-            "reason": reason.ravel(),
-        }
-    )
+    return {
+        "task": axis.rows.task,
+        "by": axis.by,
+        "subgroup": names[group.ravel()],
+        "metric": metric.name,
+        "class": np.array(axis.rows.classes if metric.per_class else ("",), dtype=object)[column.ravel()],
+        "value": value.ravel(),
+        "rest": rest.ravel(),
+        "difference": (value - rest).ravel(),
+        "low": np.where(missing, np.nan, down).ravel(),
+        "high": np.where(missing, np.nan, up).ravel(),
+        "n_rest": np.rint(estimate.denominator[others]).astype(np.int64).ravel(),
+        "reason": reason.ravel(),
+    }

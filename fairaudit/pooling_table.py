@@ -5,6 +5,7 @@ import pandas as pd
 
 from fairaudit.axes import AuditData
 from fairaudit.compared_axis import ComparedAxis, compared_axis
+from fairaudit.frames import Block, stacked
 from fairaudit.metrics.estimates import share
 from fairaudit.metrics.pooling import partially_pooled
 from fairaudit.results import MORE_TABLES
@@ -19,13 +20,13 @@ def pooled_table(data: AuditData) -> pd.DataFrame:
     """
     axes = [axis for one in data.axes if (axis := compared_axis(one, data.audit)) is not None]
     rows = [row for axis in axes for row in _axis_rows(axis, data.audit.confidence)]
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(MORE_TABLES["pooled"]))
+    return stacked(rows) if rows else pd.DataFrame(columns=list(MORE_TABLES["pooled"]))
 
 
-def _axis_rows(axis: ComparedAxis, confidence: float) -> list[pd.DataFrame]:
+def _axis_rows(axis: ComparedAxis, confidence: float) -> list[Block]:
     known = np.flatnonzero(axis.pooled.known)
     names = np.array(axis.data.sample.groups, dtype=object)[known]
-    found = []
+    found: list[Block] = []
     for metric in axis.metrics:
         if metric.kind != "proportion" or metric.name in COMPLEMENTS or len(known) < 2:
             continue
@@ -35,20 +36,15 @@ def _axis_rows(axis: ComparedAxis, confidence: float) -> list[pd.DataFrame]:
             if (faces > 0).sum() < 2:
                 continue
             pooled, (low, high) = partially_pooled(np.nan_to_num(value) * n, n, confidence)
+            figures = {"value": value, "pooled": pooled, "low": low, "high": high, "n": faces}
             found.append(
-                pd.DataFrame(
-                    {
-                        "task": axis.data.task,
-                        "by": axis.data.by,
-                        "subgroup": names,
-                        "metric": metric.name,
-                        "class": axis.data.rows.classes[p] if metric.per_class else "",
-                        "value": value,
-                        "pooled": pooled,
-                        "low": low,
-                        "high": high,
-                        "n": faces,
-                    }
-                )[faces > 0]
+                {
+                    "task": axis.data.task,
+                    "by": axis.data.by,
+                    "subgroup": names[faces > 0],
+                    "metric": metric.name,
+                    "class": axis.data.rows.classes[p] if metric.per_class else "",
+                    **{name: part[faces > 0] for name, part in figures.items()},
+                }
             )
     return found

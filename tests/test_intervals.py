@@ -15,6 +15,7 @@ from fairaudit.metrics.intervals import (
     clopper_pearson,
     holm,
     koopman,
+    least_ratio_limits,
     mover_difference,
     mover_ratio,
     mover_sum,
@@ -78,6 +79,19 @@ def test_koopman_at_the_ends() -> None:
     """No success in the numerator: lower limit 0; none in the denominator: no upper limit."""
     assert koopman(np.array(0), np.array(9), np.array(4), np.array(9), Z)[0] == 0
     assert np.isinf(koopman(np.array(4), np.array(9), np.array(0), np.array(9), Z)[1])
+
+
+@pytest.mark.parametrize(
+    "rates", [(0.9, 0.92, 0.7, 0.95), (1.0, 1.0, 1.0, 0.9), (0.0, 0.4, 0.0, 0.6), (0.5, 0.5, 0.5, 0.5)]
+)
+def test_least_ratio_limits_are_the_least_of_all_pairs(rates: tuple[float, ...]) -> None:
+    """Solving one pair gives what solving every pair in both directions gives, also at rates of 0 and 1."""
+    p, n = np.array(rates), np.array([40.0, 55.5, 300.0, 1000.0])
+    i, j = np.triu_indices(4, 1)
+    for z in (Z, z_value(0.95, 6), z_value(0.95, 8000)):
+        sides = [koopman((p * n)[a], n[a], (p * n)[b], n[b], z) for a, b in ((i, j), (j, i))]
+        expected = [min(1.0, *(side[k].min() for side in sides)) for k in (0, 1)]
+        np.testing.assert_allclose(least_ratio_limits(p[i], n[i], p[j], n[j], z), expected, rtol=1e-10)
 
 
 def test_mover_ratio_contains_the_ratio_and_mirrors() -> None:

@@ -28,7 +28,7 @@ LAYERS = {
     **dict.fromkeys(("data", "results"), 1),
     **dict.fromkeys(("spec", "subgroups", "registry", "resources", "errors", "files", "progress", "__init__"), 0),
     "named_code": 0,
-    **dict.fromkeys(("policies", "population", "plan"), 0),
+    **dict.fromkeys(("policies", "population", "plan", "frames"), 0),
 }
 NEEDS_NO_TORCH = (
     *("compared_axis", "axis_tests", "rest_tests", "disparity_tests", "gap_tests"),

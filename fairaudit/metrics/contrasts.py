@@ -138,22 +138,31 @@ def _total(parts: np.ndarray) -> np.ndarray:
 
 def standardized(line: Linear, first: Sums, second: Sums) -> np.ndarray:
     """Return the standardized differences of first and second pools, (…, G); 0 where exchanging changes nothing."""
-    above, below = np.zeros(()), np.zeros(())
+    above = below = np.zeros(())
     for s in range(line.strata):
         # where the sizes agree in all draws, what depends on them alone is computed once
         one, two = first.n[s], second.n[s]
         n = one + two
         safe = np.where(n > 0, n, 1.0)
         mixed = np.where(n > 1, one * two / (safe * np.maximum(n - 1, 1e-9)), 0.0)
+        # draws × pairs are large: what is computed of them is written into few arrays
         x = first.x[s] + second.x[s]
-        surplus = first.x[s] - one / safe * x
-        spread = x * (1 - x / safe) if first.marks else first.q[s] + second.q[s] - x * x / safe
+        surplus = one / safe * x
+        surplus = np.subtract(first.x[s], surplus, out=surplus)
+        if first.marks:
+            spread = x / safe
+            spread = np.multiply(np.subtract(1, spread, out=spread), x, out=spread)
+        else:
+            spread = first.q[s] + second.q[s] - x * x / safe
         if line.averaged:
             both = (one > 0) & (two > 0)
             size = np.where(both, n / np.where(both, one * two, 1.0), 0.0)
             surplus, mixed = surplus * size, mixed * size**2
-        above, below = above + surplus, below + mixed * spread
-    return np.divide(above, np.sqrt(np.maximum(below, 0)), out=np.zeros(np.shape(above)), where=below > 1e-12)
+        spread = spread * mixed
+        above, below = (surplus, spread) if s == 0 else (above + surplus, below + spread)
+    flat = ~(below > 1e-12)
+    below = np.sqrt(np.where(flat, 1.0, below))
+    return np.where(flat, 0.0, above / below)
 
 
 def null_error(line: Linear, first: Sums, second: Sums) -> np.ndarray:
@@ -193,9 +202,13 @@ Laws = list[tuple[int, np.ndarray] | None]
 
 
 def rest_laws(line: Linear, seen: Sums, members: np.ndarray, pool: np.ndarray) -> Laws:
-    """Return the exact law of each member's marks, given the margins of the faces (S, G) of `pool`."""
+    """Return what judges each member's marks, given the margins of the faces (S, G) of `pool`.
+
+    That is the least possible sum, and the strength of the exact mid-p of each sum from there on; None as in exact_law.
+    """
     own, everyone = seen.of(members), seen.total(pool)
-    return [exact_law(own.n[:, a], everyone.x[:, 0], everyone.n[:, 0]) for a in range(len(members))]
+    laws = [exact_law(own.n[:, a], everyone.x[:, 0], everyone.n[:, 0]) for a in range(len(members))]
+    return [law if law is None else (law[0], exact.strength(exact.p_values(law[1], mid=True))) for law in laws]
 
 
 def exact_p(line: Linear, first: Sums, second: Sums) -> np.ndarray:
@@ -227,8 +240,7 @@ def against_rest(
     found = strengths(line, own, everyone - own)
     for a, law in enumerate(laws or ()):
         if law is not None:
-            table = exact.strength(exact.p_values(law[1], mid=True))
-            found[..., a] = table[np.rint(own.x[..., a].sum(0)).astype(np.int64) - law[0]]
+            found[..., a] = law[1][np.rint(own.x[..., a].sum(0)).astype(np.int64) - law[0]]
     return found
 
 

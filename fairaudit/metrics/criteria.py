@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairaudit.metrics.intervals import koopman, mover_ratio, wilson, z_value
+from fairaudit.metrics.intervals import least_ratio_limits, mover_ratio, wilson, z_value
 
 # What must not differ between subgroups, as the metrics whose gaps are judged (per class, unless the metric is of the
 # whole task). Barocas, Hardt & Narayanan (2023): independence, separation and sufficiency, for the hard prediction.
@@ -97,15 +97,13 @@ def _difference_limits(
 def _ratio_limits(a: np.ndarray, n_a: np.ndarray, b: np.ndarray, n_b: np.ndarray, z: float) -> tuple[float, float]:
     """Return the least lower and the least upper limit of any ratio of a pair, in either direction, at most 1."""
     if len(a) <= MOST_PAIRS:
-        low, high = koopman(a * n_a, n_a, b * n_b, n_b, z)
-    else:
-        first, second = (a, *wilson(a, n_a, z)), (b, *wilson(b, n_b, z))
-        low, high = mover_ratio(first, second)
-        back_low, back_high = mover_ratio(second, first)
-        with np.errstate(divide="ignore"):  # where the second value is 0 only the reversed ratio is defined
-            low = np.where(np.isnan(low), 1 / back_high, low)
-            high = np.where(np.isnan(high), 1 / back_low, high)
-    with np.errstate(divide="ignore"):
+        return least_ratio_limits(a, n_a, b, n_b, z)
+    first, second = (a, *wilson(a, n_a, z)), (b, *wilson(b, n_b, z))
+    low, high = mover_ratio(first, second)
+    back_low, back_high = mover_ratio(second, first)
+    with np.errstate(divide="ignore"):  # where the second value is 0 only the reversed ratio is defined
+        low = np.where(np.isnan(low), 1 / back_high, low)
+        high = np.where(np.isnan(high), 1 / back_low, high)
         lower = np.minimum(low, 1 / high).min()
         upper = np.minimum(high, 1 / low).min()
     return float(np.clip(lower, 0, 1)), float(min(upper, 1.0))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from fairaudit.metrics.estimates import Estimate, bounds
-from fairaudit.metrics.intervals import koopman, mover_ratio, z_value
+from fairaudit.metrics.intervals import least_ratio_limits, mover_ratio, z_value
 from fairaudit.metrics.rates import Metric
 
 MOST_PAIRS = 20_000
@@ -130,19 +130,18 @@ def _ratio(
     if value.max() <= 0:
         return nothing, "no ratio: it is 0 in every subgroup"
     i, j = np.triu_indices(len(chosen), 1)
+    point = float(value.min() / value.max())
     if estimate.metric.kind == "proportion" and len(i) <= MOST_PAIRS:
         n = estimate.effective[chosen, column]
-        low, high = koopman((value * n)[i], n[i], (value * n)[j], n[j], z)
-    else:
-        first, second = ((value[k], limits[0][k], limits[1][k]) for k in (i, j))
-        low, high = mover_ratio(first, second)
-        back_low, back_high = mover_ratio(second, first)
-        # where the second value is 0 only the reversed ratio is defined
-        low, high = (
-            np.where(np.isnan(low), _inverse(back_high), low),
-            np.where(np.isnan(high), _inverse(back_low), high),
-        )
-    point = float(value.min() / value.max())
+        return (point, *least_ratio_limits(value[i], n[i], value[j], n[j], z)), ""
+    first, second = ((value[k], limits[0][k], limits[1][k]) for k in (i, j))
+    low, high = mover_ratio(first, second)
+    back_low, back_high = mover_ratio(second, first)
+    # where the second value is 0 only the reversed ratio is defined
+    low, high = (
+        np.where(np.isnan(low), _inverse(back_high), low),
+        np.where(np.isnan(high), _inverse(back_low), high),
+    )
     if np.isnan(low).any() or np.isnan(high).any():
         return (point, np.nan, np.nan), ""
     lower = min(low.min(), _inverse(high).min())

@@ -3,10 +3,11 @@
 `z` is the standard normal quantile of the wanted two-sided confidence (see `z_value`); `n` may be an effective number.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 Limits = tuple[np.ndarray, np.ndarray]
 
@@ -116,6 +117,45 @@ def koopman(x1: np.ndarray, n1: np.ndarray, x2: np.ndarray, n2: np.ndarray, z: f
         left, right = np.where(above, middle, left), np.where(above, right, middle)
     low, high = np.exp((left + right) / 2)
     return np.where(x1 == 0, 0.0, low), np.where(x2 == 0, np.inf, high)
+
+
+def least_ratio_limits(p: np.ndarray, n: np.ndarray, q: np.ndarray, m: np.ndarray, z: float) -> tuple[float, float]:
+    """Return the least lower and the least upper of Koopman's limits of p/q and of q/p over all pairs, at most 1.
+
+    p of n and q of m (pairs,): the same as the minima of `koopman`, but only the pair that has the minimum is solved:
+    a pair whose score is below z at another's limit has a lower limit still.
+    """
+    x, y = p * n, q * m
+    sides = [np.concatenate(side) for side in ((x, y), (n, m), (y, x), (m, n))]
+    if not (sides[0] > 0).all():
+        lower, upper = 0.0, _least_root([side[sides[2] > 0] for side in sides], -z)
+    else:
+        lower, upper = _least_root(sides, z), _least_root(sides, -z)
+    return lower, upper
+
+
+def _least_root(sides: Sequence[np.ndarray], target: float) -> float:
+    """Return the least ratio at which any pair's score falls to `target`; 1 where none does below 1."""
+    found, least = 1.0, 1e-11
+    while len(sides[0]):
+        scores = _score(np.array(found), *sides)
+        lowest = int(np.argmin(scores))
+        if not scores[lowest] < target - 1e-9:
+            break
+        one = tuple(float(part[lowest]) for part in sides)
+        root = optimize.brentq(_score_of_one, np.log(least), np.log(found), args=(*one, target), xtol=1e-15, rtol=1e-15)
+        found = float(np.exp(root))
+    return found
+
+
+def _score_of_one(at: float, x1: float, n1: float, x2: float, n2: float, target: float) -> float:
+    """Return `_score` of one pair at a logarithm of the ratio, minus `target`, without the cost of small arrays."""
+    ratio = math.exp(at)
+    b = n1 * ratio + x1 + n2 + x2 * ratio
+    p2 = min(2 * (x1 + x2) / (b + math.sqrt(max(b * b - 4 * (n1 + n2) * ratio * (x1 + x2), 0))), 1.0)
+    p1 = min(ratio * p2, 1.0)
+    top, variance = x1 / n1 - ratio * x2 / n2, p1 * (1 - p1) / n1 + ratio**2 * p2 * (1 - p2) / n2
+    return (top / math.sqrt(variance) if variance else math.copysign(math.inf, top) if top else 0.0) - target
 
 
 def newcombe_paired(both: np.ndarray, first: np.ndarray, second: np.ndarray, n: np.ndarray, z: float) -> Limits:
