@@ -1,12 +1,14 @@
 """Audits of tables larger than memory: wall time, CPU time and peak memory as rows, subgroups and draws grow.
 
     python benchmarks/scale.py rows [--rows 10000000 30000000 100000000] [--memory 1GB] [--folder runs/scale]
+                                   [--probabilities]
     python benchmarks/scale.py groups
     python benchmarks/scale.py draws
 
 `rows` writes a folder of Parquet files of one million faces each (three tasks, race × gender × age: 126 subgroups),
 runs `fairaudit audit` on it as a process of its own, with every interval, null and the report, and checks that its cube
-of race holds every face; then it removes the folder. `groups` and `draws` audit 200,000 faces in memory.
+of race holds every face; then it removes the folder. With `--probabilities` the table has those of all 18 classes.
+`groups` and `draws` audit 200,000 faces in memory.
 """
 
 import argparse
@@ -30,7 +32,7 @@ PART = 1_000_000
 AXES = ("race", "gender", "age", "race:gender", "race:gender:age")
 
 
-def part(number: int, rows: int) -> pa.Table:
+def part(number: int, rows: int, probabilities: bool = False) -> pa.Table:
     """Return the faces of one file: labels, predictions that are right in nine of ten, and three attributes."""
     rng = np.random.default_rng([7, number])
     columns = {"image": pa.array([f"faces/{number:04d}/{i:07d}.jpg" for i in range(rows)])}
@@ -40,6 +42,11 @@ def part(number: int, rows: int) -> pa.Table:
         for name, codes in ((f"{task}_true", true), (f"{task}_pred", predicted), (task, true)):
             indices = pa.array(codes.astype(np.int8))
             columns[name] = pa.DictionaryArray.from_arrays(indices, pa.array(list(classes))).cast(pa.string())
+        if probabilities:
+            scores = rng.random((rows, len(classes)), dtype=np.float32)
+            scores[np.arange(rows), predicted] += 1
+            scores /= scores.sum(1, keepdims=True)
+            columns |= {f"{task}_prob_{name}": pa.array(scores[:, k]) for k, name in enumerate(classes)}
     return pa.table(columns)
 
 
@@ -54,7 +61,7 @@ def measured(command: list[str]) -> tuple[float, float, float]:
     return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6
 
 
-def rows(counts: list[int], memory: str, folder: Path) -> None:
+def rows(counts: list[int], memory: str, folder: Path, probabilities: bool) -> None:
     """Print a line a number of rows."""
     table, out = folder / "table", folder / "audit"
     table.mkdir(parents=True)
@@ -62,7 +69,7 @@ def rows(counts: list[int], memory: str, folder: Path) -> None:
     try:
         for count in sorted(counts):
             while written < count:
-                pq.write_table(part(written // PART, PART), table / f"{written // PART:04d}.parquet")
+                pq.write_table(part(written // PART, PART, probabilities), table / f"{written // PART:04d}.parquet")
                 written += PART
             command = [sys.executable, "-m", "fairaudit", "audit", "--predictions", str(table), "--out", str(out)]
             command += ["--memory", memory, *(word for by in AXES for word in ("--by", by))]
@@ -104,10 +111,11 @@ def main() -> None:
     parser.add_argument("what", choices=("rows", "groups", "draws"))
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000_000, 30_000_000, 100_000_000])
     parser.add_argument("--memory", default="1GB")
+    parser.add_argument("--probabilities", action="store_true", help="score metrics, too (rows)")
     parser.add_argument("--folder", type=Path, default=Path("runs/scale"))
     given = parser.parse_args()
     if given.what == "rows":
-        rows(given.rows, given.memory, given.folder)
+        rows(given.rows, given.memory, given.folder, given.probabilities)
     for groups in (8, 32, 126, 504) if given.what == "groups" else ():
         print(f"{groups} subgroups: {audited(200_000, groups, 2000):.1f} s CPU", flush=True)
     for draws in (500, 2000, 8000) if given.what == "draws" else ():
