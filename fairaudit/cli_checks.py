@@ -16,7 +16,7 @@ def selftest(as_json: JsonOption = False) -> None:
 
     Exit codes: 0 every case as expected · 1 a mismatch.
     """
-    from fairaudit.audit import versions
+    from fairaudit.audit_meta import versions
     from fairaudit.console import Bars, check_table
     from fairaudit.selftest import run_selftest
 

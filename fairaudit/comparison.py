@@ -10,7 +10,8 @@ import pandas as pd
 
 import fairaudit
 from fairaudit import subgroups
-from fairaudit.audit import everyone, independence
+from fairaudit.audit import everyone
+from fairaudit.audit_meta import independence
 from fairaudit.audit_tables import axis_tables
 from fairaudit.axes import TaskRows, choose_axes, choose_tasks, sample_of, task_rows, with_axis_columns
 from fairaudit.comparison_summary import summarize

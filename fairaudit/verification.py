@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from fairaudit.audit import UNKNOWN_LABELS, run_audit, versions
+from fairaudit.audit import run_audit
+from fairaudit.audit_meta import UNKNOWN_LABELS, versions
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.sharded import AnyPredictions
 from fairaudit.data.shards import read_shards

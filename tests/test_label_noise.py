@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairaudit import subgroups
-from fairaudit.audit import UNKNOWN_LABELS, everyone, run_audit
+from fairaudit.audit import everyone, run_audit
+from fairaudit.audit_meta import UNKNOWN_LABELS
 from fairaudit.axes import AuditData, AxisData, sample_of, task_rows
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import UsageError
