@@ -409,6 +409,7 @@ def attribute(
 
     claim(out, "attribution", "attribution.json")
     model = open_model(checkpoint, model_spec, trust_code=trust_code)
+    model.network  # noqa: B018 (says before any face is read that there are no gradients)
     with Bars() as bars:
         faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
         say(f"{which}: {len(faces):,}")

@@ -186,6 +186,18 @@ def test_files_of_old_torch(tmp_path: Path) -> None:
         read_weights(path)
 
 
+def test_safetensors_that_declare_more_than_they_hold(tmp_path: Path) -> None:
+    """The header's sizes are compared with the file's, before memory is taken."""
+    header = b'{"w":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4000000000000]}}'
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
+    with pytest.raises(DataError, match="damaged"):
+        read_weights(path)
+    path.write_bytes(struct.pack("<Q", 2**60) + header)
+    with pytest.raises(DataError, match="damaged"):
+        read_weights(path)
+
+
 def test_what_honest_files_hold(tmp_path: Path) -> None:
     """Parameters, buffers of all types, tied and sliced tensors, optimizers and nested checkpoints stay readable."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))

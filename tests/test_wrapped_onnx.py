@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_faces import TASKS, make_faces
 
 from fairaudit.data.images import load_rgb
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
-from fairaudit.errors import DataError, UsageError
+from fairaudit.errors import DataError, FairauditError, UsageError
 from fairaudit.models.inference import predict
+from fairaudit.models.weights import read_weights
 from fairaudit.models.wrapped import onnx_files
 from fairaudit.models.wrapped.opening import open_model
 
@@ -208,6 +210,36 @@ def test_nested_graphs_are_looked_through(tmp_path: Path) -> None:
     node = helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)
     with pytest.raises(DataError, match="outside the model's own folder"):
         open_model(save(graph(extra=(node,), more=(yes,)), tmp_path))
+
+
+def test_damaged_files_end_in_a_sentence(tmp_path: Path) -> None:
+    """Bytes changed, lost or added anywhere in any kind of file: refused in words or read, nothing else."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    save_file(network.state_dict(), tmp_path / "s.safetensors")
+    torch.save(network.state_dict(), tmp_path / "zip.pt")
+    torch.save(network.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    save(graph(), tmp_path)
+    whole = {name: (tmp_path / name).read_bytes() for name in ("s.safetensors", "zip.pt", "old.pt", "a.onnx")}
+    rng = np.random.default_rng(0)
+    refused = 0
+    for turn in range(400):
+        name = list(whole)[turn % 4]
+        data = bytearray(whole[name])
+        for _ in range(int(rng.integers(1, 6))):
+            place, kind = int(rng.integers(len(data))), int(rng.integers(3))
+            if kind == 0:
+                data[place] = int(rng.integers(256))
+            elif kind == 1:
+                del data[place : place + int(rng.integers(1, 30))]
+            else:
+                data[place:place] = rng.bytes(3)
+        (tmp_path / name).write_bytes(data)
+        for opened in (open_model,) if name == "a.onnx" else (open_model, read_weights):
+            try:
+                opened(tmp_path / name)
+            except FairauditError:
+                refused += 1
+    assert refused > 300
 
 
 def agreement(shared: Path, preset: str, out: Path, count: int) -> tuple[float, np.ndarray]:

@@ -70,15 +70,21 @@ def open_onnx(path: Path) -> OnnxRunner:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no stable home
         raise DataError(f"{path} is no ONNX file, or damaged: {first_line(error) or type(error).__name__}") from None
-    more_files = check_model(model, path, onnx)
+    try:
+        more_files = check_model(model, path, onnx)
+    except ValueError as error:  # names that are no text, types of numbers that there are not
+        raise DataError(f"{path} is damaged: {first_line(error)}") from None
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         raise DataError(f"onnxruntime cannot open {path}: {first_line(error)}") from None
-    return _runner(session, path, more_files)
+    try:
+        return _runner(session, path, more_files)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is damaged: a name in it is no text ({error})") from None
 
 
 def _runner(session: Any, path: Path, more_files: tuple[Path, ...]) -> OnnxRunner:

@@ -72,7 +72,7 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is a damaged zip file: {error}") from None
     if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
         return "torchscript"
