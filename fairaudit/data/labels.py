@@ -16,7 +16,7 @@ def join_sources(sources: Sequence[tuple[SourceSpec, RawFaces]], data: DataSpec)
     """Return one RawFaces of one or more sets, each head's labels in its target scheme.
 
     Of several sets every image name starts with its set's folder, and the attribute `dataset` says where it is from.
-    A label that the target scheme cannot express is masked; one finding a label says how many there were.
+    A label that the target scheme cannot express is masked; one finding a face says so.
     Raises UsageError where sets use different schemes and `target_schemes` does not say which is meant.
     """
     attributes = tuple(dict.fromkeys(name for _, raw in sources for name in raw.attributes))
@@ -25,17 +25,16 @@ def join_sources(sources: Sequence[tuple[SourceSpec, RawFaces]], data: DataSpec)
         if name not in attributes:
             raise UsageError(f"data.target_schemes: no attribute {name!r}{suggestion(name, attributes)} in these data")
     mapped = [_mapped(source, raw, targets) for source, raw in sources]
-    findings = [row for _, rows in mapped for row in rows]
     if len(sources) == 1:
-        raw = mapped[0][0]
-        return _with(raw, attributes, targets, [*raw.findings, *findings], raw.frame, raw.excluded, raw.label_source)
+        raw = mapped[0]
+        return _with(raw, attributes, targets, raw.findings, raw.frame, raw.excluded, raw.label_source)
     if "dataset" in attributes:
         raise UsageError(
             "a merged set has an attribute 'dataset' of its own, which would hide the sets' column: rename it"
         )
     names = _dataset_names([source for source, _ in sources])
     folders = [source.folder for source, _ in sources]
-    raws = [_prefixed(raw, *where) for (raw, _), *where in zip(mapped, folders, names, strict=True)]
+    raws = [_prefixed(raw, *where) for raw, *where in zip(mapped, folders, names, strict=True)]
     frame = pd.concat([raw.frame for raw in raws], ignore_index=True)
     if frame["image"].duplicated().any():
         twice = frame.loc[frame["image"].duplicated(), "image"].iloc[0]
@@ -49,7 +48,7 @@ def join_sources(sources: Sequence[tuple[SourceSpec, RawFaces]], data: DataSpec)
         meta={key: value for raw in raws for key, value in raw.meta.items()},
     )
     listed = [row for raw in raws for row in raw.findings]
-    return _with(raw, (*attributes, "dataset"), targets, [*listed, *findings], frame, excluded, said)
+    return _with(raw, (*attributes, "dataset"), targets, listed, frame, excluded, said)
 
 
 def task_classes(raw: RawFaces, task: str) -> tuple[str, ...]:
@@ -90,8 +89,8 @@ def _target(name: str, sources: Sequence[tuple[SourceSpec, RawFaces]], data: Dat
     return known.pop()
 
 
-def _mapped(source: SourceSpec, raw: RawFaces, targets: dict[str, str | None]) -> tuple[RawFaces, list[Finding]]:
-    """Return one set with its labels in the target schemes, and one finding for each label that was masked."""
+def _mapped(source: SourceSpec, raw: RawFaces, targets: dict[str, str | None]) -> RawFaces:
+    """Return one set with its labels in the target schemes, and one finding for each face that loses its label."""
     frame, excluded = raw.frame.copy(), raw.excluded.copy()
     findings: list[Finding] = []
     for name in raw.attributes:
@@ -108,16 +107,13 @@ def _mapped(source: SourceSpec, raw: RawFaces, targets: dict[str, str | None]) -
         frame[name] = map_labels(before, given, target).astype(object)
         if name in excluded:
             excluded[name] = map_labels(excluded[name], given, target).astype(object)
-        lost = before[before.notna() & frame[name].isna()].value_counts()
+        lost = before.notna() & frame[name].isna()
+        detail = f"labelled {name} {{}} ({given}), which {target} cannot express: masked for that head"
         findings += [
-            ("masked_label", "", "masked", _lost_words(source.dataset, f"{name} {label} ({given})", target, count))
-            for label, count in lost.items()
+            ("masked_label", image, "masked", detail.format(label))
+            for image, label in zip(frame.loc[lost, "image"], before[lost], strict=True)
         ]
-    return _with(raw, raw.attributes, targets, raw.findings, frame, excluded, raw.label_source), findings
-
-
-def _lost_words(dataset: str, label: str, target: str, count: int) -> str:
-    return f"{count:,} faces of {dataset} are labelled {label}, which {target} cannot express: masked for that head"
+    return _with(raw, raw.attributes, targets, [*raw.findings, *findings], frame, excluded, raw.label_source)
 
 
 def _with(

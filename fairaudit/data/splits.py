@@ -87,9 +87,8 @@ def _without_contradictions(faces: FaceTable, duplicates: str) -> tuple[pd.DataF
     if duplicates == "keep":
         return frame, np.zeros(len(frame), dtype=bool), []
     if duplicates == "test-only":
-        detail = "identical files with contradicting labels: not trained on, kept and counted in test"
-        row = ("contradictory_label", "", "kept", f"{int(inside.sum()):,} faces in {len(sets):,} sets: {detail}")
-        return frame, inside, [row] if sets else []
+        detail = "an identical file is labelled differently: not trained on, kept and counted in test"
+        return frame, inside, [("contradictory_label", name, "kept", detail) for name in frame["image"][inside]]
     gone = [position for members in sets for position in (members if duplicates == "drop" else members[1:])]
     detail = {
         "drop": "an identical file is labelled differently: all of the set are dropped",

@@ -72,7 +72,7 @@ def _data(findings: pd.DataFrame | None) -> Section:
         for r in records
     ]
     caption = "What was met in the data, and what was done about it"
-    table = Table(caption=caption, first="kind", columns=["action", "faces", "for example"], rows=rows)
+    table = Table(caption=caption, first="kind", columns=["action", "times met", "for example"], rows=rows)
     return Section(key="data", title="Data", template="sections/run_data.html", data={"table": table if rows else None})
 
 
