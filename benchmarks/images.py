@@ -11,14 +11,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
+from faces import some_faces
 from PIL import Image
-from predict import draw_faces
 from timing import alternate
 from torchvision import transforms
 
-from fairaudit.data.tables import FaceTable
 from fairaudit.files import file_hash
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.cache import CHUNK, ArrayCache
@@ -29,15 +27,6 @@ from fairaudit.models.runtime import keep_freed_memory
 from fairaudit.spec import ModelSpec
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def some_faces(data: Path, count: int, scratch: Path) -> FaceTable:
-    """Return `count` JPEGs below `data`, or made-up ones where that folder is absent."""
-    names = sorted(path.name for path in data.glob("*.jpg"))[:count] if data.is_dir() else []
-    if not names:
-        print(f"{data} holds no faces: made-up ones instead")
-        return draw_faces(scratch, count)
-    return FaceTable(frame=pd.DataFrame({"image": names}), root=data, tasks={}, attributes=())
 
 
 def main() -> None:
@@ -55,7 +44,7 @@ def main() -> None:
     )
 
     with tempfile.TemporaryDirectory() as name:
-        faces = some_faces(given.data, given.faces, Path(name))
+        faces = some_faces(given.data, given.faces, Path(name) / "faces")
         paths = [faces.root / image for image in faces.frame["image"]]
         chunks = [slice(start, start + CHUNK) for start in range(0, len(paths), CHUNK)]
         hashes = [file_hash(path) for path in paths]
