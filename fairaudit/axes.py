@@ -202,7 +202,7 @@ def sample_of(rows: TaskRows, frame: pd.DataFrame, groups: pd.Categorical, times
         row=rows.row,
         column=rows.column,
         weight=weight,
-        subject=_subjects(frame)[rows.position] if "subject_id" in frame else None,
+        subject=subjects_of(frame)[rows.position] if "subject_id" in frame else None,
         times=times,
     )
 
@@ -213,7 +213,7 @@ def mean_weight(weight: np.ndarray) -> float:
     return math.fsum(values * count) / len(weight)
 
 
-def _subjects(frame: pd.DataFrame) -> np.ndarray:
+def subjects_of(frame: pd.DataFrame) -> np.ndarray:
     """Return a code for each face's subject; a face whose subject is not known is a subject of its own."""
     codes, _ = pd.factorize(frame["subject_id"])
     unknown = codes < 0

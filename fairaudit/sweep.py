@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from fairaudit import subgroups
+from fairaudit.axes import subjects_of
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import value_hash, write_text
-from fairaudit.metrics.intervals import wilson, z_value
+from fairaudit.metrics.intervals import sign_flip_p, wilson, z_value
 from fairaudit.pipeline import (
     Run,
     audit_stage,
@@ -123,16 +124,20 @@ def rank(
 
     `score` is what `training.select` of the spec asks for: the mean over heads of the accuracy, or of the worst
     subgroup's. Then per head: accuracy, worst subgroup (of `min_group_size` faces or more), each with n and interval.
-    `behind` is by how much the mean accuracy of the heads lies below the first's on the same faces, with an interval
-    that holds for all combinations at once (paired, normal, Bonferroni); `apart` is True where it leaves out 0.
+    `behind` is by how much the mean accuracy of the heads lies below the first's on the same faces, with a paired
+    interval; `apart` is True where that leaves out 0 and an exact test that exchanges the two combinations' answers
+    face by face says so, too. Both hold for all pairs of combinations at once (Bonferroni), because the faces that
+    judge have also chosen which is first. Faces of a person (`subject_id`) count as one unit.
     """
     confidence, least = spec.audit.confidence, spec.audit.min_group_size
     by = [spec.training.select_by] if spec.training.select_by else list(spec.audit.subgroups or ())
     right = {name: _right(table) for name, table in judged.items()}
+    person = _persons(next(iter(judged.values())))
+    pairs = max(len(found) * (len(found) - 1) // 2, 1)
     rows = []
     for candidate in found:
         seen, own = judged[candidate.name], right[candidate.name]
-        heads = {task: _head(seen, task, own[task], by, confidence, least) for task in seen.tasks}
+        heads = {task: _head(seen, task, own[task], person, by, confidence, least) for task in seen.tasks}
         figure = "accuracy" if spec.training.select == "overall" else "worst_accuracy"
         rows.append(
             {
@@ -145,11 +150,11 @@ def rank(
         )
     table = pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable", ignore_index=True)
     first = right[str(table["name"].iloc[0])]
-    z = z_value(confidence, max(len(found) - 1, 1))
-    behind = [_behind(first, right[str(name)], z) for name in table["name"]]
-    for place, key in enumerate(("behind", "behind_low", "behind_high")):
+    behind = [_behind(first, right[str(name)], person, z_value(confidence, pairs)) for name in table["name"]]
+    for place, key in enumerate(("behind", "behind_low", "behind_high", "p")):
         table[key] = [row[place] for row in behind]
-    table["apart"] = (table["behind_low"] > 0) | (table["behind_high"] < 0)
+    exact = table.pop("p") <= (1 - confidence) / pairs
+    table["apart"] = exact & ((table["behind_low"] > 0) | (table["behind_high"] < 0))
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
 
@@ -174,11 +179,22 @@ def _right(table: Predictions) -> dict[str, np.ndarray]:
     return made
 
 
+def _persons(table: Predictions) -> np.ndarray:
+    """Return the number of each face's person, or of the face itself where no person is known."""
+    return subjects_of(table.frame) if "subject_id" in table.frame else np.arange(len(table.frame))
+
+
 def _head(
-    table: Predictions, task: str, right: np.ndarray, by: Sequence[str], confidence: float, least: int
+    table: Predictions,
+    task: str,
+    right: np.ndarray,
+    person: np.ndarray,
+    by: Sequence[str],
+    confidence: float,
+    least: int,
 ) -> dict[str, Any]:
     """Return a head's accuracy, and that of its worst subgroup over the axes on which it means something."""
-    made = dict(zip(("accuracy", "low", "high", "n"), _share(right, confidence), strict=True))
+    made = dict(zip(("accuracy", "low", "high", "n"), _share(right, person, confidence), strict=True))
     worst: dict[str, Any] = dict.fromkeys(("worst_accuracy", "worst_low", "worst_high"), np.nan)
     worst |= {"worst_n": 0, "worst_subgroup": ""}
     for axis in by:
@@ -186,30 +202,54 @@ def _head(
         if subgroups.degenerate(groups, table.frame[f"{task}_true"], axis, task):
             continue
         for group in groups.categories:
-            value, low, high, n = _share(right[np.asarray(groups == group)], confidence)
+            inside = np.asarray(groups == group)
+            value, low, high, n = _share(right[inside], person[inside], confidence)
             if group != subgroups.UNKNOWN and n >= least and not value >= worst["worst_accuracy"]:
                 worst = {"worst_accuracy": value, "worst_low": low, "worst_high": high, "worst_n": n}
                 worst["worst_subgroup"] = f"{axis}: {group}"
     return {**made, **worst}
 
 
-def _share(right: np.ndarray, confidence: float) -> tuple[float, float, float, int]:
-    known = right[~np.isnan(right)]
-    if not len(known):
+def _share(right: np.ndarray, person: np.ndarray, confidence: float) -> tuple[float, float, float, int]:
+    """Return the share that is right, Wilson's limits at the effective number of faces, and n."""
+    known = ~np.isnan(right)
+    if not known.any():
         return np.nan, np.nan, np.nan, 0
-    low, high = wilson(known.mean(), np.array(len(known)), z_value(confidence))
-    return float(known.mean()), float(low), float(high), len(known)
+    value, n = right[known].mean(), int(known.sum())
+    codes = pd.factorize(person[known])[0]
+    size = np.bincount(codes)
+    effective = n**2 / (size**2).sum()
+    spread = ((np.bincount(codes, weights=right[known]) - value * size) ** 2).sum()
+    if size.max() > 1 and len(size) > 1 and spread > 1e-12:
+        effective = min(value * (1 - value) * n**2 / (spread * len(size) / (len(size) - 1)), n)
+    low, high = wilson(value, np.array(effective), z_value(confidence))
+    return float(value), float(low), float(high), n
 
 
-def _behind(first: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], z: float) -> tuple[float, float, float]:
-    """Return by how much the mean over heads of the accuracy lies below the first's, and the limits of that."""
-    each = np.zeros(len(next(iter(first.values()))))
+def _behind(
+    first: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], person: np.ndarray, z: float
+) -> tuple[float, float, float, float]:
+    """Return by how much the mean over heads of the accuracy lies below the first's, its limits, and an exact p-value.
+
+    Limits: normal, over persons, with half a face added to each of the four outcomes of a pair, so that few faces
+    without spread are not certain (Agresti & Min, Stat Med 24:729, 2005). NaN where all faces are of one person.
+    """
+    if first is other:
+        return 0.0, 0.0, 0.0, 1.0
+    n = len(person)
+    each, flips = np.zeros(n), np.zeros(n)
     for task in first:  # a face's share in the mean of the heads' accuracies
-        difference = first[task] - other[task]
-        known = ~np.isnan(difference)
-        each += np.where(known, np.nan_to_num(difference), 0.0) * len(each) / max(known.sum(), 1) / len(first)
-    mean, spread = float(each.mean()), float(z * each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else np.nan
-    return mean, mean - spread, mean + spread
+        difference = np.nan_to_num(first[task] - other[task])
+        each += difference * n / max((~np.isnan(first[task])).sum(), 1) / len(first)
+        flips += difference
+    p = sign_flip_p(np.bincount(person, weights=flips))
+    size, sums = np.bincount(person), np.bincount(person, weights=each)
+    if len(size) < 2:
+        return float(each.mean()), np.nan, np.nan, p
+    middle = each.sum() / (n + 2)
+    spread = ((sums - middle * size) ** 2).sum() + 1 + 2 * middle**2
+    reach = z * np.sqrt(spread * len(size) / (len(size) - 1)) / (n + 2)
+    return float(each.mean()), float(max(middle - reach, -1)), float(min(middle + reach, 1)), p
 
 
 def _set(raw: dict[str, Any], key: str, value: Any) -> None:

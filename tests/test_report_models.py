@@ -14,7 +14,8 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.metrics.roc import GRID, macro_roc, roc
 from fairaudit.report.answer import make_comparison_context
-from fairaudit.report.models import conclusions, roc_curves
+from fairaudit.report.model_charts import roc_chart
+from fairaudit.report.models import conclusions, has_curve, roc_curves
 from fairaudit.report.render import write_comparison_report
 
 
@@ -122,3 +123,39 @@ def test_models_without_probabilities_have_no_curve(models: dict[str, Prediction
     bare = read_predictions(make_predictions(100, seed=2))
     assert set(roc_curves({"bare": bare, "full": models["first"]}, "gender")) == {"full"}
     assert roc_curves({"bare": bare}, "age") == {}
+
+
+def test_a_conclusion_from_weighted_faces_needs_its_interval(models: dict[str, Predictions]) -> None:
+    """The exact test counts faces: where weights turn the change round or make it noise, nothing is concluded."""
+    right = {"first": np.repeat([True, False], [450, 450]), "other": np.repeat([False, True], [300, 600])}
+    frames = {}
+    for name, own in right.items():
+        frame = make_predictions(900, seed=1)
+        truth = np.where(np.random.default_rng(5).random(900) < 0.5, "Male", "Female")
+        frame["gender_true"], frame["gender_pred"] = (
+            truth,
+            np.where(own, truth, np.where(truth == "Male", "Female", "Male")),
+        )
+        frame["weight"] = np.where(np.arange(900) < 2, 2000.0, 1.0)
+        frames[name] = read_predictions(frame)
+    found = compare(frames["first"], {"other": frames["other"]}, by=["race"], tasks=["gender"], baseline_name="first")
+    row = found.deltas.query("by == 'overall' and metric == 'accuracy'").iloc[0]
+    assert row["p_value"] < 0.001
+    assert row["delta"] < 0 < row["high"]
+    assert "no difference from first is shown for 1 model" in conclusions(make_comparison_context(found))[0]
+
+
+def test_charts_name_models_of_any_name() -> None:
+    """matplotlib leaves out names that begin with an underscore."""
+    curve = {"_a": np.linspace(0, 1, len(GRID)), "<b>&$x$": np.linspace(0, 1, len(GRID))}
+    text = str(roc_chart({"age": curve}))
+    assert ">_a<" in text.replace("\u200b", "")
+    assert "&lt;b&gt;&amp;$x$" in text
+    assert ">_a<" in str(roc_chart({"age": {"_a": curve["_a"]}})).replace("\u200b", "")
+
+
+def test_histories_without_known_measures_are_no_chart() -> None:
+    """A table beside a foreign audit may hold anything."""
+    assert not has_curve(pd.DataFrame({"x": [1, 2]}))
+    assert not has_curve(pd.DataFrame({"val_score": [1]}))
+    assert has_curve(pd.DataFrame({"val_score": [1, 2]}))

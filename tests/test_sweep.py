@@ -129,3 +129,48 @@ def test_figures_and_intervals_of_the_ranking(tmp_path: Path) -> None:
     assert table["seconds"].tolist() == [4, 4, 4]
     judged = spec.model_copy(update={"training": spec.training.model_copy(update={"select": "worst-subgroup"})})
     assert np.isclose(rank(found, tables, histories, judged)["score"][0], by_hair[worst])
+
+
+def ranked(right: list[np.ndarray], **columns: object) -> pd.DataFrame:
+    """Return the ranking of combinations that are right where `right` says, on faces that are all labelled x."""
+    spec = make_spec(audit={"min_group_size": 1}, sweep={"model.dropout": [i / 100 for i in range(len(right))]})
+    found = candidates(spec)
+    n = len(right[0])
+    tables = {
+        candidate.name: read_predictions(
+            pd.DataFrame(
+                {"image": np.arange(n).astype(str), "t_true": np.where(np.arange(n) % 2, "x", "y")}
+                | {"t_pred": np.where((np.arange(n) % 2 == 1) == own, "x", "y"), **columns}
+            )
+        )
+        for candidate, own in zip(found, right, strict=True)
+    }
+    return rank(found, tables, {c.name: pd.DataFrame({"seconds": [1.0]}) for c in found}, spec)
+
+
+def test_what_exact_paired_tests_do_not_show_is_not_told_apart() -> None:
+    """Two faces show nothing, nor do five of a thousand (p = 0.06); the limits are not without width."""
+    few = ranked([np.ones(2, bool), np.zeros(2, bool)])
+    assert not few["apart"].any()
+    assert few["behind_low"][1] < 0 < few["behind_high"][1]
+    assert not ranked([np.ones(1000, bool), np.arange(1000) >= 5])["apart"].any()
+    assert ranked([np.ones(1000, bool), np.arange(1000) >= 8])["apart"].tolist() == [False, True]
+
+
+def test_limits_hold_for_all_pairs_because_the_first_is_chosen() -> None:
+    """Ten equal combinations would in 1 of 7 sweeps be told apart by limits for nine differences: 45 are looked at."""
+    right = [np.ones(1000, bool), np.arange(1000) >= 10]  # exact p = 0.002
+    assert ranked(right)["apart"].tolist() == [False, True]
+    many = ranked([*right, *[np.ones(1000, bool)] * 8])
+    assert not many["apart"].any()
+
+
+def test_faces_of_a_person_are_one_unit_of_a_ranking() -> None:
+    """Ten persons of a hundred faces each show no more than ten faces do."""
+    person = np.repeat(np.arange(10), 100)
+    right = [np.ones(1000, bool), person >= 4]
+    assert ranked(right)["apart"].any()
+    table = ranked(right, subject_id=person.astype(str))
+    assert not table["apart"].any()
+    single = ranked([np.ones(10, bool), np.arange(10) >= 4])
+    assert np.allclose(table[["t_low", "t_high"]], single[["t_low", "t_high"]], atol=0.03)

@@ -16,6 +16,7 @@ from fairaudit.report.tables import Entry, Notes, Row, Table, entry
 from fairaudit.report.words import DASH, count, difference, is_number, listing, number, plural, sentence_case
 from fairaudit.subgroups import OVERALL
 
+MEASURES = {"val_score": "validation score", "val_loss": "validation loss", "train_loss": "training loss"}
 MOST = 8  # models in one chart: more lines cannot be told apart
 
 
@@ -23,7 +24,7 @@ def conclusions(context: ComparisonContext) -> list[str]:
     """Return one sentence a head: who is shown to be more or less accurate than the baseline over all faces.
 
     Exact McNemar tests of the same faces, adjusted by Holm over all models and heads together: what noise could make
-    is called no difference.
+    is called no difference, and so is a change whose interval is not on one side of 0 (the tests know no weights).
     """
     found = [
         record
@@ -41,8 +42,8 @@ def conclusions(context: ComparisonContext) -> list[str]:
     for task in context.tasks:
         own = [record for record in found if record["task"] == task]
         shown = [record for record in own if adjusted[id(record)] <= level]
-        better = [_named(record) for record in shown if record["delta"] > 0]
-        worse = [_named(record) for record in shown if record["delta"] < 0]
+        better = [_named(record) for record in shown if record["low"] > 0]
+        worse = [_named(record) for record in shown if record["high"] < 0]
         parts = [f"more accurate than {baseline}: {listing(better)}"] if better else []
         parts += [f"less accurate: {listing(worse)}"] if worse else []
         rest = len(own) - len(better) - len(worse)
@@ -88,11 +89,16 @@ def _plain(value: Any) -> str:
 
 def curves_section(context: ComparisonContext) -> Section | None:
     """Draw the training curves of every model that has them into one chart."""
-    histories = {name: table for name, table in context.histories.items() if len(table) > 1}
+    histories = {name: table for name, table in context.histories.items() if has_curve(table)}
     if not histories:
         return None
     data = curves_data(histories, [name for name in context.results if name not in histories])
     return Section(key="curves", title="Training, model by model", template="sections/training.html", data=data)
+
+
+def has_curve(history: pd.DataFrame) -> bool:
+    """Tell whether a history has a second epoch and anything that is drawn."""
+    return len(history) > 1 and any(name in history and history[name].notna().any() for name in MEASURES)
 
 
 def curves_data(histories: Mapping[str, pd.DataFrame], without: Sequence[str] = ()) -> dict[str, Any]:

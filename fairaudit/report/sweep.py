@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fairaudit.report.models import curves_data
+from fairaudit.report.models import curves_data, has_curve
 from fairaudit.report.render import write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Row, Table
@@ -28,7 +28,7 @@ def write_sweep_report(
     tasks = [column.removesuffix(end) for column in map(str, table.columns) if column.endswith(end)]
     data = {"lines": conclusions(table, words, spec), "tables": [_ranking(table, words, tasks)], "audited": audited}
     sections = [Section(key="ranking", title="Ranking", template="sections/sweep.html", data=data)]
-    drawn = {words[name]: histories[name] for name in ranked if len(histories[name]) > 1}
+    drawn = {words[name]: histories[name] for name in ranked if has_curve(histories[name])}
     if drawn:
         training = curves_data(drawn)
         sections.append(Section(key="curves", title="Training", template="sections/training.html", data=training))
