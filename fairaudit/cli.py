@@ -489,11 +489,19 @@ def report(
     """Write the HTML report of an audit: index.html and one page a subgroup, readable offline."""
     from fairaudit.files import claim
     from fairaudit.report.render import render_audit
+    from fairaudit.stages import RECORD
 
     if show_faces and data is None:
         raise UsageError("--show-faces needs --data, the folder in which the faces lie")
     if out.resolve() != audit_folder.resolve():
         claim(out, "report", "index.html")
+        others = [
+            name for name in ("audit.json", "comparison.json", "attribution.json", RECORD) if (out / name).exists()
+        ]
+        if others:
+            raise UsageError(
+                f"--out {out} holds results of its own ({others[0]}), which these pages do not show; give a new folder"
+            )
     index = render_audit(audit_folder, out, attribution=attribution, faces_root=data if show_faces else None)
     typer.echo(f"Open {index}")
 

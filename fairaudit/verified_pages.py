@@ -27,7 +27,7 @@ def changed_pages(folder: Path) -> tuple[int, list[tuple[str, str, str, str]], l
     record = _record(folder / PAGES)
     wrong = []
     for name, told in record["pages"].items():
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        if "\0" in name or not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{folder}: a page named {name!r} lies outside the folder; nothing outside is read")
         found = _hash(folder / name)
         if found != told:

@@ -312,6 +312,21 @@ def test_unusable_data_and_checkpoints_exit_with_4(fairaudit: Fairaudit, faces: 
         assert not (tmp_path / "o").exists()
 
 
+def test_a_report_does_not_cover_the_pages_of_other_results(fairaudit: Fairaudit, table: Path, tmp_path: Path) -> None:
+    """Its pages would stand beside an audit that they do not show, and `verify` would find both whole."""
+    for name in ("a", "b"):
+        code, _, err = fairaudit("audit", "--predictions", table, "--by", "race", "--out", tmp_path / name)
+        assert code == 0, err
+    before = (tmp_path / "b" / "index.html").read_bytes()
+    code, _, err = fairaudit("report", tmp_path / "a", "--out", tmp_path / "b")
+    assert code == 2
+    assert "results of its own" in err
+    assert (tmp_path / "b" / "index.html").read_bytes() == before
+    for _ in range(2):
+        assert fairaudit("report", tmp_path / "a", "--out", tmp_path / "pages")[0] == 0
+    assert fairaudit("verify", tmp_path / "pages")[0] == 0
+
+
 def test_an_interrupt_ends_with_130(fairaudit: Fairaudit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Ctrl-C says how to go on."""
 

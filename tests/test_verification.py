@@ -281,6 +281,9 @@ def test_pages_of_another_audit_and_pages_without_a_record_are_told(plain: Path)
     (plain / "pages.json").write_text('{"pages": {"../x.html": ""}, "shown": null}', encoding="utf-8")
     with pytest.raises(DataError, match="outside the folder"):
         verify(plain)
+    (plain / "pages.json").write_text(json.dumps({"pages": {"a\0": ""}, "shown": None}), encoding="utf-8")
+    with pytest.raises(DataError, match="lies outside"):
+        verify(plain)
     (plain / "pages.json").write_text("[]", encoding="utf-8")
     with pytest.raises(DataError, match="damaged"):
         verify(plain)
