@@ -110,7 +110,8 @@ def run_sweep(job: Run, *, audit: bool = False) -> tuple[Path, pd.DataFrame]:
         report_stage(own, chosen)
     clear_cache(job)
     words = {candidate.name: _words(candidate.changes) for candidate in found}
-    page = write_sweep_report(job.out, job.spec, table, words, histories, audited=chosen if audit else None)
+    seen = sorted(path.name for path in (job.out / "audits").glob("*") if path.name != chosen or not audit)
+    page = write_sweep_report(job.out, job.spec, table, words, histories, audited=chosen if audit else None, seen=seen)
     return page, table
 
 

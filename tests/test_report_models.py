@@ -28,6 +28,10 @@ def test_a_curve_equals_sklearns(seed: int) -> None:
     theirs = roc_curve(positive, scores, drop_intermediate=False)
     assert np.allclose(alarms, theirs[0])
     assert np.allclose(found, theirs[1])
+    weight = rng.uniform(0.1, 4, 300)
+    theirs = roc_curve(positive, scores, drop_intermediate=False, sample_weight=weight)
+    assert np.allclose(roc(scores, positive, weight), theirs[:2])
+    assert np.isnan(roc(scores, np.ones(300, bool))[0]).all()
 
 
 def test_the_mean_curve_has_the_mean_area() -> None:
@@ -45,6 +49,8 @@ def test_the_mean_curve_has_the_mean_area() -> None:
     again, also = macro_roc(wider, labels)
     assert also == 3
     assert np.allclose(curve, again)
+    spoiled = np.vstack([probs, [[0.5, 0.2, 0.2], [1.5, -0.25, -0.25]]])  # no probabilities: the audit leaves them out
+    assert np.allclose(curve, macro_roc(spoiled, np.append(codes, [1, 1]))[0])
     assert macro_roc(probs, np.full(2000, -1))[1] == 0
 
 

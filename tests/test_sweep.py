@@ -14,6 +14,7 @@ from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.pipeline import Run
 from fairaudit.sweep import candidates, rank, run_sweep
+from fairaudit.verification import verify
 
 SWEPT = {"model.forest.trees": [2, 10], "model.forest.components": [1, 6]}
 FOREST = {"backbone": "pca-random-forest", "image_size": 32}
@@ -96,6 +97,13 @@ def test_a_sweep_ranks_on_validation_and_goes_on(job: Run) -> None:
     assert sum("skipped" in line for line in said) == 8
     assert [path.name for path in (job.out / "audits").iterdir()] == [table["name"].iloc[0]]
     assert "The audit of the first one" in page.read_text(encoding="utf-8")
+    assert "looked at before" not in page.read_text(encoding="utf-8")
+    assert verify(job.out).differences == ()
+    other = replace(job, spec=forests().model_copy(update={"sweep": {"model.forest.trees": (2, 10)}}))  # type: ignore[attr-defined]
+    for audit in (False, True):  # the test faces of this folder are no longer unseen
+        text = run_sweep(other, audit=audit)[0].read_text(encoding="utf-8")
+        assert "No test face was looked at" not in text
+        assert f"holds audits of {table['name'].iloc[0]}." in text
 
 
 def test_figures_and_intervals_of_the_ranking(tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ def roc_curves(tables: Mapping[str, Predictions], task: str) -> dict[str, np.nda
         if not classes or f"{task}_true" not in table.frame or not set(columns) <= set(table.frame.columns):
             continue
         codes = pd.Categorical(table.frame[f"{task}_true"], categories=list(classes)).codes
-        curve, used = macro_roc(table.frame[columns].to_numpy(dtype=float), np.asarray(codes))
+        weight = table.frame["weight"].to_numpy(dtype=float) if "weight" in table.frame else None
+        curve, used = macro_roc(table.frame[columns].to_numpy(dtype=float), np.asarray(codes), weight)
         if used:
             curves[name] = curve
     return curves

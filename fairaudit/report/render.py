@@ -78,7 +78,7 @@ def write_report(
     )
     _remove_stale(out / "groups", written)
     pages = ["index.html", *([ERRORS] if faces is not None else []), *(f"groups/{name}" for name in written)]
-    _record(out, pages, "audit.json")
+    record_pages(out, pages, "audit.json")
     return index
 
 
@@ -107,7 +107,7 @@ def write_comparison_report(
         links=context.links,
         meta=comparison.meta,
     )
-    _record(Path(out), ["index.html"], "comparison.json")
+    record_pages(Path(out), ["index.html"], "comparison.json")
     return index
 
 
@@ -127,7 +127,7 @@ def write_run_index(
     """
     sections = run_sections(out, results, comparison, findings)
     index = write_page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
-    _record(out, ["index.html"], None)
+    record_pages(out, ["index.html"], None)
     return index
 
 
@@ -203,7 +203,7 @@ def _remove_stale(folder: Path, keep: set[str]) -> None:
                 page.unlink()
 
 
-def _record(out: Path, names: Sequence[str], marker: str | None) -> None:
+def record_pages(out: Path, names: Sequence[str], marker: str | None) -> None:
     """Write the hashes of the pages, and of the result beside them that they show (None where it lies elsewhere)."""
     shown = None if marker is None or not (out / marker).is_file() else {marker: file_hash(out / marker)}
     pages = {name: file_hash(out / name) for name in sorted(names)}

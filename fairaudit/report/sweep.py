@@ -1,12 +1,12 @@
 """The page of a sweep: the ranking on validation faces, what may be concluded from it, and every training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from fairaudit.report.models import curves_data, has_curve
-from fairaudit.report.render import write_page
+from fairaudit.report.render import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.words import DASH, count, difference, figure, is_number, plural, sentence_case
@@ -21,19 +21,30 @@ def write_sweep_report(
     histories: Mapping[str, pd.DataFrame],
     *,
     audited: str | None,
+    seen: Sequence[str] = (),
 ) -> Path:
-    """Write `out`/index.html and return it. `table` is ranked, best first; `words` says what each combination sets."""
+    """Write `out`/index.html and return it. `table` is ranked, best first; `words` says what each combination sets.
+
+    audited: whose audit on the test faces the page leads to; seen: whose else lie in `out`, from earlier calls.
+    """
     ranked = [str(name) for name in table["name"]]
     end = "_worst_accuracy"
     tasks = [column.removesuffix(end) for column in map(str, table.columns) if column.endswith(end)]
-    data = {"lines": conclusions(table, words, spec), "tables": [_ranking(table, words, tasks)], "audited": audited}
+    data = {
+        "lines": conclusions(table, words, spec),
+        "tables": [_ranking(table, words, tasks)],
+        "audited": audited,
+        "seen": seen,
+    }
     sections = [Section(key="ranking", title="Ranking", template="sections/sweep.html", data=data)]
     drawn = {words[name]: histories[name] for name in ranked if has_curve(histories[name])}
     if drawn:
         training = curves_data(drawn)
         sections.append(Section(key="curves", title="Training", template="sections/training.html", data=training))
-    return write_page("run.html", out / "index.html", title=f"Sweep: {spec.name}", question=spec.question,
+    page = write_page("run.html", out / "index.html", title=f"Sweep: {spec.name}", question=spec.question,
                       sections=sections, links={})  # fmt: skip
+    record_pages(out, ["index.html"], None)
+    return page
 
 
 def conclusions(table: pd.DataFrame, words: Mapping[str, str], spec: Spec) -> list[str]:
@@ -50,7 +61,7 @@ def conclusions(table: pd.DataFrame, words: Mapping[str, str], spec: Spec) -> li
         lines.append("All others differ from it in mean accuracy beyond noise on these faces.")
     lines.append(
         "The first of many is flattered by having been chosen: its figures here are too good on average, and say "
-        "nothing final. Test faces chose nothing."
+        "nothing final."
     )
     return lines
 
