@@ -196,6 +196,10 @@ def test_run_does_the_whole_road_and_then_skips_it(fairaudit: Fairaudit, faces: 
     assert len(inside) > 50
     assert all(path.is_relative_to(out.resolve()) and path.is_file() for path in inside)
 
+    for folder in (out, out / "comparison", out / "audits" / "baseline", out / "audits" / "reweighing"):
+        code, said, err = fairaudit("verify", folder)
+        assert code == 0, (folder, said, err)
+
     checkpoint = out / "checkpoints" / "baseline"
     code, _, err = fairaudit("audit", "--checkpoint", checkpoint, "--data", faces, "--out", tmp_path / "again")
     assert code == 0, err

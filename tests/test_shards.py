@@ -20,7 +20,7 @@ import fairaudit as fa
 from fairaudit import cli, subgroups
 from fairaudit.analyses import ANALYSES
 from fairaudit.axes import choose_axes, excluded_rows, sample_of, sizes, task_rows, with_axis_columns
-from fairaudit.data.bins import bin_codes, quantile_bins
+from fairaudit.data.bins import bin_codes, bin_names, quantile_bins
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.sharded import ShardedPredictions
 from fairaudit.data.shards import read_shards
@@ -642,3 +642,12 @@ def test_ages_that_a_map_changed_are_not_measured_in_years_on_disk(tmp_path: Pat
         found = fa.run_audit(sharded, tasks=["age"], by=["race"], audit=QUICK).metrics
     years = found[found["metric"] == "mae_years"]
     assert len(years) and years["value"].isna().all() and years["reason"].str.contains("refused").all()
+
+
+def test_bins_of_large_numbers_have_names_of_their_own() -> None:
+    """Three digits do not tell 1,000,000.1 from 1,000,000.2, six not two numbers of seven."""
+    numbers = 1e6 + np.arange(10) / 10
+    named = bin_names(quantile_bins([(numbers, np.ones(10))], 10, 10))
+    assert named[:2] == ("1000000–1000000.1", "1000000.1–1000000.3")
+    assert len(set(bin_names(quantile_bins([(numbers[:3], np.ones(3))], 3, 3)))) == 3
+    assert bin_names(quantile_bins([(np.arange(100.0), np.ones(100))], 100, 100))[0] == "0–19"

@@ -40,10 +40,13 @@ def _reached(numbers: np.ndarray, through: np.ndarray, ranks: Iterable[int], bef
 
 
 def bin_names(bins: pd.IntervalIndex) -> tuple[str, ...]:
-    """Return the name of each bin: the number itself, or "low–high"."""
-    if are_numbers(bins):
-        return tuple(f"{value:g}" for value in bins.right)
-    return tuple(f"{low:.3g}–{high:.3g}" for low, high in zip(bins.left, bins.right, strict=True))
+    """Return the name of each bin: the number itself, or "low–high", in as few digits as tell them apart."""
+    for digits in (6 if are_numbers(bins) else 3, 6, 9, 12, 17):
+        ends = [[f"{value:.{digits}g}" for value in side] for side in (bins.left, bins.right)]
+        names = ends[1] if are_numbers(bins) else [f"{low}–{high}" for low, high in zip(*ends, strict=True)]
+        if len(set(names)) == len(names):
+            break
+    return tuple(names)
 
 
 def are_numbers(bins: pd.IntervalIndex) -> bool:
