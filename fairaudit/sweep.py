@@ -128,7 +128,8 @@ def rank(
     `behind` is by how much the mean accuracy of the heads lies below the first's on the same faces, with a paired
     interval; `apart` is True where that leaves out 0 and an exact test that exchanges the two combinations' answers
     face by face says so, too. Both hold for all pairs of combinations at once (Bonferroni), because the faces that
-    judge have also chosen which is first. Faces of a person (`subject_id`) count as one unit.
+    judge have also chosen which is first. Faces of a person (`subject_id`) count as one unit. Weights of
+    faces do not enter.
     """
     confidence, least = spec.audit.confidence, spec.audit.min_group_size
     by = [spec.training.select_by] if spec.training.select_by else list(spec.audit.subgroups or ())
