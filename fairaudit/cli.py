@@ -157,14 +157,14 @@ def train(
 
 @app.command()
 def sweep(
-    spec: Annotated[Path, typer.Argument(help="TOML spec with a [sweep] table.")],
+    spec: Annotated[Path, typer.Argument(help="TOML spec with a table `sweep`.")],
     data: DataOption,
     out: OutOption,
     audit: Annotated[
         bool, typer.Option("--audit", help="Audit the combination ranked first, and no other, on the test faces.")
     ] = False,
 ) -> None:
-    """Train every combination of the values in a spec's [sweep], and rank them on the validation faces.
+    """Train every combination of the values in a spec's table `sweep`, and rank them on the validation faces.
 
     Writes sweep.csv and index.html. Mitigations and attribution are for `fairaudit run` with the chosen values. What is
     done is skipped; after an interruption the same command goes on.

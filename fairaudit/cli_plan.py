@@ -78,7 +78,7 @@ def power(
 
 
 def plan(
-    spec: Annotated[Path, typer.Argument(help="TOML spec with policies, or hypotheses under [audit.plan].")],
+    spec: Annotated[Path, typer.Argument(help="TOML spec with policies, or hypotheses in its table `audit.plan`.")],
     out: Annotated[Path, typer.Option("--out", help="The JSON file to write; an existing one is not overwritten.")],
 ) -> None:
     """Freeze what an audit will ask, before the test set is read: policies, hypotheses, settings, hash and date."""
