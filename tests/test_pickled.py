@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -234,3 +235,51 @@ def test_an_unknown_global_is_named(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "a.pt")
     with pytest.raises(UntrustedError, match=r"torch\.nn\.modules\.linear\.Linear"):
         check_torch_file(tmp_path / "a.pt")
+
+
+def _peak(path: Path) -> tuple[int, str]:
+    """Return the most memory that checking the file took, in bytes, and what was said of it."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as caught:
+            check_torch_file(path)
+        return tracemalloc.get_traced_memory()[1], str(caught.value)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bytearray_reserves_nothing(tmp_path: Path) -> None:
+    """Twelve bytes that ask the unpickler itself for 128 MiB, filled."""
+    (tmp_path / "a.pt").write_bytes(b"\x80\x05\x96" + struct.pack("<Q", 2**27) + b".")
+    peak, said = _peak(tmp_path / "a.pt")
+    assert peak < 2**24 and "bytearray" in said
+
+
+def test_a_key_whose_text_fills_memory(tmp_path: Path) -> None:
+    """Pairs of pairs of pairs …: small in memory, 2^22 words when written out."""
+    pairs = b"X\x04\0\0\0aaaaq\0" + b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(22))
+    pid = b"\x80\x02(X\x07\0\0\0storageX\x05\0\0\0Float" + pairs + b"X\x03\0\0\0cpuK\x04tQ."
+    (tmp_path / "a.pt").write_bytes(pid)
+    peak, said = _peak(tmp_path / "a.pt")
+    assert peak < 2**24 and "names memory in a way that torch does not" in said
+
+
+def test_state_cannot_change_what_was_declared(tmp_path: Path) -> None:
+    """BUILD on a storage's stand-in, which would make its count 0 after it was declared as a million."""
+    stream = io.BytesIO()
+    Writer(stream, protocol=2).dump(Storage(1_000_000))
+    pid = stream.getvalue()[:-1] + b"}X\x05\0\0\0countK\x00sb."
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", pid)
+        archive.writestr("archive/data/0", bytes(16))
+    with pytest.raises(DataError, match="declares 4,000,000 bytes of values in '0' and holds 16"):
+        check_torch_file(tmp_path / "a.pt")
+
+
+def test_two_structures_that_differ_in_case(tmp_path: Path) -> None:
+    """torch finds records whatever their case: it would read the pickle that was not checked."""
+    path = torch_zip(tmp_path / "a.pt", {"w": Declared(4, (2, 2), (2, 1))})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/DATA.PKL", b"anything")
+    with pytest.raises(DataError, match="twice a name"):
+        check_torch_file(path)

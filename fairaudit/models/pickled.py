@@ -7,13 +7,14 @@ with what the file holds.
 
 import io
 import math
+import operator
 import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from fairaudit.errors import DataError
 
@@ -93,7 +94,9 @@ class _DryRun(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         """Return the declared storage of ("storage", type, key, device, count, …)."""
         try:
-            word, kind, key, count = pid[0], pid[1], str(pid[2]), pid[4]
+            word, kind, key, count = pid[0], pid[1], pid[2], pid[4]
+            if not isinstance(key, str):  # a number, or something whose text alone could fill memory
+                key = str(operator.index(key))
             item_size = _ITEM_SIZES[kind if word == "storage" else word]
         except (TypeError, IndexError, KeyError):
             raise DataError(f"{self.path} is damaged: it names memory in a way that torch does not") from None
@@ -123,6 +126,20 @@ class _DryRun(pickle._Unpickler):
         self.seen.tensors += 1
         return _Inert()
 
+    def _drop_state(self) -> None:
+        """State changes a stand-in in no way; it could change what the stand-in declares."""
+        self.stack.pop()
+
+    def _refuse_bytearray(self) -> None:
+        """Python reserves and fills as many bytes as such a pickle of ten bytes names; torch writes none."""
+        raise DataError(f"{self.path} is refused: it holds a bytearray, which weights do not")
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _drop_state,
+        pickle.BYTEARRAY8[0]: _refuse_bytearray,
+    }
+
 
 def check_torch_file(path: Path) -> None:
     """Make sure that a torch file of weights declares no more than it holds, and nothing but weights.
@@ -151,7 +168,7 @@ def zip_records(path: Path, *, compressed: bool = False) -> list[zipfile.ZipInfo
             records, comment = archive.infolist(), archive.comment
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is a damaged zip file: {error}") from None
-    names = {record.filename for record in records}
+    names = {record.filename.lower() for record in records}  # torch finds records whatever their case
     if comment or len(names) < len(records) or not records or min(record.header_offset for record in records):
         # two readers of such a file may see two different contents
         raise DataError(
