@@ -33,6 +33,7 @@ from fairaudit.models.wrapped.description import (
     parse_description,
     presets,
 )
+from fairaudit.models.wrapped.networks import build_head
 from fairaudit.models.wrapped.opening import open_model
 from fairaudit.models.wrapped.outputs import logits_of, named_outputs, places
 from fairaudit.models.wrapped.pictures import prepare, reader
@@ -502,3 +503,17 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert meta["model"]["sha256"] in page and "whole picture to 32 × 32 px" in page
     assert fairaudit("verify", tmp_path / "audit")[0] == 0
     assert "fairface-resnet34" in fairaudit("list", "presets")[1]
+
+
+def test_absurd_heads_take_no_memory() -> None:
+    """Nine words that ask for 120 GB."""
+    with pytest.raises(UsageError, match=r"'linear 65536' it would hold 4,\d+,\d+,\d+ values"):
+        build_head(("linear 65536",) * 8 + ("linear",), 512, 2)
+
+
+def test_a_very_long_picture_is_refused(tmp_path: Path) -> None:
+    """A shorter side of 1 pixel turned into 256 would make a line of 40,000 pixels ten million long."""
+    Image.new("RGB", (40_000, 1)).save(tmp_path / "line.png")
+    read = reader(InputDescription(size=224, resize=256), [])
+    with pytest.raises(DataError, match="too long for resize = 256: it has 40,000 × 1 pixels"):
+        read(tmp_path / "line.png")

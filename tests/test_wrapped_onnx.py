@@ -276,3 +276,38 @@ def test_gender_v1_on_dlibs_chips(shared: Path, tmp_path: Path) -> None:
         pytest.skip(f"needs dlib's landmarks file: {error}")
     assert equal == 1
     assert difference.max() < 1e-5
+
+
+def test_a_network_of_bytes_gets_bytes(tmp_path: Path) -> None:
+    """Values in 0…1 would all be cut down to 0: the description must leave bytes as they are."""
+    nodes = [helper.make_node("Cast", ["x"], ["f"], to=1), helper.make_node("GlobalAveragePool", ["f"], ["y"])]
+    ends = [
+        [helper.make_tensor_value_info(name, kind, shape)]
+        for name, kind, shape in (
+            ("x", TensorProto.UINT8, ["n", 3, SIZE, SIZE]),
+            ("y", TensorProto.FLOAT, ["n", 3, 1, 1]),
+        )
+    ]
+    made = helper.make_graph(nodes, "g", *ends)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    )
+    task = "[tasks.race]\nclasses = ['A', 'B', 'C']\n"
+    (tmp_path / "model.toml").write_text(f"[input]\nsize = {SIZE}\n{task}")
+    with pytest.raises(UsageError, match=r"takes bytes.*divide_by = 1"):
+        open_model(path)
+    (tmp_path / "model.toml").write_text(f"[input]\nsize = {SIZE}\ndivide_by = 1\n{task}")
+    assert open_model(path).classes == {"race": ("A", "B", "C")}
+
+
+def test_full_memory_of_onnxruntime_is_full_memory() -> None:
+    """So that a smaller batch is tried, as with every other model."""
+
+    class Full:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer of size 9")
+
+    runner = onnx_files.OnnxRunner(session=Full(), input="x", numpy_type="float32", outputs=("y",))
+    with pytest.raises(MemoryError):
+        runner.on(torch.device("cpu"), torch.float32)(torch.zeros(1, 3, 8, 8))

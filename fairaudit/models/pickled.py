@@ -71,6 +71,8 @@ class _Inert:
 class _DryRun(pickle._Unpickler):
     """Runs a pickle with stand-ins only. The pure-Python unpickler: the C one lets a pickle reserve memory at will."""
 
+    stack: list[Any]  # of the base class
+
     def __init__(self, stream: BinaryIO, seen: _Seen, path: Path) -> None:
         super().__init__(stream, encoding="utf-8")
         self.seen, self.path = seen, path

@@ -23,6 +23,7 @@ from fairaudit.registry import suggestion
 from fairaudit.spec import ModelSpec
 
 TIMM = "timm:"
+LARGEST_HEAD = 2**28  # values, 1 GiB: a description of a few words could ask for more memory than any machine has
 _LAST = ("fc", "classifier", "heads", "head")  # what torchvision's and timm's networks call their last layer
 _PLAIN_LAYERS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -207,10 +208,10 @@ def build_head(words: tuple[str, ...], inputs: int, outputs: int) -> nn.Module:
     """Return the layers that the words name: a lone "linear" as itself, several as a Sequential.
 
     "linear 256" has 256 outputs; the last "linear" has what the tasks need. Raises UsageError for an unknown word, a
-    linear layer in between without its width, or a head whose last linear layer has another width.
+    linear layer in between without its width, a head whose last linear layer has another width, or an absurd size.
     """
     layers: list[nn.Module] = []
-    width = inputs
+    width, values = inputs, 0
     linear = [number for number, word in enumerate(words) if word.split()[:1] == ["linear"]]
     for number, word in enumerate(words):
         kind, *rest = word.split()
@@ -218,6 +219,9 @@ def build_head(words: tuple[str, ...], inputs: int, outputs: int) -> nn.Module:
             if not rest and number != linear[-1]:
                 raise UsageError("head: only the last 'linear' may leave its width out; write 'linear 256'")
             following = int(rest[0]) if rest else outputs
+            values += width * following
+            if values > LARGEST_HEAD:
+                raise UsageError(f"head: up to {word!r} it would hold {values:,} values, more than {LARGEST_HEAD:,}")
             layers.append(nn.Linear(width, following))
             width = following
         elif kind == "batchnorm" and not rest:

@@ -17,6 +17,7 @@ from fairaudit.named_code import first_line
 
 LARGEST_FILE = 2 * 2**30  # bytes: protobuf's own limit
 LARGEST_TENSOR = 2**31  # values of one intermediate result of one face: more than any classifier of faces has
+_FULL = ("Failed to allocate memory", "bad_alloc")  # of onnxruntime
 _DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 
 
@@ -48,6 +49,8 @@ class OnnxRunner:
             try:
                 found = self.session.run(self.outputs, {self.input: x.contiguous().numpy().astype(self.numpy_type)})
             except Exception as error:  # onnxruntime's errors have no public base class
+                if any(words in str(error) for words in _FULL):
+                    raise MemoryError(first_line(error)) from None  # a smaller batch may do
                 raise DataError(f"onnxruntime could not run the model: {first_line(error)}") from None
             return dict(zip(self.outputs, found, strict=True))
 

@@ -105,6 +105,12 @@ def _wrap(model: str, kind: str, given: str | Path | None, trust_code: bool) -> 
         runner, file = functions.open_function(model)
     else:
         runner, file = _open(Path(model), kind, description), file_hash(Path(model))
+    plain = {"divide_by": 1.0, "mean": (0.0,), "std": (1.0,)}
+    if getattr(runner, "numpy_type", "") == "uint8" and plain != description.input.model_dump(include=set(plain)):
+        raise UsageError(
+            f"{path}: {model} takes bytes (uint8), which scaled values would be cut down to; give input.divide_by = 1 "
+            "and leave mean and std out"
+        )
     folders = [place.parent for place in (path, Path(model)) if place is not None]
     picture, more = reader(description.input, folders), list(getattr(runner, "more_files", ()))
     if description.input.align:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fairaudit.data.images import load_rgb
+from fairaudit.data.images import MAX_PIXELS, load_rgb
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.weights import find_weights
 from fairaudit.models.wrapped.description import InputDescription
@@ -38,6 +38,9 @@ def reader(described: InputDescription, folders: Sequence[Path]) -> Reader:
         shorter = min(picture.size)
         # the longer side rounded down, the margins rounded to even: as torchvision's Resize and CenterCrop do
         whole = [described.resize * side // shorter for side in picture.size]
+        if whole[0] * whole[1] > MAX_PIXELS:
+            size_now = " × ".join(f"{side:,}" for side in picture.size)
+            raise DataError(f"image {path} is too long for resize = {described.resize}: it has {size_now} pixels")
         left, top = (round((side - size) / 2) for side in whole)
         return np.array(picture.resize(whole, resample).crop((left, top, left + size, top + size)))
 
