@@ -1,5 +1,6 @@
 """Parts of one prediction: together the whole, each done once, never audited while some are missing."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from fairaudit.cli import app
 from fairaudit.data.parts import Part, check_complete, claim_part, faces_of, is_done, parse_part
 from fairaudit.data.shards import read_shards
-from fairaudit.data.tables import FaceTable, findings_table
+from fairaudit.data.tables import META_KEY, FaceTable, findings_table
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.inference import part_key, predict
@@ -118,3 +119,16 @@ def test_an_audit_waits_for_all_parts(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["audit", "--predictions", str(folder), "--out", str(tmp_path / "out")])
     assert isinstance(result.exception, DataError) and "missing: 2" in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_doubts_of_one_part_are_doubts_of_the_whole(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:
+    """What each part says of the model carries its own figures, so that no two parts say the same."""
+    for number in (1, 2):
+        path = predict(checkpoint, faces_of(faces, Part(number, 2)), tmp_path / Part(number, 2).name)
+        table = pq.read_table(path)
+        described = json.loads(table.schema.metadata[META_KEY])
+        described["meta"] |= {"warnings": ["the same", f"{number} of 30 faces"], "notes": [f"halved to {number}"]}
+        pq.write_table(table.replace_schema_metadata({META_KEY: json.dumps(described)}), path)
+    read = read_shards(tmp_path)
+    assert read.meta["warnings"] == ["the same", "1 of 30 faces", "2 of 30 faces"]
+    assert read.meta["notes"] == ["halved to 1", "halved to 2"]

@@ -79,7 +79,8 @@ def hashes(files: Sequence[ShardFile], where: Path, progress: Progress) -> list[
 
 
 def common_description(files: Sequence[ShardFile]) -> dict[str, Any]:
-    """Return what our own files say of the whole table: findings are joined, faces seen in training added up.
+    """Return what our own files say of the whole table: findings, warnings and notes are joined, faces seen in training
+    added up.
 
     Raises DataError where two files name different classes of a task or different attributes.
     """
@@ -98,6 +99,10 @@ def common_description(files: Sequence[ShardFile]) -> dict[str, Any]:
     whole["label_source"] = "; ".join(dict.fromkeys(s for _, part in told if (s := str(part.get("label_source", "")))))
     metas = [part.get("meta", {}) for _, part in told]
     whole["meta"] = {key: value for key, value in metas[0].items() if all(meta.get(key) == value for meta in metas)}
+    for key in ("warnings", "notes"):  # with figures of their own part, so that no two need be equal
+        lists = [list(meta.get(key) or ()) for meta in metas]
+        if any(lists):
+            whole["meta"][key] = list(dict.fromkeys(text for part in lists for text in part))
     for key in ("seen_in_training", "failed"):
         counts = [meta.get(key) for meta in metas]
         if all(isinstance(count, int) for count in counts):  # what one file does not know, the whole does not
