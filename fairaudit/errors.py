@@ -17,3 +17,7 @@ class DataError(FairauditError):
     """Unusable data or an unusable checkpoint (exit code 4)."""
 
     exit_code = 4
+
+
+class TooFewFacesError(DataError):
+    """Fewer faces than a split into three needs."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairaudit.errors import DataError, UsageError
+from fairaudit.errors import DataError, TooFewFacesError, UsageError
 from fairaudit.files import value_hash, write_text
 from fairaudit.plan import LATE, check_against, load_plan, plan_meta
 from fairaudit.policies import parse_policies
@@ -94,13 +94,18 @@ def faces_for(
     loaded = data_spec(dataset, spec, checkpoint)
     if split == "all":
         return load(data, loaded, progress), "all faces"
-    faces = load_and_split(data, loaded, progress)
+    if split == "auto" and not checkpoint.get("split_hash"):
+        return load(data, loaded, progress), "all faces: which ones the model was trained on is not known"
+    try:
+        faces = load_and_split(data, loaded, progress)
+    except TooFewFacesError:
+        if split != "auto":
+            raise
+        return load(data, loaded, progress), "all faces: they are too few to be the set that it was trained with"
     if split != "auto":
         return faces.part(split), f"the {split} split"
     if faces.meta["split_hash"] == checkpoint.get("split_hash"):
         return faces.part("test"), "the test split of the faces that this checkpoint was trained with"
-    if not checkpoint.get("split_hash"):
-        return faces, "all faces: which ones the model was trained on is not known"
     return faces, "all faces: they are not the set that this checkpoint was trained with"
 
 

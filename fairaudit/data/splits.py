@@ -10,7 +10,7 @@ import pandas as pd
 
 from fairaudit.data.checks import Finding, contradictions, duplicate_sets
 from fairaudit.data.tables import FaceTable, findings_table
-from fairaudit.errors import DataError, UsageError
+from fairaudit.errors import TooFewFacesError, UsageError
 from fairaudit.registry import lookup, suggestion
 from fairaudit.spec import BalanceSpec, SplitSpec
 from fairaudit.subgroups import UNKNOWN
@@ -53,7 +53,7 @@ def split_faces(
         counts = ", ".join(f"{name}: {int((frame['split'] == name).sum()):,}" for name in SPLITS)
         apart = len(np.unique(units))
         torn = f" that only come apart into {apart:,} persons or sets of identical files" if apart < len(frame) else ""
-        raise DataError(f"{len(frame):,} faces{torn} are too few for a split into three ({counts}); give more faces")
+        raise TooFewFacesError(f"{len(frame):,} faces{torn} are too few for a split into three ({counts}); give more faces")
     if balance is not None:
         frame["trainable"], few = _balanced(faces, frame, balance, rng)
         more = [*more, few]
