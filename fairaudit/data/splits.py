@@ -53,7 +53,8 @@ def split_faces(
         counts = ", ".join(f"{name}: {int((frame['split'] == name).sum()):,}" for name in SPLITS)
         apart = len(np.unique(units))
         torn = f" that only come apart into {apart:,} persons or sets of identical files" if apart < len(frame) else ""
-        raise TooFewFacesError(f"{len(frame):,} faces{torn} are too few for a split into three ({counts}); give more faces")
+        given = f"{len(frame):,} faces{torn}"
+        raise TooFewFacesError(f"{given} are too few for a split into three ({counts}); give more faces")
     if balance is not None:
         frame["trainable"], few = _balanced(faces, frame, balance, rng)
         more = [*more, few]
