@@ -187,10 +187,14 @@ def _limits_of(score: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.unique(quantiles(score, faces, 1 - COVERAGES)) if faces.any() else np.zeros(0)
 
 
-def _thresholds(pools: Pools, answered: np.ndarray, wrong: np.ndarray, confidence: float) -> tuple[np.ndarray, Risks]:
-    """Return the thresholds (V,), and coverage and risk of each subgroup at each."""
+def _thresholds(
+    pools: Pools, answered: np.ndarray, wrong: np.ndarray, confidence: float
+) -> tuple[np.ndarray, Risks | None]:
+    """Return the thresholds (V,), and coverage and risk of each subgroup at each; None where no probability counts."""
     scores = pools.scores
     limits = _limits_of(scores.top.score, np.bincount(scores.top.place, minlength=len(scores.top.score)))
+    if not len(limits):
+        return limits, None
     asked = scores.usable | ~answered
     with np.errstate(invalid="ignore"):
         sure = scores.confidence[:, None] >= limits

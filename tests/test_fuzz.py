@@ -125,6 +125,14 @@ def test_malformed_tables_end_in_a_sentence_or_a_sound_audit(frame: pd.DataFrame
     check(result)
 
 
+def test_a_table_none_of_whose_probabilities_counts() -> None:
+    """A single probability that does not add up to 1 leaves no threshold of coverage, which is no reason to stop."""
+    cells = {"image": ["0.jpg"], "t_true": ["a"], "t_pred": ["a"], "t_prob_a": [0.25]}
+    result = run_audit(read_predictions(pd.DataFrame(cells)), audit=QUICK)
+    check(result)
+    assert "threshold" not in set(result.more["coverage"].get("point", ()))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
