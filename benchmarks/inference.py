@@ -2,10 +2,12 @@
 
     python benchmarks/inference.py [--faces 500] [--backbone mobilenet_v2] [--size 128] [--data ../shared/faces/utkface]
 
-Sides, each in a process of its own because one that keeps freed memory would speed up the next, in turn, in one thread:
+Sides, each in a process of its own because one that keeps freed memory would speed up the next, one after
+the other, once each, in one thread:
 `eager`: PIL, torchvision's v1 transforms, DataLoader, the network as it was trained, float32; `forward`: the network of
 `predict` alone on decoded faces in memory; `predict`: files to table; `cached`: the same from a full cache;
-`onnxruntime`: the exported network alone on prepared faces. Every side must predict the same classes.
+`onnxruntime`: the exported network alone on prepared faces. A side whose classes differ from those of `eager` is
+named with the share that is equal.
 """
 
 import argparse
