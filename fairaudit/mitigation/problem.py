@@ -1,0 +1,106 @@
+"""What a head-level mitigation gets and gives: embeddings with labels and groups in, a fitted head as plain arrays out.
+
+A method never sees a test face: a Problem holds training and validation faces only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fairaudit.errors import UsageError
+from fairaudit.registry import lookup
+from fairaudit.spec import MitigateSpec
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Faces of one split: embeddings `x` (n, d) float32, label codes `y` (n,) with −1 for a masked label, subgroup
+    codes `g` (n,) with −1 where the subgroup is unknown.
+
+    `views` holds embeddings of augmented versions of the same faces, each (n, d); methods that augment draw from them.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    g: np.ndarray
+    views: tuple[np.ndarray, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One head (`task` with its `classes`) to be trained fairly for the subgroups `groups` of the axis `by`."""
+
+    task: str
+    classes: tuple[str, ...]
+    by: str
+    groups: tuple[str, ...]
+    train: Part
+    val: Part
+    seed: int = 0
+    settings: MitigateSpec = field(default_factory=MitigateSpec)
+    degenerate: str | None = None  # why the axis determines the label, where it does
+
+
+class Answers(NamedTuple):
+    """A head's probabilities (n, K), rows summing to 1, and the class codes (n,) it decides for."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+Predictor = Callable[[Arrays, np.ndarray, np.ndarray | None], Answers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A fitted head: the kind of predictor and its arrays, nothing that could execute.
+
+    `uses_group` tells whether its answers need each face's subgroup. `notes` are sentences for the report, `tried`
+    holds a row a candidate with its validation scores.
+    """
+
+    kind: str
+    arrays: Arrays
+    uses_group: bool = False
+    notes: tuple[str, ...] = ()
+    tried: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def predict(self, x: np.ndarray, g: np.ndarray | None = None) -> Answers:
+        """Return the answers for embeddings (n, d); `g` (n,) is needed where `uses_group`, and ignored elsewhere.
+
+        Raises UsageError where subgroups are needed and not given.
+        """
+        if self.uses_group and g is None:
+            raise UsageError("this mitigation decides by each face's subgroup, which was not given")
+        return lookup(PREDICTORS, self.kind, "kind of head")(self.arrays, x, g if self.uses_group else None)
+
+
+def hidden(arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    """Return standardised embeddings, through the hidden layer (ReLU) where the head has one."""
+    z = (x - arrays["mean"]) / arrays["scale"]
+    if "hidden_weight" in arrays:
+        z = np.maximum(z @ arrays["hidden_weight"].T + arrays["hidden_bias"], 0)
+    return z
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities over the last axis."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+
+
+def _plain(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers:
+    """One softmax head: weight (K, d), bias (K,)."""
+    probabilities = softmax(hidden(arrays, x) @ arrays["weight"].T + arrays["bias"])
+    return Answers(probabilities, probabilities.argmax(1))
+
+
+PREDICTORS: dict[str, Predictor] = {"softmax": _plain}
