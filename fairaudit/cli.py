@@ -12,6 +12,15 @@ import typer
 from fairaudit import __version__
 from fairaudit.cli_checks import diff, schema, selftest, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
+from fairaudit.cli_options import (
+    ByOption,
+    CacheOption,
+    CheckpointArgument,
+    DeviceOption,
+    ModelSpecOption,
+    TaskOption,
+    TrustOption,
+)
 from fairaudit.cli_plan import PolicyOption, StrictOption, plan, power, verdicts_of
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.registry import lookup
@@ -34,31 +43,6 @@ for _command in (selftest, verify, diff, schema):
     app.command()(_command)
 app.command()(power)
 app.command()(plan)
-
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder (at most 20 GB) that keeps decoded faces for the next command; they are photographs."),
-]
-CheckpointArgument = Annotated[
-    str,
-    typer.Argument(help="Checkpoint folder, anybody's model file (with its model.toml), or module:function."),
-]
-ModelSpecOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model-spec", help="Description of a model file, or a preset's name; default: model.toml beside it."
-    ),
-]
-TrustOption = Annotated[
-    bool, typer.Option("--trust-code", help="Run the code that a model carries (TorchScript, torch.export, functions).")
-]
-ByOption = Annotated[
-    list[str] | None, typer.Option("--by", help="Subgroup axis, such as race or race:gender; repeat for several.")
-]
-TaskOption = Annotated[
-    list[str] | None, typer.Option("--task", help="Head to audit; repeat for several. Default: all.")
-]
 
 
 @app.callback(invoke_without_command=True)

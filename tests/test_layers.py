@@ -8,7 +8,10 @@ import fairaudit
 PACKAGE = Path(fairaudit.__file__).parent
 # a module may import from its own layer and from lower ones
 LAYERS = {
-    **dict.fromkeys(("cli", "cli_data", "cli_plan", "__main__", "console", "pipeline", "sweep", "stages", "inputs"), 6),
+    **dict.fromkeys(
+        ("cli", "cli_data", "cli_options", "cli_plan", "__main__", "console", "pipeline", "sweep", "stages", "inputs"),
+        6,
+    ),
     "report": 5,
     **dict.fromkeys(("task_measures", "calibration_tables"), 4),
     **dict.fromkeys(("audit", "audit_meta", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),

@@ -1,0 +1,31 @@
+"""Options and arguments that several commands have in common."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder (at most 20 GB) that keeps decoded faces for the next command; they are photographs."),
+]
+CheckpointArgument = Annotated[
+    str,
+    typer.Argument(help="Checkpoint folder, anybody's model file (with its model.toml), or module:function."),
+]
+ModelSpecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model-spec", help="Description of a model file, or a preset's name; default: model.toml beside it."
+    ),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-code", help="Run the code that a model carries (TorchScript, torch.export, functions).")
+]
+ByOption = Annotated[
+    list[str] | None, typer.Option("--by", help="Subgroup axis, such as race or race:gender; repeat for several.")
+]
+TaskOption = Annotated[
+    list[str] | None, typer.Option("--task", help="Head to audit; repeat for several. Default: all.")
+]
