@@ -46,11 +46,15 @@ def validation_scores(problem: Problem, answers: Answers) -> dict[str, Any]:
 
 
 def score(problem: Problem, fitted: Fitted, select: str) -> tuple[float, ...]:
-    """Return what an epoch is chosen by, larger is better: ties of accuracies are broken by the lower log loss."""
+    """Return what an epoch is chosen by, larger is better.
+
+    "overall": the lower log loss, because accuracies of neighbouring epochs differ by chance and an early, half-trained
+    epoch would win often; else worst-subgroup accuracy, then accuracy, then log loss.
+    """
     seen = validation_scores(problem, fitted.predict(problem.val.x, problem.val.g))
-    first = seen["accuracy"] if select == "overall" else seen["worst_accuracy"]
-    second = seen["accuracy"]
-    return (first, second, -seen["log_loss"])
+    if select == "overall":
+        return (-seen["log_loss"], seen["accuracy"])
+    return (seen["worst_accuracy"], seen["accuracy"], -seen["log_loss"])
 
 
 def choose(problem: Problem, candidates: Mapping[str, Fitted], select: str | None = None) -> Fitted:

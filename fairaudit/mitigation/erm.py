@@ -1,4 +1,4 @@
-"""No mitigation: the head that minimises the mean loss (empirical risk minimisation), chosen by overall accuracy."""
+"""No mitigation: the head that minimises the mean loss (empirical risk minimisation), its epoch chosen overall."""
 
 from fairaudit.mitigation.heads import fit_head
 from fairaudit.mitigation.problem import Fitted, Problem

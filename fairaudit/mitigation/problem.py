@@ -17,7 +17,7 @@ from fairaudit.spec import MitigateSpec
 Arrays = Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """Faces of one split: embeddings `x` (n, d) float32, label codes `y` (n,) with −1 for a masked label, subgroup
     codes `g` (n,) with −1 where the subgroup is unknown.
@@ -84,11 +84,10 @@ class Fitted:
 
 
 def hidden(arrays: Arrays, x: np.ndarray) -> np.ndarray:
-    """Return standardised embeddings, through the hidden layer (ReLU) where the head has one."""
-    z = (x - arrays["mean"]) / arrays["scale"]
+    """Return what the last layer sees: the embeddings (n, d), or the hidden layer (ReLU) where the head has one."""
     if "hidden_weight" in arrays:
-        z = np.maximum(z @ arrays["hidden_weight"].T + arrays["hidden_bias"], 0)
-    return z
+        return np.asarray(np.maximum(x @ arrays["hidden_weight"].T + arrays["hidden_bias"], 0))
+    return x
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
