@@ -420,6 +420,10 @@ def compare(
         typer.Option(help="The baseline's predictions on validation faces: they name the subgroup to be helped."),
     ] = None,
     min_group_size: Annotated[int | None, typer.Option(help="Smallest denominator that enters gaps.", min=1)] = None,
+    margin: Annotated[
+        float,
+        typer.Option(help="Loss of right predictions below which a subgroup counts as not harmed (0.02: 2 points)."),
+    ] = 0.02,
 ) -> None:
     """Compare models on the same faces, paired by image: who was helped, who was harmed, did the gap close?"""
     from fairaudit.comparison import compare as compare_models
@@ -446,6 +450,7 @@ def compare(
             audit=audit_settings(None, min_group_size or int(first.meta["min_group_size"])),
             seed=int(first.meta["seed"]),
             validation=read_predictions(validation) if validation else None,
+            margin=margin,
             baseline_name=names[0],
             progress=bars,
         )

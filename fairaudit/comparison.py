@@ -14,22 +14,35 @@ from fairaudit.audit import everyone
 from fairaudit.audit_meta import independence
 from fairaudit.audit_tables import axis_tables
 from fairaudit.axes import TaskRows, choose_axes, choose_tasks, sample_of, task_rows, with_axis_columns
+from fairaudit.comparison_harm import churn_rows, non_inferiority_rows
 from fairaudit.comparison_summary import summarize
 from fairaudit.comparison_tables import Named, PairedAxis, axis_changes
 from fairaudit.data.predictions_check import examples
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, UsageError
+from fairaudit.metrics.harm import MARGIN, check_margin
+from fairaudit.metrics.measures import FaceScores, Measures
 from fairaudit.metrics.paired import PairedSample
 from fairaudit.metrics.sample import Sample
 from fairaudit.progress import Progress, silent
-from fairaudit.results import COMPARISON_COLUMNS, FORMAT_VERSION, GAP_CHANGE_COLUMNS, Comparison
+from fairaudit.results import (
+    CHURN_COLUMNS,
+    COMPARISON_COLUMNS,
+    FORMAT_VERSION,
+    GAP_CHANGE_COLUMNS,
+    NON_INFERIORITY_COLUMNS,
+    Comparison,
+)
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
+from fairaudit.task_measures import measures_of
 
 FAMILY = "Holm within each model, task, axis and metric, over its subgroups (without unknown) and classes"
 METHOD = (
     "Shares with a common denominator: Newcombe's paired interval (1998, method 10); averages of recalls: MOVER over "
-    "it; other metrics: BCa bootstrap of the joint cells of both models' predictions. Tests: exact McNemar, "
+    "it; other metrics: BCa bootstrap of the joint cells of both models' predictions. ROC AUC: DeLong's for two curves on "
+    "the same faces; average precision: infinitesimal jackknife; means of losses: Student's t of the differences face by "
+    "face; calibration: limits as if unpaired. Tests: exact McNemar, "
     "by flipping whole subjects where subjects are known. The change of a gap (largest minus smallest value under each "
     "model) has a conservative interval from paired contrasts (intersection–union; Bonferroni where the pair is "
     "taken from the same faces); the change of the named pair's contrast is paired, without allowance for how "
@@ -52,6 +65,7 @@ def compare(
     audit: AuditSpec | None = None,
     seed: int = 0,
     validation: Predictions | None = None,
+    margin: float = MARGIN,
     baseline_name: str = "baseline",
     progress: Progress = silent,
 ) -> Comparison:
@@ -60,9 +74,12 @@ def compare(
     Rates compare the faces that both models predicted; prediction rates and end-to-end accuracy all paired faces. The
     claim is about these checkpoints on these faces: whether a method is better needs several seeds. `validation`: the
     baseline's predictions of other faces, on which the subgroup to be helped is named; without it the pair is named on
-    the compared faces, with a warning. Raises UsageError for an unknown task or axis, DataError where images are not
-    named, none is shared, labels contradict, or classes differ.
+    the compared faces, with a warning. `margin`: the loss of right predictions (a share, .02 is 2 points) below which a
+    subgroup counts as not harmed. Metrics of probabilities are compared where both tables have them, on the faces for
+    which both do. Raises UsageError for an unknown task or axis, or an impossible margin; DataError where images are
+    not named, none is shared, labels contradict, or classes differ.
     """
+    check_margin(margin)
     if not models:
         raise UsageError("a comparison needs at least one model beside the baseline")
     audit = audit or AuditSpec()
@@ -71,6 +88,8 @@ def compare(
     names = choose_tasks(baseline, tasks) if tasks else shared_tasks
     deltas: list[pd.DataFrame] = []
     gaps: list[pd.DataFrame] = []
+    churn: list[pd.DataFrame] = []
+    harm: list[pd.DataFrame] = []
     unpaired, paired, warnings = {}, {}, list(left_out)
     steps = len(models) * max(len(names), 1)
     for number, (model, other) in enumerate(models.items()):
@@ -84,8 +103,11 @@ def compare(
                 delta, change = axis_changes(pair_axis, model, named, [seed, number, step, len(deltas)])
                 deltas.append(delta)
                 gaps.append(change)
+                churn.append(churn_rows(pair_axis, model))
+                harm.append(non_inferiority_rows(pair_axis, model, margin))
     progress("compare", steps, steps)
     tables = (_joined(deltas, COMPARISON_COLUMNS), _joined(gaps, GAP_CHANGE_COLUMNS))
+    losses = _joined(harm, NON_INFERIORITY_COLUMNS)
     warnings.append(ON_VALIDATION if validation is not None else ON_TEST)
     if "weight" in baseline.frame:
         warnings.append("Faces are weighted: rates and intervals use the weights, McNemar's test counts faces.")
@@ -100,10 +122,11 @@ def compare(
         "n_unpaired": unpaired,
         "tasks": {t: {"classes": list(baseline.tasks[t]), "ordered": t in baseline.ordered} for t in names},
         "subgroups": _sizes(baseline, axes),
-        "summary": {model: summarize(model, *tables, audit.confidence) for model in models},
+        "summary": {model: summarize(model, *tables, losses, audit.confidence) for model in models},
         "hashes": {baseline_name: baseline.hash(), **{model: other.hash() for model, other in models.items()}},
         "confidence": audit.confidence,
         "min_group_size": audit.min_group_size,
+        "margin": margin,
         "draws": audit.draws,
         "seed": seed,
         "named_on": "validation" if validation is not None else "test",
@@ -113,7 +136,13 @@ def compare(
         "label_source": baseline.label_source,
         "warnings": list(dict.fromkeys(warnings)),
     }
-    return Comparison(deltas=tables[0], gap_changes=tables[1], meta=meta)
+    return Comparison(
+        deltas=tables[0],
+        gap_changes=tables[1],
+        churn=_joined(churn, CHURN_COLUMNS),
+        non_inferiority=losses,
+        meta=meta,
+    )
 
 
 def pair_by_image(
@@ -174,11 +203,13 @@ def _paired_axes(
             f"{model}, {task}: {int((~both).sum())} faces got no prediction from one of the models: they count in "
             "prediction rates and end-to-end accuracy only."
         )
+    measures = _shared_scores((first, second), sides, both, model, warnings)
     whole = everyone(len(frame))
     found: list[tuple[PairedAxis, Named | None]] = []
     for by in (OVERALL, *axes):
         groups = whole if by == OVERALL else subgroups.assign(frame, by)
         pairs = [_pair(sides, frame, groups, keep) for keep in (both, np.ones(len(common), dtype=bool))]
+        pairs[0] = PairedSample(*(replace(s, measures=m) for s, m in zip(_sides(pairs[0]), measures, strict=True)))
         why = None
         if before.labelled and by != OVERALL:
             why = subgroups.degenerate(groups, frame[f"{task}_true"], by, task)
@@ -217,6 +248,30 @@ def _at(rows: TaskRows, common: np.ndarray) -> TaskRows:
     return replace(rows, position=common, row=rows.row[where], column=rows.column[where])
 
 
+def _sides(pair: PairedSample) -> tuple[Sample, Sample]:
+    return pair.before, pair.after
+
+
+def _shared_scores(
+    tables: Sequence[Predictions], sides: Sequence[TaskRows], both: np.ndarray, model: str, warnings: list[str]
+) -> list[Measures | None]:
+    """Return both models' probabilities of the faces that both predicted; blank where either has none that count."""
+    found = []
+    for table, rows in zip(tables, sides, strict=True):
+        kept = replace(rows, position=rows.position[both], row=rows.row[both], column=rows.column[both])
+        measures, _, said = measures_of(table, kept, {})
+        warnings.extend(f"{model}, {sentence}" for sentence in said)
+        found.append(None if measures is None else measures.scores)
+    if any(scores is None or not scores.usable.any() for scores in found):
+        return [None, None]
+    usable = np.logical_and(*(scores.usable for scores in found if scores is not None))
+    return [
+        Measures(scores=FaceScores(values=np.where(usable[:, None], s.values, np.nan), label=s.label,
+                                   prediction=s.prediction))
+        for s in found if s is not None
+    ]  # fmt: skip
+
+
 def _pair(sides: Sequence[TaskRows], frame: pd.DataFrame, groups: pd.Categorical, keep: np.ndarray) -> PairedSample:
     samples: list[Sample] = []
     for rows in sides:
@@ -235,7 +290,7 @@ def _named(validation: Predictions, task: str, by: str, degenerate: str | None, 
         return {}
     # only the estimates matter here, so the fewest draws do
     quick = audit.model_copy(update={"draws": 100})
-    sample = sample_of(rows, frame, subgroups.assign(frame, by))
+    sample = replace(sample_of(rows, frame, subgroups.assign(frame, by)), measures=measures_of(validation, rows, {})[0])
     gaps = axis_tables(rows, sample, by, degenerate, quick, [seed]).gaps
     found = gaps[gaps["worst"] != ""] if len(gaps) else gaps
     return {(row["metric"], row["class"]): (row["worst"], row["best"]) for row in found.to_dict("records")}

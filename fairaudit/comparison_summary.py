@@ -5,13 +5,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairaudit.metrics import harm
 from fairaudit.pooled import BY_CLASS
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
 HEADLINES = ("accuracy", BY_CLASS)
 
 
-def summarize(model: str, deltas: pd.DataFrame, gaps: pd.DataFrame, confidence: float) -> list[str]:
+def summarize(
+    model: str, deltas: pd.DataFrame, gaps: pd.DataFrame, losses: pd.DataFrame, confidence: float
+) -> list[str]:
     """Return the sentences for one model: accuracy overall per task, then the accuracy gap of every axis."""
     said = []
     mine = deltas[(deltas["model"] == model) & deltas["metric"].isin(HEADLINES)]
@@ -29,7 +32,8 @@ def summarize(model: str, deltas: pd.DataFrame, gaps: pd.DataFrame, confidence: 
         chosen = gaps[(gaps["model"] == model) & gaps["metric"].isin(HEADLINES) & gaps["delta"].notna()]
         for _, row in chosen.iterrows():
             groups = mine[(mine["task"] == row["task"]) & (mine["by"] == row["by"]) & (mine["subgroup"] != UNKNOWN)]
-            said += [_gap_sentence(row, level), _cost_sentence(row, groups)]
+            part = losses[(losses["model"] == model) & (losses["task"] == row["task"]) & (losses["by"] == row["by"])]
+            said += [_gap_sentence(row, level), _cost_sentence(row, groups), harm_sentence(part)]
     return said
 
 
@@ -65,7 +69,7 @@ def _cost_sentence(row: "pd.Series[Any]", groups: pd.DataFrame) -> str:
     lost = [f"{r['subgroup']} ({_points(r['delta'])})" for _, r in certain[certain["delta"] < 0].iterrows()]
     parts = [f"{row['task']} by {row['by']}:"]
     parts.append(f"better beyond chance: {', '.join(gained)};" if gained else "no subgroup is better beyond chance;")
-    parts.append(f"worse beyond chance: {', '.join(lost)}." if lost else _not_excluded(groups))
+    parts.append(f"worse beyond chance: {', '.join(lost)}." if lost else "none is shown to be worse.")
     if row["levelling_down"]:
         parts.append(
             f"Levelling down: the gap fell because {row['best']} got worse, while {row['worst']} is not shown to have "
@@ -74,17 +78,41 @@ def _cost_sentence(row: "pd.Series[Any]", groups: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
-def _not_excluded(groups: pd.DataFrame) -> str:
-    lows = groups[groups["low"].notna() & ~groups["small"]]
-    if lows.empty:
-        return "none is shown to be worse, but no subgroup is large enough to exclude harm."
-    worst = lows.sort_values("low").iloc[0]
-    if worst["low"] >= 0:
-        return "no subgroup that is large enough has a loss inside its own interval."
-    return (
-        f"none is shown to be worse, but harm is not excluded: {worst['subgroup']} may have lost up to "
-        f"{_points(max(-worst['low'], 0.0), sign=False)}."
-    )
+def harm_sentence(losses: pd.DataFrame) -> str:
+    """Say whether any subgroup of one axis was harmed, from its rows of non_inferiority.csv: with bounds, and with n.
+
+    "No one is harmed" only where every subgroup's bound excludes a loss of the margin.
+    """
+    if losses.empty:
+        return "Whether anybody was harmed cannot be said: no face is labelled."
+    lead = f"{losses['task'].iloc[0]} by {losses['by'].iloc[0]}:"
+    margin = _points(float(losses["margin"].iloc[0]), sign=False)
+    states = dict(zip(losses["subgroup"], losses["verdict"], strict=True))
+    overall = harm.everyone(states)
+    if overall == harm.NOT_HARMED:
+        worst = losses.sort_values("low").iloc[0]
+        return (
+            f"{lead} no one is harmed at a margin of {margin}: a larger loss is excluded in each of the {len(losses)} "
+            f"subgroups, all at once (the lowest bound is {_points(worst['low'])}, {worst['subgroup']})."
+        )
+    harmed = losses[losses["verdict"] == harm.HARMED].sort_values("low")
+    still = losses[losses["verdict"] == harm.OPEN].sort_values("low")
+    parts = [f"harmed: {', '.join(_loss(row) for _, row in harmed.iterrows())}"] if len(harmed) else []
+    if len(still):
+        shown = [_loss(row) for _, row in still.head(3).iterrows()]
+        more = f" and {len(still) - 3} more" if len(still) > 3 else ""
+        parts.append(f"harm not excluded at a margin of {margin}: {', '.join(shown)}{more}")
+    return f"{lead} {'; '.join(parts)}."
+
+
+def _loss(row: "pd.Series[Any]") -> str:
+    if np.isnan(row["delta"]):
+        return f"{row['subgroup']} ({row['reason']})"
+    bound = f"may have lost up to {_points(max(-row['low'], 0.0), sign=False)}"
+    if row["verdict"] == harm.HARMED:
+        bound = f"lost {_points(-row['high'], sign=False)} to {_points(-row['low'], sign=False)}"
+    needed = f"; about {row['n_needed']:,.0f} faces would tell, {row['n']:,.0f} are here"
+    return f"{row['subgroup']} ({bound}{needed if row['n_needed'] > row['n'] else ''})"
 
 
 def _sure(row: "pd.Series[Any]") -> str:

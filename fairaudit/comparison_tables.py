@@ -21,14 +21,14 @@ from fairaudit.metrics.paired import (
     mean_recall_change,
     share_change,
 )
+from fairaudit.metrics.paired_scores import score_changes
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.pooled import BY_CLASS, wanted_metrics
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
+UNNAMED = "the validation faces name no pair of subgroups that is assessed here"
 TESTED = frozenset(("accuracy", "recall", BY_CLASS, "end_to_end_accuracy"))
-# no direction of these is better, so nobody is levelled down by them
-NEUTRAL = frozenset(("selection_rate", "signed_error_bins"))
 # subgroups (worst, best) by (metric, class), named on other faces than those compared
 Named = Mapping[tuple[str, str], tuple[str, str]]
 
@@ -59,13 +59,19 @@ class PairedAxis:
         return self.rows.classes if metric.per_class else ("",)
 
 
+def neutral(metric: Metric) -> bool:
+    """Tell whether neither end of a metric is better, so that nobody is levelled down by it."""
+    return metric.name == "selection_rate" or metric.target is not None
+
+
 def axis_changes(
     axis: PairedAxis, model: str, named: Named | None, seed: Sequence[int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of comparison.csv and gap_changes.csv for one model, task and axis."""
     sample = axis.everyone.after
     before = wanted_metrics(axis.rows, axis.everyone.before, axis.by, axis.degenerate)
-    chosen = list(dict.fromkeys([*before, *wanted_metrics(axis.rows, sample, axis.by, axis.degenerate)]))
+    scored = [m for m in wanted_metrics(axis.rows, axis.predicted.before, axis.by, axis.degenerate) if m.needs]
+    chosen = list(dict.fromkeys([*before, *wanted_metrics(axis.rows, sample, axis.by, axis.degenerate), *scored]))
     chosen = [m for m in chosen if m.kind != "count" and m.name != "base_rate"]
     chosen = [m for m in chosen if axis.degenerate is None or m.degenerate]
     own, shared = _class_masks(axis)
@@ -96,7 +102,13 @@ def _changes(
     target = np.broadcast_to((mix > 0).astype(float), masks["own"].shape)
     found: dict[tuple[str, str], Change] = {}
     pending: dict[str, tuple[str, np.ndarray]] = {}
+    scored = [metric for metric in chosen if metric.kind == "score"]
+    if scored:
+        changes = score_changes(axis.predicted, scored)
+        found.update({(name, use): change for name, change in changes.items() for use in masks})
     for metric in chosen:
+        if metric.kind == "score":
+            continue
         if metric.kind == "proportion" and metric.name not in OWN_DENOMINATOR:
             change = share_change(axis.everyone if metric.outcome else axis.predicted, metric)
             if metric.name == BY_CLASS:
@@ -131,7 +143,9 @@ def _delta_rows(axis: PairedAxis, metric: Metric, change: Change) -> pd.DataFram
         helped, harmed, p_values = (np.where(missing, np.nan, part) for part in (helped, harmed, p_values))
     in_family = np.where(axis.known[:, None], p_values, np.nan)
     group, column = np.indices(shape)
-    reason = np.where(missing, "undefined for one of the models: its denominator is empty", delta.notes)
+    known = np.where(change.before.notes != "", change.before.notes, change.after.notes)
+    why = np.where(known != "", known, "undefined for one of the models: its denominator is empty")
+    reason = np.where(missing, why, delta.notes)
     return pd.DataFrame(
         {
             "subgroup": np.array(axis.groups, dtype=object)[group.ravel()],
@@ -173,11 +187,14 @@ def _gap_rows(axis: PairedAxis, metric: Metric, change: Change, named: Named | N
             found.append({**row, "reason": why})
             continue
         gaps = [float(np.ptp(side.value[chosen, p])) for side in sides]
-        pair = _named_pair(axis, metric, chosen, (named or {}).get((metric.name, name)))
+        at = None if named is None else named.get((metric.name, name), ())
+        pair = _named_pair(axis, metric, chosen, at or None)
         low, high = gap_change(change, p, chosen, axis.audit.confidence, pair)
         row |= {"baseline": gaps[0], "mitigated": gaps[1], "delta": gaps[1] - gaps[0], "low": low}
         row |= {"high": high, "reason": "" if not np.isnan(low) else "no interval: a subgroup's is not estimable"}
-        row |= _pair(axis, metric, change, p, chosen, (named or {}).get((metric.name, name)))
+        row |= _pair(axis, metric, change, p, chosen, at)
+        if at is not None and not row["worst"]:
+            row["reason"] = "; ".join(filter(None, [row["reason"], UNNAMED]))
         found.append({**row, "levelling_down": _levelled_down(axis, metric, change, p, row)})
     return found
 
@@ -187,18 +204,23 @@ def _named_pair(
 ) -> tuple[int, int] | None:
     """Return the positions in `chosen` of the subgroups named higher and lower on other faces, if both are there."""
     places = {axis.groups[g]: i for i, g in enumerate(chosen)}
-    if named is None or not set(named) <= set(places) or metric.name == "signed_error_bins":
+    if named is None or not set(named) <= set(places) or metric.target is not None:
         return None
     worst, best = (places[name] for name in named)
     return (worst, best) if metric.worst == "high" else (best, worst)
 
 
 def _pair(
-    axis: PairedAxis, metric: Metric, change: Change, p: int, chosen: np.ndarray, named: tuple[str, str] | None
+    axis: PairedAxis, metric: Metric, change: Change, p: int, chosen: np.ndarray, named: Sequence[str] | None
 ) -> dict[str, Any]:
-    """Return the contrast between the named best and worst subgroup, under both models, and its paired change."""
+    """Return the contrast between the named best and worst subgroup, under both models, and its paired change.
+
+    named: (worst, best); () where other faces were to name them and could not; None where there were no other faces.
+    """
     present = {axis.groups[g]: int(g) for g in chosen}
-    if named is not None and set(named) <= set(present):
+    if named is not None:
+        if not named or not set(named) <= set(present):
+            return {}
         worst, best = (present[name] for name in named)
     else:
         worst, best = (int(chosen[i]) for i in worst_and_best(metric, change.before.value[chosen, p]))
@@ -206,7 +228,7 @@ def _pair(
         return {}
     # positive where the best-off is ahead; for metrics without a better direction, where it is so under the baseline
     sign = -1.0 if metric.worst == "high" else 1.0
-    if metric.name in NEUTRAL and change.before.value[best, p] < change.before.value[worst, p]:
+    if neutral(metric) and change.before.value[best, p] < change.before.value[worst, p]:
         sign = -1.0
     before, after = (float(sign * (e.value[best, p] - e.value[worst, p])) for e in (change.before, change.after))
     low, high = change.delta.limits(z_value(axis.audit.confidence))
@@ -227,7 +249,7 @@ def _pair(
 def _levelled_down(axis: PairedAxis, metric: Metric, change: Change, p: int, row: Mapping[str, Any]) -> bool:
     """Whether the gap fell because the best-off got worse, while the worst-off is not shown to have got better."""
     # a change that is rounding dust is none
-    if metric.name in NEUTRAL or not row["worst"] or not row["delta"] < -1e-12:
+    if neutral(metric) or not row["worst"] or not row["delta"] < -1e-12:
         return False
     low, high = change.delta.limits(z_value(axis.audit.confidence))
     worst, best = axis.groups.index(row["worst"]), axis.groups.index(row["best"])

@@ -54,6 +54,14 @@ GAP_CHANGE_COLUMNS = (
     *("model", "task", "by", "metric", "class", "baseline", "mitigated", "delta", "low", "high", "levelling_down"),
     *("reason", "worst", "best", "pair_baseline", "pair_mitigated", "pair_delta", "pair_low", "pair_high"),
 )
+CHURN_COLUMNS = (
+    *("model", "task", "by", "subgroup", "n", "changed", "churn", "low", "high", "harmed", "helped", "still_wrong"),
+    *("harmed_share", "harmed_low", "harmed_high", "small", "reason"),
+)
+NON_INFERIORITY_COLUMNS = (
+    *("model", "task", "by", "subgroup", "metric", "delta", "low", "high", "margin", "verdict", "n", "n_needed"),
+    *("family_size", "small", "reason"),
+)
 _JUDGED = (
     *("policy", "task", "by", "metric", "class", "measure", "limit", "value", "low", "high", "confidence"),
     *("verdict", "n_needed", "not_assessed", "reason", "worst", "best", "assessed", "n", "n_smallest"),
@@ -188,24 +196,32 @@ class AuditResult:
 class Comparison:
     """A baseline and one or more models on the same faces, paired by image.
 
-    deltas: COMPARISON_COLUMNS; gap_changes: GAP_CHANGE_COLUMNS. meta keys: baseline (name), models [name], created,
-    fairaudit, format, n_paired, n_unpaired {model: n}, tasks, subgroups, summary {model: [plain sentences]}, hashes,
-    confidence, min_group_size, warnings.
+    deltas: COMPARISON_COLUMNS; gap_changes: GAP_CHANGE_COLUMNS; churn: CHURN_COLUMNS; non_inferiority:
+    NON_INFERIORITY_COLUMNS (both empty in a comparison made before there were any). meta keys: baseline (name), models
+    [name], created, fairaudit, format, n_paired, n_unpaired {model: n}, tasks, subgroups, summary {model: [plain
+    sentences]}, hashes, confidence, min_group_size, margin, warnings.
     """
 
     deltas: pd.DataFrame
     gap_changes: pd.DataFrame
     meta: Mapping[str, Any]
+    churn: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CHURN_COLUMNS)))
+    non_inferiority: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(NON_INFERIORITY_COLUMNS)))
 
     def save(self, folder: Path) -> None:
-        """Write comparison.json, comparison.csv and gap_changes.csv, whole or not at all."""
-        _save(folder, "comparison.json", {"comparison": self.deltas, "gap_changes": self.gap_changes}, self.meta, None)
+        """Write comparison.json, comparison.csv, gap_changes.csv, churn.csv and non_inferiority.csv, or nothing."""
+        tables = {"comparison": self.deltas, "gap_changes": self.gap_changes}
+        more = {"churn": self.churn, "non_inferiority": self.non_inferiority}
+        _save(folder, "comparison.json", {**tables, **{k: t for k, t in more.items() if len(t)}}, self.meta, None)
 
     @classmethod
     def load(cls, folder: Path) -> "Comparison":
         """Read what `save` wrote."""
-        tables, meta = _load(folder, "comparison.json", "comparison", ("comparison", "gap_changes"))
-        return cls(deltas=tables["comparison"], gap_changes=tables["gap_changes"], meta=meta)
+        tables, meta = _load(
+            folder, "comparison.json", "comparison", ("comparison", "gap_changes"), ("churn", "non_inferiority")
+        )
+        deltas, gaps = tables.pop("comparison"), tables.pop("gap_changes")
+        return cls(deltas=deltas, gap_changes=gaps, meta=meta, **tables)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,14 @@ from fairaudit.errors import DataError
 from fairaudit.files import file_hash
 from fairaudit.report.render import render_audit
 from fairaudit.results import (
+    CHURN_COLUMNS,
     COMPARISON_COLUMNS,
     CONFUSION_COLUMNS,
     GAP_CHANGE_COLUMNS,
     GAP_COLUMNS,
     METRIC_COLUMNS,
     MORE_TABLES,
+    NON_INFERIORITY_COLUMNS,
     REST_COLUMNS,
 )
 from fairaudit.schemas import SCHEMAS, load_schema
@@ -335,6 +337,7 @@ def test_every_column_is_documented() -> None:
     told = {name: part for part in sections for name in part.partition("\n")[0].replace(".csv", "").split(", ")}
     tables = {"metrics": METRIC_COLUMNS, "gaps": GAP_COLUMNS, "rest": REST_COLUMNS, "confusion": CONFUSION_COLUMNS}
     tables |= {"comparison": COMPARISON_COLUMNS, "gap_changes": GAP_CHANGE_COLUMNS, **MORE_TABLES}
+    tables |= {"churn": CHURN_COLUMNS, "non_inferiority": NON_INFERIORITY_COLUMNS}
     assert set(tables) == set(told)
     missing = [
         f"{name}.csv: {column}"

@@ -91,23 +91,27 @@ class Pools:
         return (self.matrix @ groups > 0)[:, None]
 
     def losses(self, name: str) -> tuple[Means, np.ndarray]:
-        """Return the means of a loss of each face, and how many faces give their label the probability 0, (Q,).
+        """Return the means of a loss of each face, and how many faces give their label the probability 0, (Q,)."""
+        faces = self.scores
+        keep, labelled = faces.usable[:, None].astype(float), np.nan_to_num(faces.labelled)
+        none = np.bincount(self.sample.group, weights=faces.usable & (labelled <= 0), minlength=len(self.known))
+        found = means(self.sample, self.matrix, np.where(faces.usable, self.each_loss(name), 0.0)[:, None], keep)
+        return found, self.matrix @ none
+
+    def each_loss(self, name: str) -> np.ndarray:
+        """Return a loss of each face, (N,); what stands where a face has no scores means nothing.
 
         log_loss; brier: (p − y)² for two classes, as is usual there (0…1), else Σ over classes (0…2), as in
         scikit-learn; mean_labelled_probability: the probability of the class that a face is labelled as.
         """
         faces = self.scores
-        keep, labelled = faces.usable[:, None].astype(float), np.nan_to_num(faces.labelled)
+        labelled = np.nan_to_num(faces.labelled)
         if name == "log_loss":
-            each = -np.log(np.maximum(labelled, LEAST_PROBABILITY))
-        elif name == "brier":
+            return np.asarray(-np.log(np.maximum(labelled, LEAST_PROBABILITY)))
+        if name == "brier":
             truth = np.eye(self.width)[faces.label]
-            each = ((faces.values - truth) ** 2).sum(1) / (2 if self.width == 2 else 1)
-        else:
-            each = labelled
-        none = np.bincount(self.sample.group, weights=faces.usable & (labelled <= 0), minlength=len(self.known))
-        found = means(self.sample, self.matrix, np.where(faces.usable, each, 0.0)[:, None], keep)
-        return found, self.matrix @ none
+            return np.asarray(((faces.values - truth) ** 2).sum(1) / (2 if self.width == 2 else 1))
+        return labelled
 
     @property
     def binned(self) -> bool:
