@@ -40,13 +40,12 @@ from fairaudit.task_measures import measures_of
 FAMILY = "Holm within each model, task, axis and metric, over its subgroups (without unknown) and classes"
 METHOD = (
     "Shares with a common denominator: Newcombe's paired interval (1998, method 10); averages of recalls: MOVER over "
-    "it; other metrics: BCa bootstrap of the joint cells of both models' predictions. ROC AUC: DeLong's for two curves on "
-    "the same faces; average precision: infinitesimal jackknife; means of losses: Student's t of the differences face by "
-    "face; calibration: limits as if unpaired. Tests: exact McNemar, "
-    "by flipping whole subjects where subjects are known. The change of a gap (largest minus smallest value under each "
-    "model) has a conservative interval from paired contrasts (intersection–union; Bonferroni where the pair is "
-    "taken from the same faces); the change of the named pair's contrast is paired, without allowance for how "
-    "the pair was chosen."
+    "it; other metrics: BCa bootstrap of the joint cells of both models' predictions. ROC AUC: DeLong for two "
+    "curves on the same faces; average precision: infinitesimal jackknife; means of losses: Student's t of the "
+    "differences face by face; calibration: limits as if unpaired. Tests: exact McNemar, by flipping whole subjects "
+    "where subjects are known. The change of a gap (largest minus smallest value under each model) has a conservative "
+    "interval from paired contrasts (intersection–union; Bonferroni where the pair is taken from the same faces); the "
+    "change of the named pair's contrast is paired, without allowance for how the pair was chosen."
 )
 ON_TEST = (
     "The pairs of worst- and best-off subgroups were named on the baseline's own audited faces, because no validation "
