@@ -1,5 +1,6 @@
 """The few larger charts, drawn with seaborn as SVG that takes the page's own text colour (dark mode, print)."""
 
+import hashlib
 import io
 import re
 from typing import Any
@@ -100,7 +101,11 @@ def history_table(history: pd.DataFrame) -> Table:
 
 
 def svg_of(drawing: Figure, label: str) -> Markup:
-    """Return a figure as inline SVG: same input, same bytes; ids that pages share are dropped; text stays text."""
+    """Return a figure as inline SVG: same input, same bytes; text stays text.
+
+    Ids carry a hash of the label, so that charts of one page do not share any; styles become SVG's own attributes,
+    because the page's policy blocks every style but that of its head.
+    """
     stream = io.StringIO()
     FigureCanvasSVG(drawing).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
@@ -108,10 +113,25 @@ def svg_of(drawing: Figure, label: str) -> Markup:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     used = set(re.findall(r"url\(#([^)]+)\)|xlink:href=\"#([^\"]+)\"", text))
     kept = {name for pair in used for name in pair if name}
-    text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in kept else "", text)
+    own = hashlib.sha256(label.encode()).hexdigest()[:6]
+    text = re.sub(r' id="([^"]+)"', lambda match: f' id="{match[1]}-{own}"' if match[1] in kept else "", text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#\1-{own})", text)
+    text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#\1-{own}"', text)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<[a-zA-Z][^>]*>", lambda match: re.sub(r' style="([^"]*)"', _attributes, match[0]), text)
     text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg class="drawn" viewBox="\1" ROLE>', text, count=1)
-    text = text.replace("xlink:href", "href").replace(INK, "currentColor")
+    text = text.replace(INK, "currentColor").replace("<g>", '<g stroke-linejoin="round">', 1)
     return Markup(text.replace("ROLE", f'role="img" aria-label="{escape(label)}"', 1))
+
+
+def _attributes(match: re.Match[str]) -> str:
+    """Return the attributes that say what a style says; a font becomes its size, the family is the page's own."""
+    parts = [part.split(":", 1) for part in match[1].split(";") if ":" in part]
+    said = {name.strip(): value.strip() for name, value in parts}
+    if "font" in said:
+        size = re.search(r"([\d.]+)px", said.pop("font"))
+        said |= {"font-size": size[1]} if size else {}
+    return "".join(f' {name}="{value}"' for name, value in said.items() if name != "font-family")
 
 
 def _long(history: pd.DataFrame) -> pd.DataFrame:

@@ -114,7 +114,7 @@ def _small_cell(value: float, y: int, x: int, side: int, largest: float) -> str:
     name = "above" if value > 0 else "below"
     dark = " strong" if strength > 0.55 else ""
     return (
-        f'<rect class="{name}" style="--s:{strength:.2f}" x="{x}" y="{y}" width="{side}" height="{side}"/>'
+        f'<rect class="{name} s{round(strength * 20)}" x="{x}" y="{y}" width="{side}" height="{side}"/>'
         f'<text class="v{dark}" x="{x + side / 2:g}" y="{y + side / 2 + 3:g}">{text}</text>'
     )
 

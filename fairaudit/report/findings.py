@@ -8,7 +8,7 @@ import pandas as pd
 from fairaudit.report.context import Context
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import HEADLINES
-from fairaudit.report.words import axis_label, count, number, sentence_case
+from fairaudit.report.words import axis_label, count, is_number, number, sentence_case
 
 FIRST = 8  # findings of one head that are not folded away
 MOST = 60  # of any kind that the page lists; the file holds all
@@ -67,6 +67,12 @@ def _head(context: Context, task: str, table: pd.DataFrame) -> dict[str, Any]:
         "open": [_short(line) for line in _open(table)],
         "missing": _missing(context, task),
     }
+
+
+def certainty(row: Mapping[Any, Any]) -> tuple[float, float]:
+    """Return a sort key, surest first: the adjusted p, then the distance from 0 in widths of the interval."""
+    p, width = row["p_adjusted"], row["high"] - row["low"]
+    return (p if is_number(p) else 1.0), (-abs(row["difference"]) / width if is_number(width) and width > 0 else 0.0)
 
 
 def _short(line: str) -> str:

@@ -131,7 +131,7 @@ def _performance(context: Context, task: str, by: str) -> Table:
     beside = [m for m in BESIDE if m != main and any(is_number(context.cell(task, by, g, m).value) for g in groups)]
     pooled = context.cell(task, OVERALL, OVERALL, main, class_).value
     notes = Notes()
-    rows = []
+    rows = _all_faces(context, task, (main, class_), beside, scale, notes)
     for group, cell in zip(groups, cells, strict=True):
         picture = strip(scale, cell.value, cell.low, cell.high, pooled=pooled, faint=cell.small or group == UNKNOWN)
         against = context.against.get((task, by, group), {}).get((main, class_))
@@ -143,7 +143,24 @@ def _performance(context: Context, task: str, by: str) -> Table:
     name = metric_label(main, class_)
     columns = ["n", name, scale.header(), "against the rest", *(metric_words(m).label for m in beside)]
     caption = f"{sentence_case(task)} by {axis_label(by)}: {name} with interval; the line marks all faces together"
-    return Table(caption=caption, first=axis_label(by), columns=columns, rows=rows, notes=notes.texts)
+    return Table(caption=caption, first=axis_label(by), columns=columns, rows=rows, notes=notes.texts, draw=True)
+
+
+def _all_faces(
+    context: Context, task: str, main: tuple[str, str], beside: Sequence[str], scale: Scale, notes: Notes
+) -> list[Row]:
+    """Return the row of all faces together, to which the line in the chart belongs; none where that is undefined."""
+    cell = context.cell(task, OVERALL, OVERALL, *main)
+    if not is_number(cell.value):
+        return []
+    entries = [
+        Entry(count(cell.n), css="num"),
+        entry(cell, main[0], notes),
+        Entry(strip(scale, cell.value, cell.low, cell.high, pooled=cell.value), css="chart"),
+        Entry(DASH, css="num"),
+        *(entry(context.cell(task, OVERALL, OVERALL, m), m, notes) for m in beside),
+    ]
+    return [Row("all faces", entries, whole=True)]
 
 
 def _recalls(context: Context, task: str, by: str) -> Table | None:

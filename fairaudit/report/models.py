@@ -137,7 +137,7 @@ def roc_section(context: ComparisonContext) -> Section | None:
         return None
     note = f" Only the first {MOST} models are drawn." if len(context.tables) > MOST else ""
     areas = [table for task in heads if (table := _auc(context, task)) is not None]
-    data = {"chart": roc_chart(heads), "width": 360 * len(heads), "areas": areas, "note": note}
+    data = {"chart": roc_chart(heads), "panels": min(len(heads), 4), "areas": areas, "note": note}
     return Section(key="roc", title="ROC curves, model by model", template="sections/roc.html", data=data)
 
 

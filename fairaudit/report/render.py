@@ -1,29 +1,26 @@
-"""Results → self-contained HTML pages that open offline by double click: no script, no outside address, no torch."""
+"""Results → self-contained HTML pages that open offline by double click: no outside address, no torch."""
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import pandas as pd
 
-from fairaudit import __version__
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
-from fairaudit.files import file_hash, plain_disk_errors, write_json, write_text
+from fairaudit.files import plain_disk_errors
 from fairaudit.report.answer import make_comparison_context
 from fairaudit.report.comparisons import COMPARISON_SECTIONS
 from fairaudit.report.context import Context, make_context
 from fairaudit.report.errors import error_heads
 from fairaudit.report.groups import axis_totals, group_heads
 from fairaudit.report.overview import run_sections
+from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.pictures import FacePictures
 from fairaudit.report.sections import SECTIONS
-from fairaudit.report.words import axis_label, count, figure, unbroken
-from fairaudit.resources import resource_dir
-from fairaudit.results import HISTORY, PAGES, Attribution, AuditResult, Comparison
+from fairaudit.report.subgroup_index import index_data
+from fairaudit.report.words import axis_label
+from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
 
 ERRORS = "errors.html"
 
@@ -72,7 +69,7 @@ def write_report(
         title=f"Fairness audit: {name}",
         sections=sections,
         links=context.links,
-        groups=_group_lists(context),
+        groups=index_data(context),
         meta=result.meta,
         label_source=result.meta.get("label_source") or "",
     )
@@ -151,14 +148,6 @@ def _face_pictures(folder: Path, root: Path | None) -> FacePictures | None:
     return FacePictures(predictions=read_predictions(table), locate=locate)
 
 
-def _group_lists(context: Context) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return (axis, [(subgroup, page)]) of every axis, for the list of pages."""
-    return [
-        (axis_label(by), [(group, f"groups/{context.slugs[by, group]}.html") for group in groups])
-        for by, groups in context.axes.items()
-    ]
-
-
 def _write_groups(context: Context, out: Path) -> set[str]:
     totals = axis_totals(context)
     places = list(context.slugs)
@@ -201,30 +190,3 @@ def _remove_stale(folder: Path, keep: set[str]) -> None:
         for page in folder.glob("*.html"):
             if page.name not in keep:
                 page.unlink()
-
-
-def record_pages(out: Path, names: Sequence[str], marker: str | None) -> None:
-    """Write the hashes of the pages, and of the result beside them that they show (None where it lies elsewhere)."""
-    shown = None if marker is None or not (out / marker).is_file() else {marker: file_hash(out / marker)}
-    pages = {name: file_hash(out / name) for name in sorted(names)}
-    write_json(out / PAGES, {"fairaudit": __version__, "shown": shown, "pages": pages})
-
-
-def write_page(template: str, path: Path, **data: Any) -> Path:
-    """Write one page from its template, whole or not at all, and return its path."""
-    write_text(path, _environment().get_template(template).render(version=__version__, **data))
-    return path
-
-
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resource_dir("templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(figure=figure, count=count)
-    environment.filters["whole"] = unbroken
-    return environment

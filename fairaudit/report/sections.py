@@ -12,12 +12,13 @@ from fairaudit.report.context import FOLD, Context
 from fairaudit.report.criteria import criteria_data, shades_data, spread_data
 from fairaudit.report.figures import share_bar
 from fairaudit.report.findings import findings_data
+from fairaudit.report.first_screen import first_screen
 from fairaudit.report.heads import head_view
 from fairaudit.report.impact import custom_data, impact_data
 from fairaudit.report.label_noise import label_noise_data
 from fairaudit.report.policies import exploratory_data, plan_data, population_data
 from fairaudit.report.tables import Entry, Row, Table
-from fairaudit.report.verdict import summary, verdicts
+from fairaudit.report.verdict import verdicts
 from fairaudit.report.words import axis_label, count, number, sentence_case
 from fairaudit.subgroups import OVERALL, parse
 
@@ -35,8 +36,13 @@ class Section:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+def answer_section(context: Context) -> Section:
+    """Answer first: what is shown, who is worst off, what became of declared limits, what cannot be concluded."""
+    return Section(key="answer", title="The answer", template="sections/first.html", data=first_screen(context))
+
+
 def verdict_section(context: Context) -> Section:
-    """Say in plain words, first of all, which gaps are shown, which are not, and who was not assessed."""
+    """Say in plain words, head by head, which gaps are shown, which are not, and who was not assessed."""
     judged = verdicts(context)
     heads = [
         {
@@ -49,8 +55,8 @@ def verdict_section(context: Context) -> Section:
         for task in context.tasks
     ]
     level = number(1 - _confidence(context)).removesuffix(".0")
-    data = {"lines": summary(judged), "heads": heads, "level": level, "axis_label": axis_label}
-    return Section(key="verdict", title="Verdict", template="sections/verdict.html", data=data)
+    data = {"heads": heads, "level": level, "axis_label": axis_label}
+    return Section(key="verdict", title="Verdict, head by head", template="sections/verdict.html", data=data)
 
 
 def findings_section(context: Context) -> Section | None:
@@ -318,6 +324,7 @@ def _plain(value: Any) -> str:
 
 
 SECTIONS: dict[str, Callable[[Context], Section | None]] = {
+    "answer": answer_section,
     "verdict": verdict_section,
     "findings": findings_section,
     "policies": policies_section,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from fairaudit.report.models import curves_data, has_curve
-from fairaudit.report.render import record_pages, write_page
+from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.words import DASH, count, difference, figure, is_number, plural, sentence_case

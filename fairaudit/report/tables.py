@@ -20,23 +20,31 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """One table row: its heading, where that links to, and its cells."""
+    """One table row: its heading, where that links to, and its cells; `whole` marks the row of all faces together."""
 
     head: str
     entries: Sequence[Entry]
     href: str = ""
     small: bool = False
+    whole: bool = False
+    anchor: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table with a caption; `notes` are printed below it, numbered from 1; `first` heads the first column."""
+    """A table with a caption; `notes` are printed below it, numbered from 1; `first` heads the first column.
+
+    For the page's script: `draw` lets a reader draw another of its measures, `pick` is the number of a column (from 0,
+    the heading) of which one value can be chosen.
+    """
 
     caption: str
     first: str
     columns: Sequence[str]
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+    draw: bool = False
+    pick: int = 0
 
 
 @dataclass

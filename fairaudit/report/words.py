@@ -14,6 +14,8 @@ DASH = "–"
 MINUS = "−"
 _RANGE = re.compile(r"(\(?−?[\d.,]+(?:–| to )[−\d.,]*\d(?:\u00a0(?:points|bins|years))?\)?)")
 
+_BOUNDS = re.compile(r"(\(−?[\d.,]+(?:–| to )[−\d.,]*\d\))")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricWords:
@@ -251,6 +253,11 @@ def p_words(p: Any) -> str:
 def unbroken(text: str) -> Markup:
     """Return `text`, escaped, with every interval "87.9–92.0" kept on one line: a dash invites a break."""
     return Markup(_RANGE.sub(r'<span class="nb">\1</span>', str(escape(text))))
+
+
+def bounds(text: str) -> Markup:
+    """Return the text of a figure, escaped, with its interval in softer print, so that the estimate stands out."""
+    return Markup(_BOUNDS.sub(r"<small>\1</small>", str(escape(text))))
 
 
 def listing(names: list[str], most: int = 6) -> str:
