@@ -89,6 +89,23 @@ def by_aif360(table: list[Face]) -> list[tuple[str, str, str, float]]:
     return rows
 
 
+def reweighing_by_aif360(table: list[Face]) -> list[tuple[str, str, str, float]]:
+    """Return AIF360's reweighing weights of the four cells of reference or rest × label: ("reweighing, label 1", …)."""
+    import pandas as pd
+    from aif360.algorithms.preprocessing import Reweighing
+    from aif360.datasets import BinaryLabelDataset
+
+    frame = pd.DataFrame([(float(f.group == REFERENCE), f.label) for f in table if f.group], columns=["g", "y"])
+    told = BinaryLabelDataset(df=frame, label_names=["y"], protected_attribute_names=["g"])
+    weights = Reweighing([{"g": 0.0}], [{"g": 1.0}]).fit_transform(told).instance_weights
+    rows = []
+    for group, number in ((REFERENCE, 1.0), ("rest", 0.0)):
+        for label in (0, 1):
+            cell = ((frame["g"] == number) & (frame["y"] == label)).to_numpy()
+            rows.append((f"reweighing, label {label}", group, "", float(weights[cell][0])))
+    return rows
+
+
 def main() -> None:
     """Write the table of both libraries' values."""
     warnings.simplefilter("ignore")
@@ -107,6 +124,8 @@ def main() -> None:
         for peer, values in sides.items():
             for metric, group, reference, value in values(table):
                 writer.writerow([peer, version(peer), metric, group, reference, repr(value)])
+        for metric, group, reference, value in reweighing_by_aif360(table):
+            writer.writerow(["aif360", version("aif360"), metric, group, reference, repr(value)])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,16 @@ import pandas as pd
 
 from fairaudit import subgroups
 from fairaudit.errors import UsageError
-from fairaudit.mitigation.reweighing import class_balancing, joint_balancing, reweigh, weighable
+from fairaudit.mitigation.reweighing import (
+    beyond_cap,
+    class_balancing,
+    codes,
+    joint_balancing,
+    raw_weights,
+    reweigh,
+    reweigh_sqrt,
+    weighable,
+)
 from fairaudit.registry import lookup
 from fairaudit.spec import MitigationSpec
 
@@ -58,6 +67,10 @@ def _describe(frame: pd.DataFrame, task: str, mitigation: MitigationSpec, weight
         f"{task}: {mitigation.method} by {mitigation.by} weighs {len(used)} training faces from {used.min():.3g} to "
         f"{used.max():.3g}; {at_cap} reach the cap of {mitigation.cap:g}; the effective sample size is {effective:.0f}."
     ]
+    groups, labels, _ = codes(frame, task, mitigation.by)
+    far = beyond_cap(raw_weights(mitigation.method, groups, labels), mitigation.cap)
+    if far:
+        sentences.append(f"{task}: {far}.")
     unlabelled = int(frame[task].isna().sum())
     unknown = len(frame) - len(used) - unlabelled
     if unlabelled or unknown:
@@ -83,6 +96,7 @@ def _empty_cells(frame: pd.DataFrame, task: str, by: str) -> list[str]:
 
 MITIGATIONS: dict[str, Weigh] = {
     "reweighing": reweigh,
+    "reweighing-sqrt": reweigh_sqrt,
     "joint-balancing": joint_balancing,
     "class-balancing": class_balancing,
 }

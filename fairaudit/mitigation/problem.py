@@ -102,4 +102,11 @@ def _plain(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers:
     return Answers(probabilities, probabilities.argmax(1))
 
 
-PREDICTORS: dict[str, Predictor] = {"softmax": _plain}
+def _one_vs_rest(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers:
+    """One sigmoid output a class: weight (K, d), bias (K,); the probabilities are the outputs, scaled to sum to 1."""
+    logits = hidden(arrays, x) @ arrays["weight"].T + arrays["bias"]
+    probabilities = softmax(-np.logaddexp(0, -logits))
+    return Answers(probabilities, probabilities.argmax(1))
+
+
+PREDICTORS: dict[str, Predictor] = {"softmax": _plain, "one-vs-rest": _one_vs_rest}

@@ -1,4 +1,4 @@
-"""Weights for training faces by subgroup × label: Kamiran–Calders reweighing, joint balancing and class balancing.
+"""Weights for training faces by subgroup × label: Kamiran–Calders reweighing and its root, joint and class balancing.
 
 Each method is a function `(frame, task, by, *, cap) -> weights`, with one float a row of `frame`, mean 1 over the faces
 it weighs and none above `cap`. A face whose subgroup is `unknown` has weight 1: nothing is known that could be
@@ -12,6 +12,7 @@ import pandas as pd
 from fairaudit import subgroups
 from fairaudit.errors import UsageError
 
+FAR = 2  # times the cap, from which on a weight exceeds it by far
 _ROUNDS = 200
 
 
@@ -24,11 +25,17 @@ def reweigh(frame: pd.DataFrame, task: str, by: str, *, cap: float) -> np.ndarra
     Raises UsageError on an axis on which the subgroup determines the label (the weight would be P(y) and favour the
     majority), for an unknown attribute or task, where no face can be weighed, and for a cap of 1 or less.
     """
-    groups, labels, known = _codes(frame, task, by)
-    _refuse_degenerate(frame, task, by)
-    joint = np.bincount(groups * (labels.max() + 1) + labels, minlength=(groups.max() + 1) * (labels.max() + 1))
-    share = np.bincount(groups)[groups] * np.bincount(labels)[labels] / len(groups)
-    return _spread(share / joint[groups * (labels.max() + 1) + labels], known, cap)
+    return _weights("reweighing", frame, task, by, cap)
+
+
+def reweigh_sqrt(frame: pd.DataFrame, task: str, by: str, *, cap: float) -> np.ndarray:
+    """Return the square roots of Kamiran and Calders' weights: half of the correction on a logarithmic scale.
+
+    Rare cells weigh less than there, so the variance is smaller and some dependence of label and subgroup is left.
+    Source of the square root: Mahajan et al., "Exploring the limits of weakly supervised pretraining", ECCV 2018, who
+    sample classes so. Raises UsageError as `reweigh` does.
+    """
+    return _weights("reweighing-sqrt", frame, task, by, cap)
 
 
 def joint_balancing(frame: pd.DataFrame, task: str, by: str, *, cap: float) -> np.ndarray:
@@ -36,9 +43,7 @@ def joint_balancing(frame: pd.DataFrame, task: str, by: str, *, cap: float) -> n
 
     Raises UsageError as `reweigh` does, except that an axis on which the subgroup determines the label is allowed.
     """
-    groups, labels, known = _codes(frame, task, by)
-    cells = groups * (labels.max() + 1) + labels
-    return _spread(1 / np.bincount(cells)[cells], known, cap)
+    return _weights("joint-balancing", frame, task, by, cap)
 
 
 def class_balancing(frame: pd.DataFrame, task: str, by: str, *, cap: float) -> np.ndarray:
@@ -46,8 +51,56 @@ def class_balancing(frame: pd.DataFrame, task: str, by: str, *, cap: float) -> n
 
     `by` only decides which faces are `unknown` and keep weight 1. Raises UsageError as `joint_balancing` does.
     """
-    _, labels, known = _codes(frame, task, by)
-    return _spread(1 / np.bincount(labels)[labels], known, cap)
+    return _weights("class-balancing", frame, task, by, cap)
+
+
+def raw_weights(name: str, groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the weights that the method `name` asks for, mean 1, before any cap.
+
+    `groups` and `labels` (n,) are codes ≥ 0 of faces that have both.
+    """
+    width = labels.max() + 1
+    cells = groups * width + labels
+    n, per_group, per_label = np.bincount(cells)[cells], np.bincount(groups)[groups], np.bincount(labels)[labels]
+    asked = {
+        "reweighing": per_group * per_label / (len(groups) * n),
+        "reweighing-sqrt": np.sqrt(per_group * per_label / (len(groups) * n)),
+        "joint-balancing": 1 / n,
+        "class-balancing": 1 / per_label,
+    }[name]
+    return np.asarray(asked / asked.mean())
+
+
+def capped(raw: np.ndarray, known: np.ndarray, cap: float) -> np.ndarray:
+    """Return weights for all rows: 1 where nothing is known, else `raw` scaled to mean 1 with none above `cap`.
+
+    Cutting at the cap lowers the mean and scaling back lifts other weights, perhaps over the cap: repeated until both
+    hold. That ends, because a cap above 1 leaves room and capped weights stay capped.
+    """
+    if cap <= 1:
+        raise UsageError(f"cap = {cap:g}: the largest weight must be above 1, the mean weight")
+    weights = raw / raw.mean()
+    for _ in range(_ROUNDS):
+        over = weights >= cap
+        if not (weights > cap).any():
+            break
+        free = ~over
+        weights = np.where(over, cap, weights * ((len(raw) - cap * over.sum()) / weights[free].sum()))
+    result = np.ones(len(known))
+    result[known] = weights
+    return result
+
+
+def beyond_cap(raw: np.ndarray, cap: float) -> str | None:
+    """Return a sentence where weights (mean 1, before the cap) would exceed the cap by far, else None."""
+    far = raw > FAR * cap
+    if not far.any():
+        return None
+    return (
+        f"{int(far.sum())} of {len(raw)} training faces would weigh more than {FAR} times the cap of {cap:g} (the "
+        f"heaviest {raw.max():.3g}): held at the cap, their subgroups stay under-represented. Choose a coarser axis, "
+        "collect more of these faces, take reweighing-sqrt, or raise cap and expect a few faces to decide much"
+    )
 
 
 def weighable(frame: pd.DataFrame, task: str, by: str) -> np.ndarray:
@@ -56,7 +109,15 @@ def weighable(frame: pd.DataFrame, task: str, by: str) -> np.ndarray:
     return (groups != subgroups.UNKNOWN) & frame[task].notna().to_numpy()
 
 
-def _codes(frame: pd.DataFrame, task: str, by: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _weights(name: str, frame: pd.DataFrame, task: str, by: str, cap: float) -> np.ndarray:
+    """Return the capped weights of the method `name` for every row of `frame`."""
+    groups, labels, known = codes(frame, task, by)
+    if name in ("reweighing", "reweighing-sqrt"):
+        _refuse_degenerate(frame, task, by)
+    return capped(raw_weights(name, groups, labels), known, cap)
+
+
+def codes(frame: pd.DataFrame, task: str, by: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return subgroup and label codes of the faces to be weighed, and which rows of `frame` those are."""
     subgroups.require(frame.columns, [by, task])
     known = weighable(frame, task, by)
@@ -74,23 +135,3 @@ def _refuse_degenerate(frame: pd.DataFrame, task: str, by: str) -> None:
             f"reweighing is refused: {reason}, so that every weight would collapse to the class's own share and favour "
             f"the largest class. Choose an axis without {task}, or method = 'joint-balancing' or 'class-balancing'"
         )
-
-
-def _spread(raw: np.ndarray, known: np.ndarray, cap: float) -> np.ndarray:
-    """Return weights for all rows: 1 where nothing is known, else `raw` scaled to mean 1 with none above `cap`.
-
-    Cutting at the cap lowers the mean and scaling back lifts other weights, perhaps over the cap: repeated until both
-    hold. That ends, because a cap above 1 leaves room and capped weights stay capped.
-    """
-    if cap <= 1:
-        raise UsageError(f"cap = {cap:g}: the largest weight must be above 1, the mean weight")
-    weights = raw / raw.mean()
-    for _ in range(_ROUNDS):
-        capped = weights >= cap
-        if not (weights > cap).any():
-            break
-        free = ~capped
-        weights = np.where(capped, cap, weights * ((len(raw) - cap * capped.sum()) / weights[free].sum()))
-    result = np.ones(len(known))
-    result[known] = weights
-    return result
