@@ -48,6 +48,8 @@ def bias_mimicking(problem: Problem) -> Fitted:
         return (each * torch.from_numpy(weights[batch])).sum(1).mean()
 
     def finish(arrays: dict[str, np.ndarray]) -> Fitted:
+        # an output that no face trained would answer one half, and might win
+        arrays["bias"] = np.where(table.any(0), arrays["bias"], np.float32(-1e4))
         return Fitted(kind="one-vs-rest", arrays=arrays)
 
     fitted = fit_head(problem, loss=loss, batches=batches, finish=finish)
@@ -78,10 +80,12 @@ def no_common_subgroups(problem: Problem) -> str | None:
     _, groups = _usable(problem)
     if groups.sum() >= 2:
         return None
+    full = cells.counts(problem, problem.train)
+    none = (full == 0) & (full.sum(0) > 0)
     return (
         f"bias-mimicking needs two subgroups with training faces of every class of {problem.task}, and "
-        f"{'none has' if not groups.any() else 'only ' + problem.groups[int(np.argmax(groups))] + ' has'}: choose a "
-        "coarser axis, or joint-balancing, which allows empty cells"
+        f"{'only ' + problem.groups[int(np.argmax(groups))] if groups.any() else 'no subgroup'} has them (none of "
+        f"{cells.names(problem, none)}). Choose a coarser axis, or joint-balancing, which allows empty cells"
     )
 
 
