@@ -6,7 +6,17 @@ from functools import partial
 from typing import Literal
 
 from fairaudit.errors import UsageError
-from fairaudit.mitigation import augmenting, bias_mimicking, cells, resampling, weighted
+from fairaudit.mitigation import (
+    augmenting,
+    bias_mimicking,
+    cells,
+    offsets,
+    postprocessing,
+    resampling,
+    temperature,
+    thresholds,
+    weighted,
+)
 from fairaudit.mitigation.erm import erm
 from fairaudit.mitigation.problem import Fitted, Problem
 from fairaudit.registry import lookup
@@ -146,5 +156,43 @@ METHODS: dict[str, Method] = {
         source="Shorten & Khoshgoftaar 2019",
         refuse=augmenting.no_views,
         caution=partial(resampling.sampling_cautions, dropping=False),
+    ),
+    "group-thresholds": Method(
+        fit=thresholds.group_thresholds,
+        stage="post",
+        groups_at=("val", "test"),
+        summary="decides by thresholds of each subgroup that equalise its odds",
+        source="Hardt et al. 2016",
+        binary_only=True,
+        refuse=thresholds.no_curves,
+        caution=thresholds.thin_subgroups,
+    ),
+    "group-offsets": Method(
+        fit=offsets.group_offsets,
+        stage="post",
+        groups_at=("val", "test"),
+        summary="moves each class's score by an offset of the subgroup",
+        source="Hardt et al. 2016",
+        refuse=postprocessing.too_few,
+        caution=postprocessing.unadjusted,
+    ),
+    "inferred-group-offsets": Method(
+        fit=offsets.inferred_group_offsets,
+        stage="post",
+        groups_at=("train", "val"),
+        summary="moves each class's score by an offset of the subgroup that it infers",
+        source="Hardt et al. 2016",
+        fits=2,
+        refuse=postprocessing.too_few,
+        caution=postprocessing.unadjusted,
+    ),
+    "prior-temperature": Method(
+        fit=temperature.prior_temperature,
+        stage="post",
+        groups_at=("val", "test"),
+        summary="calibrates each subgroup and takes its class shares out",
+        source="Platt 1999, Saerens et al. 2002, Guo et al. 2017",
+        refuse=postprocessing.too_few,
+        caution=postprocessing.unadjusted,
     ),
 }

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.errors import UsageError
+from fairaudit.mitigation.draws import face_draws
 from fairaudit.registry import lookup
 from fairaudit.spec import MitigateSpec
 
@@ -109,4 +110,39 @@ def _one_vs_rest(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers
     return Answers(probabilities, probabilities.argmax(1))
 
 
-PREDICTORS: dict[str, Predictor] = {"softmax": _plain, "one-vs-rest": _one_vs_rest}
+def _group_adjusted(arrays: Arrays, x: np.ndarray, g: np.ndarray | None) -> Answers:
+    """A softmax head whose log probabilities are scaled and moved: slope (G + 1,), offset (G + 1, K), unknown last."""
+    assert g is not None
+    logits = np.log(_plain(arrays, x, None).probabilities.clip(1e-12)) * arrays["slope"][g, None] + arrays["offset"][g]
+    probabilities = softmax(logits)
+    return Answers(probabilities, probabilities.argmax(1))
+
+
+def _inferred_adjusted(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers:
+    """A softmax head moved by the offsets (G, K), averaged over the probabilities of a head that tells the subgroup."""
+    prefix = "group_"
+    finder = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+    mean = _plain(finder, x, None).probabilities @ arrays["offset"]
+    probabilities = softmax(np.log(_plain(arrays, x, None).probabilities.clip(1e-12)) + mean)
+    return Answers(probabilities, probabilities.argmax(1))
+
+
+def _group_thresholds(arrays: Arrays, x: np.ndarray, g: np.ndarray | None) -> Answers:
+    """A binary softmax head that decides by two thresholds of each subgroup, (G + 1,) each, and a draw of the face."""
+    assert g is not None
+    probabilities = _plain(arrays, x, None).probabilities
+    p0, t0, p1, t1, ignore, constant = (
+        arrays[name][g] for name in ("p0", "threshold0", "p1", "threshold1", "ignore", "constant")
+    )
+    score = probabilities[:, 1]
+    chance = ignore * constant + (1 - ignore) * (p0 * (score > t0) + p1 * (score > t1))
+    return Answers(probabilities, (face_draws(x, int(arrays["salt"][0])) < chance).astype(np.int64))
+
+
+PREDICTORS: dict[str, Predictor] = {
+    "softmax": _plain,
+    "one-vs-rest": _one_vs_rest,
+    "group-adjusted": _group_adjusted,
+    "inferred-adjusted": _inferred_adjusted,
+    "group-thresholds": _group_thresholds,
+}
