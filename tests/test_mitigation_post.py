@@ -23,7 +23,7 @@ QUICK = MitigateSpec(epochs=6, batch_size=128, learning_rate=0.02)
 
 
 def faces(n: int, seed: int, classes: int = 2) -> Part:
-    """Faces of two subgroups; those of the second, 30 %, look more like class 0 than they are, and show their subgroup."""
+    """Faces of two subgroups; those of the second, 30 %, show it, and look more like class 0 than they are."""
     rng = np.random.default_rng(seed)
     y, g = rng.integers(classes, size=n), (rng.random(n) < 0.3).astype(np.int64)
     x = rng.normal(size=(n, classes + 1))
