@@ -22,6 +22,7 @@ from fairaudit.cli_options import (
     TrustOption,
 )
 from fairaudit.cli_plan import PolicyOption, StrictOption, plan, power, verdicts_of
+from fairaudit.cli_robustness import robustness
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.registry import lookup
 
@@ -43,6 +44,7 @@ for _command in (selftest, verify, diff, schema):
     app.command()(_command)
 app.command()(power)
 app.command()(plan)
+app.command()(robustness)
 
 
 @app.callback(invoke_without_command=True)
@@ -500,7 +502,8 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="audits, datasets, backbones, presets, metrics, mitigations, attributions, schemes, schemas, sections."
+            help="audits, datasets, backbones, presets, metrics, mitigations, attributions, perturbations, schemes, "
+            "schemas, sections."
         ),
     ] = None,
 ) -> None:

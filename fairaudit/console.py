@@ -124,6 +124,7 @@ def listings() -> dict[str, Callable[[], list[str]]]:
         "metrics": lambda: _names("fairaudit.metrics.rates", "METRICS"),
         "mitigations": lambda: _names("fairaudit.mitigation", "MITIGATIONS"),
         "attributions": lambda: _names("fairaudit.attribution.methods", "ATTRIBUTIONS"),
+        "perturbations": lambda: _names("fairaudit.data.perturbations", "PERTURBATIONS"),
         "schemes": lambda: [f"{s.name} ({', '.join(s.classes)})" for s in SCHEMES.values()],
         "schemas": lambda: _names("fairaudit.schemas", "SCHEMAS"),
         "sections": lambda: _names("fairaudit.report.sections", "SECTIONS"),

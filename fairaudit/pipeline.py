@@ -38,10 +38,12 @@ from fairaudit.models.forest_training import check_forest
 from fairaudit.models.inference import predict
 from fairaudit.models.training import train
 from fairaudit.policy_checks import check_names, declared
+from fairaudit.probe_stages import robustness_stage
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
 from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
+from fairaudit.robustness.measure import check_perturbations
 from fairaudit.spec import MitigationSpec, Spec
 from fairaudit.stages import claim_run, stage
 
@@ -86,6 +88,7 @@ def run(job: Run) -> Path:
         predict_stage(job, faces, name, "test")
         audit_stage(job, faces, name, axes)
         _attribute(job, faces, name, axes)
+        robustness_stage(job, faces, name)
         report_stage(job, name)
     clear_cache(job)
     if len(models) > 1:
@@ -116,6 +119,7 @@ def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
     """
     for source in spec.data.sources or (spec.data,):
         lookup(READERS, source.dataset, "dataset")
+    check_perturbations(spec.robustness)
     if spec.sweep:
         raise UsageError("the spec has a [sweep]: run `fairaudit sweep`, or take the table out")
     for entry in spec.mitigations:
@@ -385,7 +389,11 @@ def report_stage(job: Run, name: str) -> None:
     inputs = {
         "audit": file_hash(folder / "audit.json"),
         "attribution": file_hash(maps / "attribution.json") if mapped else None,
+        "robustness": job.spec.robustness is not None,
     }
+    links = {"Run overview": "../../index.html"}
+    if job.spec.robustness is not None:
+        links["Robustness"] = f"../../robustness/{name}/index.html"
 
     def work() -> None:
         history = folder / HISTORY
@@ -394,7 +402,7 @@ def report_stage(job: Run, name: str) -> None:
             folder,
             attribution=Attribution.load(maps) if mapped else None,
             history=pd.read_csv(history) if history.exists() else None,
-            links={"Run overview": "../../index.html"},
+            links=links,
         )
 
     job.stage(f"report {name}", inputs, [f"audits/{name}/index.html"], work)

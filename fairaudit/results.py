@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.errors import DataError
-from fairaudit.files import atomic_folder, claim, file_hash, write_json
+from fairaudit.files import atomic_folder, claim, file_hash, write_json, write_text
 from fairaudit.subgroups import UNKNOWN
 
 FORMAT_VERSION = 1
@@ -144,6 +144,22 @@ ATTRIBUTION_COLUMNS = (
     "difference_high",
     "reason",
 )
+# what robustness found: file name without .csv → columns
+ROBUSTNESS_TABLES: dict[str, tuple[str, ...]] = {
+    "robustness": (
+        *("task", "by", "subgroup", "metric", "perturbation", "strength", "amount", "unit", "value", "low", "high"),
+        *("n", "drop", "drop_low", "drop_high", "lost", "gained", "small", "reason"),
+    ),
+    "robustness_gaps": (
+        *("task", "by", "metric", "perturbation", "strength", "amount", "difference", "low", "high", "worst", "best"),
+        *("assessed", "not_assessed", "reason"),
+    ),
+    "robustness_tests": (
+        *("task", "by", "subgroup", "perturbation", "clean", "rest_clean", "drop", "rest_drop", "difference", "low"),
+        *("high", "n", "n_rest"),
+        *("matched", "detectable", "p_value", "p_adjusted", "family_size", "finding", "sentence", "reason"),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +283,43 @@ class Attribution:
         return cls(shares=tables["attribution"], maps=maps, meta=meta)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """How accuracy falls, subgroup by subgroup, as the same faces are shown ever worse.
+
+    curves, gaps, tests: the columns of ROBUSTNESS_TABLES. meta keys: name, created, fairaudit, format, n (faces),
+    sampled (sentence), tasks, subgroups {axis: {subgroup: n}}, perturbations {name: {unit, shown, stands_for,
+    amounts}}, degenerate [{task, by, reason}], image_size, checkpoint (hash), confidence, draws, seed, min_group_size,
+    independence (sentence), label_source, model {…}, predictions {file: sha256}, warnings [sentence].
+    """
+
+    curves: pd.DataFrame
+    gaps: pd.DataFrame
+    tests: pd.DataFrame
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    MARKER = "robustness.json"
+
+    def save(self, folder: Path) -> None:
+        """Write the three tables, then robustness.json with their hashes, beside what else lies in the folder."""
+        hashes = {}
+        for name, table in zip(ROBUSTNESS_TABLES, (self.curves, self.gaps, self.tests), strict=True):
+            path = folder / f"{name}.csv"
+            write_text(path, table.to_csv(index=False, lineterminator="\n"))
+            hashes[path.name] = file_hash(path)
+        write_json(folder / self.MARKER, {**self.meta, "files": hashes})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Robustness":
+        """Read what `save` wrote. Raises DataError where it is missing, unfinished or was changed."""
+        path = folder / cls.MARKER
+        if path.exists() and "unfinished" in path.read_text(encoding="utf-8", errors="replace")[:100]:
+            raise DataError(f"{folder} is unfinished: run the same command again, and it goes on")
+        tables, meta = _load(folder, cls.MARKER, "robustness", tuple(ROBUSTNESS_TABLES))
+        curves, gaps, tests = (tables[name] for name in ROBUSTNESS_TABLES)
+        return cls(curves=curves, gaps=gaps, tests=tests, meta=meta)
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read one of our CSV tables: text stays verbatim ("NA" and "" too), numbers are numbers, empty numbers are NaN."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -288,6 +341,7 @@ _TEXT = frozenset(
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
         *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading", "reference"),
         *("kind", "lowest", "highest", "other", "family"),
+        *("perturbation", "unit", "matched"),
     )
 )
 _FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down"))

@@ -434,6 +434,18 @@ class AttributionSpec(_Part):
     steps: int = Field(50, ge=8, description="steps of integrated gradients")
 
 
+class RobustnessSpec(_Part):
+    """Whose accuracy falls when pictures get worse: asked only where this table stands, since it predicts 26 times."""
+
+    perturbations: tuple[str, ...] = Field(
+        ("blur", "noise", "jpeg", "darkness", "low-contrast"), min_length=1, description="each at five strengths"
+    )
+    faces: int = Field(1000, ge=0, description="at most so many, drawn evenly over the first axis; 0: all of the split")
+    subgroups: tuple[str, ...] | None = Field(
+        None, description="axes; default: audit.subgroups, else each attribute by itself"
+    )
+
+
 class Spec(_Part):
     """One audit, whole: data, split, model, training, audit, mitigations, attribution."""
 
@@ -449,6 +461,7 @@ class Spec(_Part):
     mitigations: tuple[MitigationSpec, ...] = ()
     mitigate: MitigateSpec = MitigateSpec()
     attribution: AttributionSpec = AttributionSpec()
+    robustness: RobustnessSpec | None = Field(None, description="without this table robustness is not measured")
     sweep: dict[str, tuple[Any, ...]] = Field(
         default_factory=dict,
         description="for `fairaudit sweep`: values to try of keys of model and training, every combination of them",
@@ -486,7 +499,8 @@ def parse_spec(raw: Mapping[str, Any], where: str = "spec") -> Spec:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
         raise UsageError(plain_errors(error, where)) from None
-    for by in (*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations)):
+    probed = (spec.robustness.subgroups if spec.robustness else None) or ()
+    for by in (*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations), *probed):
         subgroups.parse(by)
     return spec
 

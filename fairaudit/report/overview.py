@@ -84,6 +84,7 @@ def _files(out: Path, names: list[str]) -> Section:
             (f"predictions/{name}.parquet", f"what “{name}” predicted for each test face"),
             (f"audits/{name}/metrics.csv", f"every figure of the audit of “{name}”"),
             (f"audits/{name}/gaps.csv", f"every gap of the audit of “{name}”"),
+            (f"robustness/{name}/robustness.csv", f"how the accuracy of “{name}” falls as pictures get worse"),
         ):
             if (out / file).exists():
                 found.append((file, text))
