@@ -45,11 +45,14 @@ by = "race"
 [attribution]
 faces_per_head = 4
 steps = 8
+[robustness]
+perturbations = ["noise"]
+faces = 10
 """
 
 COMMANDS = (
     *("demo", "run", "train", "predict", "audit", "attribute", "compare", "report", "list", "data synthesize"),
-    *("power", "plan"),
+    *("power", "plan", "robustness"),
 )
 
 Fairaudit = Callable[..., tuple[int, str, str]]
@@ -181,6 +184,8 @@ def test_run_does_the_whole_road_and_then_skips_it(fairaudit: Fairaudit, faces: 
         "audits/reweighing/metrics.csv",
         "comparison/index.html",
         "comparison/gap_changes.csv",
+        "robustness/baseline/robustness_tests.csv",
+        "robustness/reweighing/index.html",
         "data/findings.csv",
         "index.html",
     ):
@@ -188,7 +193,7 @@ def test_run_does_the_whole_road_and_then_skips_it(fairaudit: Fairaudit, faces: 
     state = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     code, _, err = fairaudit("run", faces / "tiny.toml", "--data", faces, "--out", out)
     assert code == 0, err
-    assert err.count("skipped") >= 8
+    assert err.count("skipped") >= 10 and "robustness reweighing: unchanged" in err
     assert state == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     pages = list(out.rglob("*.html"))
     links = [(page, link) for page in pages for link in re.findall(r'(?:src|href)="([^"#]+)', page.read_text())]
@@ -248,7 +253,7 @@ def test_list_names_everything_that_a_spec_may_name(fairaudit: Fairaudit) -> Non
     lines = dict(line.split(": ", 1) for line in out.splitlines())
     known = {"audits": "utkface", "metrics": "accuracy", "attributions": "integrated-gradients", "schemes": "race7"}
     known |= {"datasets": "folders", "backbones": "mobilefacenet", "mitigations": "reweighing", "sections": "verdict"}
-    known |= {"schemas": "audit", "presets": "fairface-resnet34"}
+    known |= {"schemas": "audit", "presets": "fairface-resnet34", "perturbations": "blur"}
     assert lines.keys() == known.keys()
     assert all(name in lines[kind] for kind, name in known.items())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairaudit.report.context import FOLD
-from fairaudit.report.render import record_pages, write_page
+from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
 from fairaudit.report.words import (
@@ -94,7 +94,7 @@ def headline(found: Robustness) -> list[str]:
     tests = found.tests
     shown = tests[tests["finding"]].sort_values(["p_adjusted", "difference"], ascending=[True, False], kind="stable")
     if len(shown):
-        whom = listing(list(dict.fromkeys(f"{row.subgroup} ({axis_label(row.by)})" for row in shown.itertuples())))
+        whom = listing(list(dict.fromkeys(f"{row.subgroup} ({axis_label(str(row.by))})" for row in shown.itertuples())))
         first = (
             f"{len(shown):,} of {plural(len(tests), 'comparison')} show that a subgroup loses more than everyone else"
         )
