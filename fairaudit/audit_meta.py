@@ -14,6 +14,7 @@ from fairaudit.audit_tables import AxisTables
 from fairaudit.covariates import MEDIATOR
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
 from fairaudit.data.sharded import AnyPredictions
+from fairaudit.environment import environment
 from fairaudit.results import FORMAT_VERSION
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
@@ -55,6 +56,7 @@ def meta_of(
             "seed": seed,
         },
         "versions": versions(),
+        "environment": environment(),
         "label_source": table.label_source,
         "independence": independence(table),
         "excluded": [*excluded, *_findings(table)],

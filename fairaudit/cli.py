@@ -13,6 +13,7 @@ from fairaudit import __version__
 from fairaudit.cli_checks import diff, schema, selftest, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
 from fairaudit.cli_options import (
+    AcknowledgeOption,
     ByOption,
     CacheOption,
     CheckpointArgument,
@@ -275,6 +276,7 @@ def audit(
     ] = None,
     device: DeviceOption = "auto",
     cache: CacheOption = None,
+    acknowledge: AcknowledgeOption = None,
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces (needs --data).")
     ] = False,
@@ -296,6 +298,7 @@ def audit(
         predict_for_audit,
         read_table,
         refuse_unread,
+        report_meta,
         require_folder,
         store,
         table_meta,
@@ -319,6 +322,7 @@ def audit(
         require_folder(data)
     claim(out, "audit", "audit.json")
     loaded = find_spec(spec)[0] if spec else None
+    stated = report_meta(loaded, acknowledge)
     settings = audit_settings(
         loaded, min_group_size, policy or (), exploratory, adjust_for or (), metric or (), selection
     )
@@ -351,7 +355,7 @@ def audit(
             audit=settings,
             seed=seed,
             name=name or (loaded.name if loaded else Path(predictions or checkpoint or out).stem),
-            meta={**meta, **plan_record},
+            meta={**meta, **plan_record, "report": stated},
             progress=bars,
         )
         result = store(result, out, table)
@@ -473,6 +477,7 @@ def report(
     out: OutOption,
     attribution: Annotated[Path | None, typer.Option(help="Folder that `fairaudit attribute` wrote.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the faces, for --show-faces.")] = None,
+    acknowledge: AcknowledgeOption = None,
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces.")
     ] = False,
@@ -480,6 +485,7 @@ def report(
     """Write the HTML report of an audit: index.html and one page a subgroup, readable offline."""
     from fairaudit.files import claim
     from fairaudit.report.render import render_audit
+    from fairaudit.spec import acknowledgement
     from fairaudit.stages import RECORD
 
     if show_faces and data is None:
@@ -493,7 +499,13 @@ def report(
             raise UsageError(
                 f"--out {out} holds results of its own ({others[0]}), which these pages do not show; give a new folder"
             )
-    index = render_audit(audit_folder, out, attribution=attribution, faces_root=data if show_faces else None)
+    index = render_audit(
+        audit_folder,
+        out,
+        attribution=attribution,
+        faces_root=data if show_faces else None,
+        acknowledged=acknowledgement(acknowledge) if acknowledge else "",
+    )
     typer.echo(f"Open {index}")
 
 

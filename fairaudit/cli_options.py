@@ -26,6 +26,14 @@ TrustOption = Annotated[
 ByOption = Annotated[
     list[str] | None, typer.Option("--by", help="Subgroup axis, such as race or race:gender; repeat for several.")
 ]
+AcknowledgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--acknowledge-race-head",
+        help="'NAME, purpose': who has read the legal notice on heads that infer race, and what such a head is for; "
+        "recorded and printed.",
+    ),
+]
 TaskOption = Annotated[
     list[str] | None, typer.Option("--task", help="Head to audit; repeat for several. Default: all.")
 ]

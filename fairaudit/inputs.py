@@ -16,7 +16,16 @@ from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.resources import resource_dir
 from fairaudit.results import HISTORY, AuditResult
-from fairaudit.spec import AttributionSpec, AuditSpec, SelectionSpec, Spec, load_spec, parse_spec
+from fairaudit.spec import (
+    AttributionSpec,
+    AuditSpec,
+    ReportSpec,
+    SelectionSpec,
+    Spec,
+    acknowledgement,
+    load_spec,
+    parse_spec,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -256,6 +265,16 @@ def audit_settings(
     if adjust_for:
         given["adjust_for"] = tuple(dict.fromkeys([*settings.adjust_for, *adjust_for]))
     return settings.model_copy(update={key: value for key, value in given.items() if value})
+
+
+def report_meta(spec: Spec | None, acknowledged: str | None = None) -> dict[str, Any]:
+    """Return what the spec's table [report] states, and who acknowledges a head that infers race."""
+    stated = (spec.report if spec else ReportSpec()).model_dump(mode="json")
+    if acknowledged:
+        stated["acknowledge_race_head"] = acknowledgement(acknowledged)
+    if spec and spec.data.dataset != "merged" and not stated["data_set"]:
+        stated["data_set"] = spec.data.dataset
+    return stated
 
 
 def planned(

@@ -302,6 +302,8 @@ def audit_meta(faces: FaceTable | None, checkpoint_meta: Mapping[str, Any] | Non
     meta: dict[str, Any] = {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     if faces is not None:
         meta["data"] = {
+            "dataset": faces.meta.get("dataset"),
+            "sources": sorted(set(faces.frame["dataset"].dropna().astype(str))) if "dataset" in faces.frame else [],
             "split_hash": faces.meta.get("split_hash"),
             "data_hash": faces.meta.get("data_hash"),
             "findings": findings_summary(faces.findings).to_dict("records"),
@@ -319,6 +321,7 @@ def audit_stage(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | Non
     inputs = {
         "predictions": file_hash(source),
         "audit": spec.audit.model_dump(mode="json"),
+        "report": spec.report.model_dump(mode="json"),
         "seed": spec.seed,
         "name": spec.name,
     }
@@ -333,7 +336,11 @@ def audit_stage(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | Non
             audit=spec.audit,
             seed=spec.seed,
             name=f"{spec.name}: {name}",
-            meta={**audit_meta(faces, checkpoint), "question": spec.question},
+            meta={
+                **audit_meta(faces, checkpoint),
+                "question": spec.question,
+                "report": spec.report.model_dump(mode="json"),
+            },
             progress=job.progress,
         )
         planted = faces.meta.get("planted")

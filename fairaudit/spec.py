@@ -427,6 +427,43 @@ class MitigateSpec(_Part):
     weight_decay: float = Field(0.02, ge=0)
 
 
+_Said = Annotated[str, Field(max_length=2000)]
+
+
+class ReportSpec(_Part):
+    """What no figure can say: what the model is for, who answers for it, on what terms. Printed as it is written."""
+
+    intended_use: _Said = Field("", description="what the model is meant to do, for whom and where")
+    out_of_scope: tuple[_Said, ...] = Field((), description="uses that it is not meant for")
+    provider: _Said = Field("", description="who provides the model")
+    responsible: _Said = Field("", description="the person who answers for this report, and signs it")
+    contact: _Said = Field("", description="where questions and complaints go")
+    licence: _Said = Field("", description="the licence of the model, such as apache-2.0")
+    data_set: _Said = Field("", description="what the audited faces are (utkface, fairface, …), where it is not known")
+    data_terms: _Said = Field("", description="the terms under which the faces may be used")
+    acknowledge_race_head: _Said = Field(
+        "",
+        description="'NAME, purpose': who has read the legal notice on heads that infer race, and what such a head is "
+        "for",
+    )
+
+    @field_validator("acknowledge_race_head")
+    @classmethod
+    def _names_both(cls, text: str) -> str:
+        try:
+            return acknowledgement(text) if text else ""
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+
+def acknowledgement(text: str) -> str:
+    """Return who acknowledges a head that infers race, and for what; UsageError unless both are named."""
+    who, comma, purpose = (part.strip() for part in text.partition(","))
+    if not (who and comma and purpose):
+        raise UsageError(f"the acknowledgement {text!r} must be 'NAME, purpose': who has read the notice, and for what")
+    return f"{who}, {purpose}"
+
+
 class AttributionSpec(_Part):
     """How many faces are attributed, and how finely."""
 
@@ -462,6 +499,7 @@ class Spec(_Part):
     mitigate: MitigateSpec = MitigateSpec()
     attribution: AttributionSpec = AttributionSpec()
     robustness: RobustnessSpec | None = Field(None, description="without this table robustness is not measured")
+    report: ReportSpec = ReportSpec()
     sweep: dict[str, tuple[Any, ...]] = Field(
         default_factory=dict,
         description="for `fairaudit sweep`: values to try of keys of model and training, every combination of them",

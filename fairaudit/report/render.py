@@ -1,6 +1,7 @@
 """Results → self-contained HTML pages that open offline by double click: no outside address, no torch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,15 +26,26 @@ from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
 ERRORS = "errors.html"
 
 
-def render_audit(folder: Path, out: Path, *, attribution: Path | None = None, faces_root: Path | None = None) -> Path:
+def render_audit(
+    folder: Path,
+    out: Path,
+    *,
+    attribution: Path | None = None,
+    faces_root: Path | None = None,
+    acknowledged: str = "",
+) -> Path:
     """Write the report of the audit in `folder`, with its training history where it has one, into `out`.
 
     Returns the index. `attribution` is the folder of an attribution that is to be shown.
     `faces_root`, given only where a person asked to see faces, is the folder that image names are relative to.
     Raises DataError where a folder holds no audit or attribution, UsageError where faces are asked for and the audit
-    has no predictions.parquet beside it.
+    has no predictions.parquet beside it. acknowledged: "NAME, purpose" of who has read the notice on race heads, where
+    it was said after the audit.
     """
     result = AuditResult.load(folder)
+    if acknowledged:
+        stated = {**result.meta.get("report", {}), "acknowledge_race_head": acknowledged}
+        result = replace(result, meta={**result.meta, "report": stated})
     found = Attribution.load(attribution) if attribution is not None else None
     history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else None
     return write_report(result, out, attribution=found, history=history, faces=_face_pictures(folder, faces_root))

@@ -5,18 +5,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairaudit.report.adjusted import adjusted_data
+from fairaudit.report.annex_iv import annex_data
 from fairaudit.report.attributions import attribution_views
 from fairaudit.report.calibration import calibration_data
 from fairaudit.report.confusions import confusions_data
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.criteria import criteria_data, shades_data, spread_data
+from fairaudit.report.datasheet import datasheet_data
 from fairaudit.report.figures import share_bar
 from fairaudit.report.findings import findings_data
 from fairaudit.report.first_screen import first_screen
 from fairaudit.report.heads import head_view
 from fairaudit.report.impact import custom_data, impact_data
 from fairaudit.report.label_noise import label_noise_data
+from fairaudit.report.legal import legal_notice
 from fairaudit.report.policies import exploratory_data, plan_data, population_data
+from fairaudit.report.provenance import provenance_data
+from fairaudit.report.published import published_data
+from fairaudit.report.rationale import rationale_data
+from fairaudit.report.scope import scope_data
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import verdicts
 from fairaudit.report.words import axis_label, count, number, sentence_case
@@ -68,13 +75,18 @@ def findings_section(context: Context) -> Section | None:
 def warnings_section(context: Context) -> Section | None:
     """Print what a reader must know before acting on a figure, and the legal notice of a head that infers race."""
     warnings = list(context.result.meta.get("warnings", ()))
-    legal = [task for task in context.tasks if parse(task)[0] in ("race", "ethnicity")]
+    legal = legal_notice(list(context.tasks), context.result.meta)
     if not warnings and not legal:
         return None
     # What is said of one axis stands with that axis, too; here it must not bury what holds for everything.
     folded = [text for text in warnings if text.split(":")[0] in {by.split(":")[0] for by in context.axes}]
     data = {"warnings": [text for text in warnings if text not in folded], "folded": folded, "legal": legal}
     return Section(key="warnings", title="Read this first", template="sections/warnings.html", data=data)
+
+
+def scope_section(context: Context) -> Section | None:
+    """Say what the model is for and who answers for it, as it was stated."""
+    return _optional("scope", "Scope and intended use", scope_data(context))
 
 
 def audited_section(context: Context) -> Section:
@@ -127,6 +139,26 @@ def composition_section(context: Context) -> Section:
     data = {"views": views, "excluded": excluded, "unpredicted": unpredicted, "count": count}
     data["outcomes"] = table if outcomes else None
     return Section(key="composition", title="Who was audited", template="sections/composition.html", data=data)
+
+
+def datasheet_section(context: Context) -> Section | None:
+    """Print the data sheet: origin of faces and labels, what was left out, terms of use."""
+    return _optional("datasheet", "Data sheet", datasheet_data(context))
+
+
+def published_section(context: Context) -> Section | None:
+    """Set figures that others published beside this audit's, or say why there are none."""
+    return _optional("published", "Published numbers", published_data(context))
+
+
+def rationale_section(context: Context) -> Section | None:
+    """Say why each metric stands in the report, and when it misleads."""
+    return _optional("rationale", "Why these metrics", rationale_data(context))
+
+
+def annex_section(context: Context) -> Section | None:
+    """Say where the report bears on each point of Annex IV of the EU AI Act."""
+    return _optional("annex", "Annex IV of the AI Act", annex_data(context))
 
 
 def policies_section(context: Context) -> Section | None:
@@ -263,12 +295,9 @@ def method_section(context: Context) -> Section:
 
 
 def hashes_section(context: Context) -> Section:
-    """Print versions and hashes, by which every figure here can be traced and repeated."""
-    meta = context.result.meta
-    rows = [("fairaudit", str(meta.get("fairaudit", ""))), ("format", str(meta.get("format", "")))]
-    rows += [(str(name), str(value)) for name, value in meta.get("hashes", {}).items()]
-    rows += [(str(name), str(value)) for name, value in meta.get("files", {}).items()]
-    return Section(key="hashes", title="Versions and hashes", template="sections/hashes.html", data={"rows": rows})
+    """Print versions and hashes, the command that checks every figure, and the line for a signature."""
+    data = provenance_data(context)
+    return Section(key="hashes", title="Versions and hashes", template="sections/provenance.html", data=data)
 
 
 def _composition(context: Context, by: str) -> Table:
@@ -329,10 +358,13 @@ SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "findings": findings_section,
     "policies": policies_section,
     "warnings": warnings_section,
+    "scope": scope_section,
     "planted": planted_section,
     "audited": audited_section,
     "composition": composition_section,
+    "datasheet": datasheet_section,
     "heads": heads_section,
+    "published": published_section,
     "calibration": calibration_section,
     "shades": shades_section,
     "criteria": criteria_section,
@@ -346,6 +378,8 @@ SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "labels": label_noise_section,
     "attribution": attribution_section,
     "training": training_section,
+    "rationale": rationale_section,
     "method": method_section,
+    "annex": annex_section,
     "hashes": hashes_section,
 }
