@@ -23,14 +23,14 @@ POINTS: tuple[Point, ...] = (
         number="1 (a)",
         asks="intended purpose, provider, version",
         sections=("scope", "audited"),
-        missing="only what is stated; earlier versions of the system",
+        missing="what is not stated; earlier versions of the system",
     ),
     Point(number="1 (b)", asks="interaction with other hardware, software and AI systems"),
     Point(
         number="1 (c)",
         asks="versions of software, and what updates need",
         sections=("hashes",),
-        missing="of the audit and the training only, not of the deployed system",
+        missing="versions in the deployed system",
     ),
     Point(number="1 (d)", asks="forms in which it is placed on the market"),
     Point(number="1 (e)–(h)", asks="hardware, product pictures, user interface, instructions for use"),
@@ -38,7 +38,7 @@ POINTS: tuple[Point, ...] = (
         number="2 (a)",
         asks="steps of development, pre-trained systems and tools of others",
         sections=("audited", "training"),
-        missing="the model’s own record where it has one; not who decided what",
+        missing="what the model’s own record does not say; who decided what",
     ),
     Point(
         number="2 (b)",
@@ -65,7 +65,7 @@ POINTS: tuple[Point, ...] = (
         asks="validation and testing: data, metrics of accuracy and robustness, potentially discriminatory impacts, "
         "test reports dated and signed",
         sections=("findings", "heads", "policies", "criteria", "calibration", "rationale", "hashes"),
-        missing="this is such a test report, once it is signed; other tests of the system",
+        missing="the signature, and other tests of the system",
     ),
     Point(number="2 (h)", asks="cybersecurity"),
     Point(
@@ -85,7 +85,7 @@ POINTS: tuple[Point, ...] = (
         number="5",
         asks="risk management (Art. 9)",
         sections=("policies",),
-        missing="all but declared limits and verdicts",
+        missing="everything but declared limits and their verdicts",
     ),
     Point(number="6", asks="changes through the life cycle", missing="fairaudit diff compares two audits"),
     Point(number="7", asks="harmonised standards applied"),

@@ -11,10 +11,12 @@ from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
 from fairaudit.files import plain_disk_errors
 from fairaudit.report.answer import make_comparison_context
+from fairaudit.report.ci import write_ci_files
 from fairaudit.report.comparisons import COMPARISON_SECTIONS
 from fairaudit.report.context import Context, make_context
 from fairaudit.report.errors import error_heads
 from fairaudit.report.groups import axis_totals, group_heads
+from fairaudit.report.model_card import MODEL_CARD, model_card
 from fairaudit.report.overview import run_sections
 from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.pictures import FacePictures
@@ -62,7 +64,8 @@ def write_report(
 ) -> Path:
     """Write index.html and groups/*.html, one page a subgroup of every axis, into `out`; return the index.
 
-    Their hashes stand in pages.json, by which `verify` checks them. Every file is whole or absent; pages of subgroups
+    Beside them model-card.md, and summary.md and junit.xml for CI. Their hashes stand in pages.json, by which
+    `verify` checks them. Every file is whole or absent; pages of subgroups
     that an earlier report had and this one lacks are removed. `links` gives names and addresses, relative to `out`, of
     pages to lead to. No face is shown without `faces`; with them errors.html lays out the wrongly predicted
     ones, and without them an earlier one is removed.
@@ -86,7 +89,14 @@ def write_report(
         label_source=result.meta.get("label_source") or "",
     )
     _remove_stale(out / "groups", written)
-    pages = ["index.html", *([ERRORS] if faces is not None else []), *(f"groups/{name}" for name in written)]
+    write_text(out / MODEL_CARD, model_card(context))
+    documents = [MODEL_CARD, *write_ci_files(out, {name: result})]
+    pages = [
+        "index.html",
+        *([ERRORS] if faces is not None else []),
+        *(f"groups/{name}" for name in written),
+        *documents,
+    ]
     record_pages(out, pages, "audit.json")
     return index
 
@@ -131,12 +141,13 @@ def write_run_index(
 ) -> Path:
     """Write the page that leads to everything of one run: audits, comparison, checkpoints, data; return it.
 
-    The run's folder `out` holds audits/<name>/ for every one of `results`, and comparison/ where there is one.
+    Beside it summary.md and junit.xml, of all its audits. The run's folder `out` holds audits/<name>/ for every one
+    of `results`, and comparison/ where there is one.
     `findings` has the columns kind, action, count, examples: what was met in the data.
     """
     sections = run_sections(out, results, comparison, findings)
     index = write_page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
-    record_pages(out, ["index.html"], None)
+    record_pages(out, ["index.html", *write_ci_files(out, results)], None)
     return index
 
 

@@ -25,9 +25,17 @@ SPEAKS_OF = (
 def scope_data(context: Context) -> dict[str, Any]:
     """Return what "Scope and intended use" prints."""
     meta = context.result.meta
-    protected = [task for task in protected_heads(list(context.tasks)) if task not in race_heads(list(context.tasks))]
-    law = f"Heads that infer a protected attribute: {listing(protected)}. {HIGH_RISK}" if protected else ""
-    return {"facts": scope_facts(meta), "speaks_of": SPEAKS_OF, "law": law, "missing": missing(meta)}
+    tasks = list(context.tasks)
+    race = race_heads(tasks)
+    protected = [task for task in protected_heads(tasks) if task not in race]
+    law = f"Heads that infer a protected attribute{' besides race' if race else ''}: {listing(protected)}. "
+    law += "What the legal notice says of Annex III bears on them, too." if race else HIGH_RISK
+    return {
+        "facts": scope_facts(meta),
+        "speaks_of": SPEAKS_OF,
+        "law": law if protected else "",
+        "missing": missing(meta),
+    }
 
 
 def scope_facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
