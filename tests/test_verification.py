@@ -254,7 +254,8 @@ def test_pages_are_checked_and_a_second_report_brings_them_up_to_date(plain: Pat
     assert verify(plain).notes == ()
     render_audit(plain, plain)
     pages = json.loads((plain / "pages.json").read_text(encoding="utf-8"))["pages"]
-    assert set(pages) == {"index.html", *(f"groups/{path.name}" for path in (plain / "groups").iterdir())}
+    documents = {"model-card.md", "summary.md", "junit.xml"}
+    assert set(pages) == {"index.html", *documents, *(f"groups/{path.name}" for path in (plain / "groups").iterdir())}
     found = verify(plain)
     assert found.differences == () and found.files == len(pages) + len(list(plain.glob("*.csv"))) + 1
     page = plain / "groups" / sorted(path.name for path in (plain / "groups").iterdir())[0]

@@ -9,7 +9,7 @@ import pandas as pd
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import UsageError
-from fairaudit.files import plain_disk_errors
+from fairaudit.files import plain_disk_errors, write_text
 from fairaudit.report.answer import make_comparison_context
 from fairaudit.report.ci import write_ci_files
 from fairaudit.report.comparisons import COMPARISON_SECTIONS
