@@ -252,7 +252,7 @@ def test_every_subgroup_has_a_page_and_is_linked_both_ways(planted, tmp_path):
 def test_hostile_names_are_text(hostile, tmp_path):
     """No name becomes an element, an attribute or a path outside the report."""
     index = write_report(hostile, tmp_path / "report")
-    names = [path for path in index.parent.rglob("*.html")]
+    names = list(index.parent.rglob("*.html"))
     assert len(names) == 1 + 6 + 12 and all(len(path.name) < 100 for path in names)
     for path in names:
         text = path.read_text(encoding="utf-8")
