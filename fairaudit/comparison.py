@@ -185,7 +185,7 @@ def _paired_axes(
     seed: int,
 ) -> list[tuple[PairedAxis, Named | None]]:
     """Return one task under two models on every axis and on the whole set, with the subgroups named on validation."""
-    first, second = _same_labels(first, second, task, model)
+    first, second = same_labels(first, second, task, model)
     frame = with_axis_columns(first, axes)
     before, after = task_rows(first, task), task_rows(second, task)
     common = np.intersect1d(before.position, after.position)
@@ -218,7 +218,7 @@ def _paired_axes(
     return found
 
 
-def _same_labels(first: Predictions, second: Predictions, task: str, model: str) -> tuple[Predictions, Predictions]:
+def same_labels(first: Predictions, second: Predictions, task: str, model: str) -> tuple[Predictions, Predictions]:
     """Give both tables the same classes and the baseline's labels; DataError where they contradict each other."""
     one, two = first.tasks[task], second.tasks[task]
     if not (set(one) <= set(two) or set(two) <= set(one)):

@@ -62,6 +62,26 @@ NON_INFERIORITY_COLUMNS = (
     *("model", "task", "by", "subgroup", "metric", "delta", "low", "high", "margin", "verdict", "n", "n_needed"),
     *("family_size", "small", "reason"),
 )
+# Tables of methods × seeds: file name without .csv → columns; `seed` is "" where the row speaks of all seeds.
+METHOD_TABLES: dict[str, tuple[str, ...]] = {
+    "method_effects": (
+        *("claim", "method", "seed", "task", "by", "subgroup", "metric", "baseline", "value", "delta", "low", "high"),
+        *("seeds", "df", "sd_faces", "sd_seeds", "sd_interaction", "n", "levelling_down", "small", "reason"),
+    ),
+    "method_harm": (
+        *("method", "task", "by", "subgroup", "metric", "delta", "low", "high", "margin", "verdict", "n", "n_needed"),
+        *("seeds", "seeds_needed", "family_size", "small", "reason"),
+    ),
+    "seed_spread": (
+        *("method", "task", "by", "subgroup", "metric", "value", "low", "high", "seeds", "mean", "sd", "least", "most"),
+        "reason",
+    ),
+    "pareto": (
+        *("task", "by", "front", "method", "seed", "accuracy", "accuracy_low", "accuracy_high", "versus", "versus_low"),
+        *("versus_high", "standing", "dominated_by", "reason"),
+    ),
+    "recommendations": ("claim", "method", "task", "by", "recommended", "sentence", "reason"),
+}
 _JUDGED = (
     *("policy", "task", "by", "metric", "class", "measure", "limit", "value", "low", "high", "confidence"),
     *("verdict", "n_needed", "not_assessed", "reason", "worst", "best", "assessed", "n", "n_smallest"),
@@ -241,6 +261,36 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MethodComparison:
+    """Methods against a baseline, each trained with several seeds, on the same faces: tables of METHOD_TABLES.
+
+    effects: method_effects; harm: method_harm; spread: seed_spread; pareto; recommendations. meta keys: baseline
+    (name), methods [name], seeds {name: [seed]}, paired {method: bool}, n, tasks, subgroups, named_on, named {task:
+    {axis: {worst, best}}}, costs {name: {fact: value}}, confidence, margin, min_group_size, summary {method: [plain
+    sentences]}, hashes {name: {seed: hash}}, created, fairaudit, format, method, warnings.
+    """
+
+    effects: pd.DataFrame
+    harm: pd.DataFrame
+    spread: pd.DataFrame
+    pareto: pd.DataFrame
+    recommendations: pd.DataFrame
+    meta: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write methods.json and the five tables as CSV, whole or not at all."""
+        tables = (self.effects, self.harm, self.spread, self.pareto, self.recommendations)
+        _save(folder, "methods.json", dict(zip(METHOD_TABLES, tables, strict=True)), self.meta, None)
+
+    @classmethod
+    def load(cls, folder: Path) -> "MethodComparison":
+        """Read what `save` wrote. Raises DataError where the folder holds none or its tables were changed."""
+        tables, meta = _load(folder, "methods.json", "comparison of methods", tuple(METHOD_TABLES))
+        effects, harm, spread, pareto, recommendations = (tables[name] for name in METHOD_TABLES)
+        return cls(effects=effects, harm=harm, spread=spread, pareto=pareto, recommendations=recommendations, meta=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attribution:
     """Mean attribution maps per subgroup, and how much of the attribution falls where.
 
@@ -342,9 +392,10 @@ _TEXT = frozenset(
         *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading", "reference"),
         *("kind", "lowest", "highest", "other", "family"),
         *("perturbation", "unit", "matched"),
+        *("claim", "seed", "front", "standing", "dominated_by"),
     )
 )
-_FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down"))
+_FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down", "recommended"))
 
 
 def _save(

@@ -33,6 +33,7 @@ NOT_RUN = (
 MARKERS = {
     "audit.json": "audit",
     "comparison.json": "comparison",
+    "methods.json": "comparison of methods",
     "attribution.json": "attribution",
     PAGES: "report",  # whose results lie in another folder
 }

@@ -23,6 +23,7 @@ from fairaudit.results import (
     CONFUSION_COLUMNS,
     GAP_CHANGE_COLUMNS,
     GAP_COLUMNS,
+    METHOD_TABLES,
     METRIC_COLUMNS,
     MORE_TABLES,
     NON_INFERIORITY_COLUMNS,
@@ -338,6 +339,7 @@ def test_every_column_is_documented() -> None:
     told = {name: part for part in sections for name in part.partition("\n")[0].replace(".csv", "").split(", ")}
     tables = {"metrics": METRIC_COLUMNS, "gaps": GAP_COLUMNS, "rest": REST_COLUMNS, "confusion": CONFUSION_COLUMNS}
     tables |= {"comparison": COMPARISON_COLUMNS, "gap_changes": GAP_CHANGE_COLUMNS, **MORE_TABLES}
+    tables |= METHOD_TABLES
     tables |= {"churn": CHURN_COLUMNS, "non_inferiority": NON_INFERIORITY_COLUMNS}
     assert set(tables) == set(told)
     missing = [

@@ -1,0 +1,289 @@
+"""Methods × seeds: against the analysis of variance, fairlearn, t-tests over seeds, and planted truth."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fairlearn.metrics import equalized_odds_difference
+from scipy import stats
+
+from fairaudit.data.predictions import read_predictions
+from fairaudit.data.tables import Predictions
+from fairaudit.errors import DataError, UsageError
+from fairaudit.methods import compare_methods
+from fairaudit.metrics import crossed
+from fairaudit.metrics.crossed import Faces
+from fairaudit.results import METHOD_TABLES, MethodComparison
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from methods_simulation import METRICS, run
+
+BEFORE = {"White": 0.95, "Black": 0.8, "Asian": 0.93}
+N = 900
+
+
+def table(accuracy: dict[str, float], seed: int, world: int = 0) -> Predictions:
+    """One seed's predictions of gender: right this often in each group; the faces are those of `world`."""
+    faces, rng = np.random.default_rng([1, world]), np.random.default_rng([2, seed])
+    race, label = faces.choice(list(accuracy), N), faces.integers(0, 2, N)
+    luck = np.where(rng.random(N) < 0.7, faces.random(N), rng.random(N))
+    right = luck < np.vectorize(accuracy.get)(race)
+    names = np.array(["Female", "Male"])
+    columns = {"race": race, "gender_true": names[label], "gender_pred": names[np.where(right, label, 1 - label)]}
+    return read_predictions(pd.DataFrame({"image": [f"{world}-{i}" for i in range(N)], **columns}))
+
+
+def seeds(accuracy: dict[str, float], first: int, count: int = 4) -> list[Predictions]:
+    """Several seeds of one method."""
+    return [table(accuracy, first + s) for s in range(count)]
+
+
+BASE = seeds(BEFORE, 0)
+METHODS = {
+    "good": seeds({**BEFORE, "Black": 0.93}, 10),
+    "down": seeds({"White": 0.8, "Black": 0.8, "Asian": 0.8}, 20),
+    "same": seeds(BEFORE, 30),
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> MethodComparison:
+    """A method that helps the worst-off, one that levels down, one that changes nothing."""
+    named = [table(BEFORE, 90, world=1), table(BEFORE, 91, world=1)]
+    return compare_methods(BASE, METHODS, by=["race"], margin=0.06, validation=named)
+
+
+def effect(found: MethodComparison, method: str, metric: str, subgroup: str = "", seed: str = "") -> pd.Series:
+    """The single row of effects with these values, on the axis race."""
+    rows = found.effects
+    rows = rows[(rows["method"] == method) & (rows["metric"] == metric) & (rows["by"] == "race")]
+    rows = rows[(rows["seed"] == seed) & ((rows["subgroup"] == subgroup) | (subgroup == ""))]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def arms(n: int = 240, count: int = 4, classes: int = 3) -> tuple[Faces, list[np.ndarray]]:
+    """Made-up faces in three groups and two arms' predictions."""
+    rng = np.random.default_rng(3)
+    label, group = rng.integers(0, classes, n), rng.integers(0, 3, n)
+    faces = Faces(label=label, classes=classes, group=group, groups=("a", "b", "c"), weight=np.ones(n))
+    made = [np.where(rng.random((count, n)) < p, label, rng.integers(0, classes, (count, n))) for p in (0.7, 0.8)]
+    return faces, made
+
+
+def test_variance_parts_equal_the_two_way_analysis_of_variance() -> None:
+    """Of balanced data the three parts are the mean squares over nS, computed from their definitions."""
+    faces, (a, b) = arms()
+    (top_a, bottom), (top_b, _) = (crossed.accuracy_cells(faces, p) for p in (a, b))
+    changes = crossed.changes(crossed.joint(faces, (top_a, top_b), bottom, paired=True), np.arange(3))
+    for g in range(3):
+        d = (top_b - top_a)[:, faces.group == g, 0]
+        count, n = d.shape
+        rest = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
+        squares = count * d.mean(0).var(ddof=1), n * d.mean(1).var(ddof=1), (rest**2).sum() / ((count - 1) * (n - 1))
+        floor = 1 / (n + 2) ** 2  # two halves of a face
+        parts = changes.faces[g] - floor, changes.seeds[g], changes.interaction[g]
+        assert parts == pytest.approx([square / (n * count) for square in squares], rel=1e-9)
+        assert changes.value[g] == pytest.approx(d.mean())
+
+
+def test_unpaired_seeds_have_both_variances() -> None:
+    """Arms with other numbers of seeds: the variance between seeds is s²/S of each arm, summed."""
+    faces, (a, b) = arms()
+    (top_a, bottom), (top_b, _) = (crossed.accuracy_cells(faces, p) for p in (a[:3], b))
+    changes = crossed.changes(crossed.joint(faces, (top_a, top_b), bottom, paired=False), np.array([0]))
+    rates = [top[:, faces.group == 0, 0].mean(1) for top in (top_a, top_b)]
+    assert changes.seeds[0] == pytest.approx(sum(r.var(ddof=1) / len(r) for r in rates))
+    assert [freedom for _, freedom in changes.by_seeds] == [2, 3]
+
+
+def test_without_variance_between_faces_the_interval_is_the_t_test_over_seeds() -> None:
+    """The reach at no variance between faces is Student's of the seeds' differences."""
+    rng = np.random.default_rng(0)
+    d = rng.normal(size=5)
+    part = d.var(ddof=1) / 5
+    one = crossed.Contrasts(value=np.array([d.mean()]), faces=np.zeros(1), interaction=np.zeros(1),
+                            by_seeds=((np.array([part]), 4),), freedom=np.array([100.0]))  # fmt: skip
+    oracle = stats.ttest_1samp(d, 0).confidence_interval(0.95)
+    low, high = one.limits(stats.norm.ppf(0.975))
+    assert (low[0], high[0]) == pytest.approx((oracle.low, oracle.high))
+
+
+def test_equalized_odds_are_fairlearns() -> None:
+    """Two classes: fairlearn's difference. Three: the largest over one class against the rest."""
+    for classes in (2, 3):
+        faces, (a, _) = arms(classes=classes)
+        top, bottom = crossed.odds_cells(faces, a)
+        law = crossed.joint(faces, (top, top), bottom, paired=True)
+        found = crossed.largest_gap(np.ones((3, bottom.shape[1]), dtype=bool))
+        for s, figure in enumerate(crossed.extreme_of(law.by_seed[0], found)):
+            oracle = max(
+                equalized_odds_difference(faces.label == k, a[s] == k, sensitive_features=faces.group)
+                for k in range(classes)
+            )
+            assert figure == pytest.approx(oracle, abs=1e-12)
+
+
+def test_pictures_of_one_person_are_no_new_evidence() -> None:
+    """Every face three times, as one person: variance between faces as if once, and a third without persons."""
+    faces, (a, b) = arms()
+
+    def variance(times: int, subject: np.ndarray | None) -> float:
+        many = Faces(label=np.repeat(faces.label, times), classes=3, group=np.repeat(faces.group, times),
+                     groups=faces.groups, weight=np.ones(240 * times), subject=subject)  # fmt: skip
+        (one, bottom), (two, _) = (crossed.accuracy_cells(many, np.repeat(p, times, axis=1)) for p in (a, b))
+        law = crossed.joint(many, (one, two), bottom, paired=True)
+        return float(crossed.changes(law, np.array([0])).faces[0])
+
+    assert variance(3, np.repeat(np.arange(240), 3)) == pytest.approx(variance(1, None), rel=0.02)
+    assert variance(3, None) < 0.4 * variance(1, None)
+
+
+def test_means_and_gaps_equal_recomputation(found: MethodComparison) -> None:
+    """Accuracy, named subgroup, worst, gap equal masks over the tables; the pair was named on validation."""
+    frames = [t.frame for t in METHODS["good"]]
+    rates = [(f["gender_true"] == f["gender_pred"]).groupby(f["race"]).mean() for f in frames]
+    mean = pd.concat(rates, axis=1).mean(axis=1)
+    assert effect(found, "good", "accuracy", "White")["value"] == pytest.approx(mean["White"])
+    assert effect(found, "good", "named_accuracy")["subgroup"] == "Black"
+    assert effect(found, "good", "worst_accuracy")["value"] == pytest.approx(mean.min())
+    assert effect(found, "good", "gap")["value"] == pytest.approx(mean.max() - mean.min())
+    assert found.meta["named"]["gender"]["race"]["worst"] == "Black"
+    spread = found.spread[(found.spread["method"] == "good") & (found.spread["metric"] == "gap")].iloc[0]
+    gaps = [rate.max() - rate.min() for rate in rates]
+    assert (spread["mean"], spread["sd"]) == pytest.approx((np.mean(gaps), np.std(gaps, ddof=1)))
+    assert (spread["least"], spread["most"]) == pytest.approx((min(gaps), max(gaps)))
+
+
+def test_only_the_method_that_helps_without_harm_is_recommended(found: MethodComparison) -> None:
+    """The planted help is recommended, levelling down is named and refused, no change is refused."""
+    advice = found.recommendations[found.recommendations["claim"] == "method"].set_index("method")
+    assert advice["recommended"].to_dict() == {"good": True, "down": False, "same": False}
+    assert "levelling down" in advice.loc["down", "reason"]
+    assert "harmed: White" in advice.loc["down", "reason"]
+    assert "no help beyond noise" in advice.loc["same", "reason"]
+    assert effect(found, "down", "gap")["levelling_down"]
+    assert not effect(found, "good", "gap")["levelling_down"]
+    assert not found.recommendations.loc[found.recommendations["claim"] == "checkpoint", "recommended"].any()
+
+
+def test_checkpoints_are_rows_of_their_own_and_narrower(found: MethodComparison) -> None:
+    """A single pair of checkpoints has its own value, and no variance over seeds."""
+    row = effect(found, "good", "accuracy", "White", seed="2")
+    one, two = (
+        (t.frame["gender_true"] == t.frame["gender_pred"])[t.frame["race"] == "White"].mean()
+        for t in (BASE[1], METHODS["good"][1])
+    )
+    assert row["delta"] == pytest.approx(two - one)
+    assert row["claim"] == "checkpoint"
+    assert np.isnan(row["sd_seeds"])
+
+
+def test_a_point_dominated_within_noise_is_not_called_dominated(found: MethodComparison) -> None:
+    """The baseline and its like are behind the method that helps; each other they do not dominate."""
+    rows = found.pareto[(found.pareto["front"] == "accuracy–worst") & (found.pareto["seed"] == "")].set_index("method")
+    assert rows.loc["good", "standing"] == "on the front"
+    assert rows.loc["baseline", "standing"] == rows.loc["down", "standing"] == "dominated"
+    assert rows.loc["baseline", "dominated_by"] == "good"
+    only = compare_methods(BASE, {"same": METHODS["same"]}, by=["race"])
+    assert not (only.pareto["standing"] == "dominated").any()
+    assert (rows["accuracy_low"] < rows["accuracy"]).all()
+    assert (rows["versus_low"] <= rows["versus"]).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_seeds_recommend_nothing_and_say_so(count: int) -> None:
+    """However large the help; with one seed there is no interval either."""
+    named = table(BEFORE, 90, world=1)
+    few = compare_methods(BASE[:count], {"good": METHODS["good"][:count]}, by=["race"], margin=0.3, validation=named)
+    row = few.recommendations[few.recommendations["claim"] == "method"].iloc[0]
+    assert not row["recommended"]
+    assert "a method is recommended from 3 seeds on" in row["reason"]
+    change = effect(few, "good", "named_accuracy")
+    assert np.isnan(change["low"]) == (count == 1)
+    assert ("one seed" in change["reason"]) == (count == 1)
+
+
+def test_without_validation_nothing_is_recommended() -> None:
+    """The subgroup to be helped is then named on the compared faces, with a warning."""
+    found = compare_methods(BASE, {"good": METHODS["good"]}, by=["race"], margin=0.3)
+    row = found.recommendations[found.recommendations["claim"] == "method"].iloc[0]
+    assert not row["recommended"]
+    assert "no validation faces" in row["reason"]
+    assert any("regression to the mean" in warning for warning in found.meta["warnings"])
+
+
+def test_seeds_by_name_are_paired_and_other_numbers_are_not() -> None:
+    """A mapping in another order gives the same numbers; three seeds against four are compared unpaired."""
+    straight = compare_methods(BASE, {"m": METHODS["good"]}, by=["race"])
+    named = {str(i + 1): t for i, t in enumerate(METHODS["good"])}
+    turned = compare_methods(BASE, {"m": dict(reversed(named.items()))}, by=["race"])
+    columns = ["delta", "low", "high"]
+    for metric in ("named_accuracy", "gap"):
+        assert effect(straight, "m", metric)[columns].tolist() == pytest.approx(
+            effect(turned, "m", metric)[columns].tolist()
+        )
+    other = compare_methods(BASE, {"m": METHODS["good"][:3]}, by=["race"])
+    assert other.meta["paired"] == {"m": False}
+    assert (other.effects["claim"] == "method").all()
+    assert other.effects.loc[other.effects["metric"] == "gap", "low"].notna().all()
+
+
+def test_saved_and_loaded_alike(found: MethodComparison, tmp_path: Path) -> None:
+    """The five tables survive saving, with the public columns."""
+    found.save(tmp_path / "m")
+    again = MethodComparison.load(tmp_path / "m")
+    for name, part in (("method_effects", "effects"), ("method_harm", "harm"), ("seed_spread", "spread"),
+                       ("pareto", "pareto"), ("recommendations", "recommendations")):  # fmt: skip
+        before, after = getattr(found, part), getattr(again, part)
+        assert tuple(after.columns) == METHOD_TABLES[name]
+        pd.testing.assert_frame_equal(before, after, check_dtype=False, check_exact=True)
+    assert again.meta["named"] == found.meta["named"]
+
+
+def test_a_degenerate_axis_has_no_equalized_odds() -> None:
+    """Race predicted by race: recall of each class, and no equalized odds, with the reason."""
+
+    def races(seed: int) -> Predictions:
+        frame = table(BEFORE, seed).frame
+        rng = np.random.default_rng(seed)
+        guess = np.where(rng.random(N) < 0.8, frame["race"].astype(str), "White")
+        return read_predictions(frame[["image", "race"]].assign(race_true=frame["race"], race_pred=guess))
+
+    made = compare_methods([races(s) for s in range(3)], {"m": [races(s) for s in range(5, 8)]}, by=["race"])
+    row = effect(made, "m", "equalized_odds")
+    assert np.isnan(row["delta"])
+    assert "determines the label" in row["reason"]
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    """No method, a doubled name, no seed, other faces, an impossible margin: each in words."""
+    with pytest.raises(UsageError, match="at least one method"):
+        compare_methods(BASE, {})
+    with pytest.raises(UsageError, match="name of its own"):
+        compare_methods(BASE, {"baseline": BASE})
+    with pytest.raises(UsageError, match="one table a seed"):
+        compare_methods(BASE, {"m": []})
+    with pytest.raises(DataError, match="no image in common"):
+        compare_methods(BASE, {"m": [table(BEFORE, 1, world=5)]})
+    with pytest.raises(UsageError, match="margin"):
+        compare_methods(BASE, {"m": BASE}, margin=0)
+
+
+def test_intervals_hold_and_nothing_is_recommended_in_vain() -> None:
+    """A short simulation where methods differ in their seeds only; the long one is in benchmarks/."""
+    rows = {str(r["metric"]): float(str(r["held"])) for r in run("null", 3, 150, 3, 0.02, 60, 1)}
+    assert all(rows[metric] >= 0.88 for metric in METRICS), rows
+    assert rows["any recommended"] <= 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["null", "effect"])
+def test_intervals_hold_over_many_draws(law: str) -> None:
+    """At least .93 of nominal 95 % intervals hold; under the null at most .04 of comparisons recommend any method."""
+    rows = {str(r["metric"]): float(str(r["held"])) for r in run(law, 7, 300, 5, 0.03, 500, 2)}
+    assert all(rows[metric] >= 0.93 for metric in METRICS), rows
+    assert law == "effect" or rows["any recommended"] <= 0.04
