@@ -12,6 +12,7 @@ import typer
 from fairaudit import __version__
 from fairaudit.cli_checks import diff, schema, selftest, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
+from fairaudit.cli_masking import masking
 from fairaudit.cli_options import (
     AcknowledgeOption,
     ByOption,
@@ -46,6 +47,7 @@ for _command in (selftest, verify, diff, schema):
 app.command()(power)
 app.command()(plan)
 app.command()(robustness)
+app.command()(masking)
 
 
 @app.callback(invoke_without_command=True)

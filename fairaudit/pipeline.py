@@ -30,6 +30,7 @@ from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.files import file_hash, write_json, write_text
 from fairaudit.inputs import face_root, keep_history, listing_hash, load_and_split, read_histories
+from fairaudit.masking.measure import check_masking
 from fairaudit.mitigation import MITIGATIONS, mitigation_weights
 from fairaudit.models.backbones import check_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
@@ -38,7 +39,7 @@ from fairaudit.models.forest_training import check_forest
 from fairaudit.models.inference import predict
 from fairaudit.models.training import train
 from fairaudit.policy_checks import check_names, declared
-from fairaudit.probe_stages import robustness_stage
+from fairaudit.probe_stages import masking_stage, probe_links, robustness_stage
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
@@ -89,6 +90,7 @@ def run(job: Run) -> Path:
         audit_stage(job, faces, name, axes)
         _attribute(job, faces, name, axes)
         robustness_stage(job, faces, name)
+        masking_stage(job, faces, name)
         report_stage(job, name)
     clear_cache(job)
     if len(models) > 1:
@@ -120,6 +122,7 @@ def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
     for source in spec.data.sources or (spec.data,):
         lookup(READERS, source.dataset, "dataset")
     check_perturbations(spec.robustness)
+    check_masking(spec.masking)
     if spec.sweep:
         raise UsageError("the spec has a [sweep]: run `fairaudit sweep`, or take the table out")
     for entry in spec.mitigations:
@@ -396,11 +399,9 @@ def report_stage(job: Run, name: str) -> None:
     inputs = {
         "audit": file_hash(folder / "audit.json"),
         "attribution": file_hash(maps / "attribution.json") if mapped else None,
-        "robustness": job.spec.robustness is not None,
+        "links": probe_links(job.spec, name),
     }
-    links = {"Run overview": "../../index.html"}
-    if job.spec.robustness is not None:
-        links["Robustness"] = f"../../robustness/{name}/index.html"
+    links = {"Run overview": "../../index.html", **probe_links(job.spec, name)}
 
     def work() -> None:
         history = folder / HISTORY

@@ -180,6 +180,17 @@ ROBUSTNESS_TABLES: dict[str, tuple[str, ...]] = {
         *("matched", "detectable", "p_value", "p_adjusted", "family_size", "finding", "sentence", "reason"),
     ),
 }
+# what masking found: file name without .csv → columns
+MASKING_TABLES: dict[str, tuple[str, ...]] = {
+    "masking": (
+        *("task", "by", "subgroup", "metric", "region", "fill", "area", "clean", "value", "low", "high", "n"),
+        *("drop", "drop_low", "drop_high", "lost", "gained", "reading", "small", "sentence", "reason"),
+    ),
+    "masking_tests": (
+        *("task", "by", "subgroup", "region", "fill", "difference", "low", "high", "n", "n_rest", "matched"),
+        *("p_value", "p_adjusted", "family_size", "finding", "sentence", "reason"),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,22 +363,40 @@ class Robustness:
 
     def save(self, folder: Path) -> None:
         """Write the three tables, then robustness.json with their hashes, beside what else lies in the folder."""
-        hashes = {}
-        for name, table in zip(ROBUSTNESS_TABLES, (self.curves, self.gaps, self.tests), strict=True):
-            path = folder / f"{name}.csv"
-            write_text(path, table.to_csv(index=False, lineterminator="\n"))
-            hashes[path.name] = file_hash(path)
-        write_json(folder / self.MARKER, {**self.meta, "files": hashes})
+        tables = dict(zip(ROBUSTNESS_TABLES, (self.curves, self.gaps, self.tests), strict=True))
+        _save_beside(folder, self.MARKER, tables, self.meta)
 
     @classmethod
     def load(cls, folder: Path) -> "Robustness":
         """Read what `save` wrote. Raises DataError where it is missing, unfinished or was changed."""
-        path = folder / cls.MARKER
-        if path.exists() and "unfinished" in path.read_text(encoding="utf-8", errors="replace")[:100]:
-            raise DataError(f"{folder} is unfinished: run the same command again, and it goes on")
-        tables, meta = _load(folder, cls.MARKER, "robustness", tuple(ROBUSTNESS_TABLES))
+        tables, meta = _load_finished(folder, cls.MARKER, "robustness", tuple(ROBUSTNESS_TABLES))
         curves, gaps, tests = (tables[name] for name in ROBUSTNESS_TABLES)
         return cls(curves=curves, gaps=gaps, tests=tests, meta=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """How accuracy falls, subgroup by subgroup, as a region of the same faces is hidden.
+
+    table, tests: the columns of MASKING_TABLES. meta keys: those of `Robustness` but for perturbations; regions
+    {region: share of the picture that is hidden}, fills {name: sentence}, palette, alignment, template (sentences).
+    """
+
+    table: pd.DataFrame
+    tests: pd.DataFrame
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    MARKER = "masking.json"
+
+    def save(self, folder: Path) -> None:
+        """Write the two tables, then masking.json with their hashes, beside what else lies in the folder."""
+        _save_beside(folder, self.MARKER, dict(zip(MASKING_TABLES, (self.table, self.tests), strict=True)), self.meta)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Masking":
+        """Read what `save` wrote. Raises DataError where it is missing, unfinished or was changed."""
+        tables, meta = _load_finished(folder, cls.MARKER, "masking", tuple(MASKING_TABLES))
+        return cls(table=tables["masking"], tests=tables["masking_tests"], meta=meta)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -391,8 +420,8 @@ _TEXT = frozenset(
         *("covariates", "target", "adjusted_worst", "adjusted_best", "method"),
         *("criterion", "at_class", "statistic", "left_out", "first", "second", "reading", "reference"),
         *("kind", "lowest", "highest", "other", "family"),
-        *("perturbation", "unit", "matched"),
         *("claim", "seed", "front", "standing", "dominated_by"),
+        *("perturbation", "unit", "matched", "fill"),
     )
 )
 _FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down", "recommended"))
@@ -416,6 +445,25 @@ def _save(
             predictions.save(temporary / "predictions.parquet")
         files = {entry.name: file_hash(entry) for entry in sorted(temporary.iterdir())}
         write_json(temporary / marker, {**meta, "files": files})
+
+
+def _save_beside(folder: Path, marker: str, tables: Mapping[str, pd.DataFrame], meta: Mapping[str, Any]) -> None:
+    """Write tables, then the marker with their hashes, into a folder that keeps what else lies in it."""
+    hashes = {}
+    for name, table in tables.items():
+        path = folder / f"{name}.csv"
+        write_text(path, table.to_csv(index=False, lineterminator="\n"))
+        hashes[path.name] = file_hash(path)
+    write_json(folder / marker, {**meta, "files": hashes})
+
+
+def _load_finished(
+    folder: Path, marker: str, kind: str, names: tuple[str, ...]
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    path = folder / marker
+    if path.exists() and "unfinished" in path.read_text(encoding="utf-8", errors="replace")[:100]:
+        raise DataError(f"{folder} is unfinished: run the same command again, and it goes on")
+    return _load(folder, marker, kind, names)
 
 
 def _load(

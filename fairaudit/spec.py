@@ -483,6 +483,29 @@ class RobustnessSpec(_Part):
     )
 
 
+class MaskingSpec(_Part):
+    """Which region of the face is needed, by whom: asked only where this table stands, since it predicts 19 times."""
+
+    regions: tuple[str, ...] | None = Field(
+        None,
+        description="regions to hide, each by itself, or boxes: 'box left top right bottom' in shares of the picture; "
+        "default: all nine regions",
+    )
+    fills: tuple[str, ...] = Field(
+        ("blur", "mean"),
+        min_length=1,
+        description="what is put there, at least two that must agree: blur (of what lies around), mean (colour of the "
+        "data), noise",
+    )
+    faces: int = Field(1000, ge=0, description="at most so many, drawn evenly over the first axis; 0: all of the split")
+    subgroups: tuple[str, ...] | None = Field(
+        None, description="axes; default: audit.subgroups, else each attribute by itself"
+    )
+    alignment: str = Field(
+        "auto", description="how faces lie in their pictures: auto (what the data set is known for), or a known name"
+    )
+
+
 class Spec(_Part):
     """One audit, whole: data, split, model, training, audit, mitigations, attribution."""
 
@@ -500,6 +523,7 @@ class Spec(_Part):
     attribution: AttributionSpec = AttributionSpec()
     robustness: RobustnessSpec | None = Field(None, description="without this table robustness is not measured")
     report: ReportSpec = ReportSpec()
+    masking: MaskingSpec | None = Field(None, description="without this table nothing is masked")
     sweep: dict[str, tuple[Any, ...]] = Field(
         default_factory=dict,
         description="for `fairaudit sweep`: values to try of keys of model and training, every combination of them",
@@ -537,7 +561,8 @@ def parse_spec(raw: Mapping[str, Any], where: str = "spec") -> Spec:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
         raise UsageError(plain_errors(error, where)) from None
-    probed = (spec.robustness.subgroups if spec.robustness else None) or ()
+    probes = [probe for probe in (spec.robustness, spec.masking) if probe is not None]
+    probed = [by for probe in probes for by in probe.subgroups or ()]
     for by in (*(spec.audit.subgroups or ()), *(entry.by for entry in spec.mitigations), *probed):
         subgroups.parse(by)
     return spec

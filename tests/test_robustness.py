@@ -153,7 +153,7 @@ def test_what_is_done_is_not_done_again(place, tmp_path, monkeypatch):
     faces = load(place / "equal", spec, lambda *a, **k: None)
     asked = RobustnessSpec(perturbations=("noise", "darkness"), subgroups=("race",), faces=60)
     made: list[str] = []
-    from fairaudit.robustness import measure as module
+    from fairaudit.robustness import probing as module
 
     def counted(job, table, out, **more):
         made.append(out.name)

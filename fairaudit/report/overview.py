@@ -85,6 +85,7 @@ def _files(out: Path, names: list[str]) -> Section:
             (f"audits/{name}/metrics.csv", f"every figure of the audit of “{name}”"),
             (f"audits/{name}/gaps.csv", f"every gap of the audit of “{name}”"),
             (f"robustness/{name}/robustness.csv", f"how the accuracy of “{name}” falls as pictures get worse"),
+            (f"masking/{name}/masking.csv", f"how the accuracy of “{name}” changes with a region hidden"),
         ):
             if (out / file).exists():
                 found.append((file, text))

@@ -15,6 +15,8 @@ from fairaudit.metrics.paired import PairedSample
 from fairaudit.metrics.sample import Sample
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
+CLEAN = "clean"  # the name of unchanged pictures
+
 
 @dataclass(kw_only=True)
 class Head:

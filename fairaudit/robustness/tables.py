@@ -14,12 +14,11 @@ from fairaudit.metrics.multiplicity import critical, exceeded, max_t
 from fairaudit.metrics.paired import flips, share_change
 from fairaudit.metrics.rates import METRICS
 from fairaudit.results import ROBUSTNESS_TABLES
-from fairaudit.robustness.heads import Head, HeadOnAxis
+from fairaudit.robustness.heads import CLEAN, Head, HeadOnAxis
 from fairaudit.robustness.words import sentence_of
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 
-CLEAN = "clean"
 POWER = 0.8416  # standard normal quantile of 80 %
 _RIGHT = METRICS["end_to_end_accuracy"]  # a face without an answer is wrong
 _NAMES = tuple(ROBUSTNESS_TABLES)
