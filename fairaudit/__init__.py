@@ -26,6 +26,7 @@ _HOME = {
     "attribute": "fairaudit.attribution.attribute",
     "write_report": "fairaudit.report.render",
     "write_comparison_report": "fairaudit.report.render",
+    "write_methods_report": "fairaudit.report.render",
     "AuditResult": "fairaudit.results",
     "Comparison": "fairaudit.results",
     "MethodComparison": "fairaudit.results",

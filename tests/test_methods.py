@@ -15,6 +15,7 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.methods import compare_methods
 from fairaudit.metrics import crossed
 from fairaudit.metrics.crossed import Faces
+from fairaudit.report.render import write_methods_report
 from fairaudit.results import METHOD_TABLES, MethodComparison
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -242,6 +243,28 @@ def test_saved_and_loaded_alike(found: MethodComparison, tmp_path: Path) -> None
         assert tuple(after.columns) == METHOD_TABLES[name]
         pd.testing.assert_frame_equal(before, after, check_dtype=False, check_exact=True)
     assert again.meta["named"] == found.meta["named"]
+
+
+def test_the_page_answers_first_and_names_the_cost(found: MethodComparison, tmp_path: Path) -> None:
+    """First screen: what is recommended, by how much the gap fell, who is harmed; every table and chart below."""
+    text = write_methods_report(found, tmp_path).read_text(encoding="utf-8")
+    first = text[text.index('id="answer"') : text.index('id="warnings"')]
+    assert "Gender by race: recommended: good." in first
+    assert "Levelling down" in first
+    assert "Harmed: White" in first
+    assert "No one is harmed at a margin of 6.0" in first
+    assert text.count('<svg class="pareto"') == 2
+    for key in ("effects", "harm", "pareto", "spread", "hashes"):
+        assert f'<section id="{key}"' in text
+    assert "nan" not in text.replace("governance", "")
+
+
+def test_the_page_escapes_names(tmp_path: Path) -> None:
+    """A method's name that is markup is text, in tables and charts alike."""
+    bad = "<script>alert(1)</script>"
+    text = write_methods_report(compare_methods(BASE, {bad: METHODS["same"]}, by=["race"]), tmp_path).read_text("utf-8")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;" in text
 
 
 def test_a_degenerate_axis_has_no_equalized_odds() -> None:

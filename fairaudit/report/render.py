@@ -16,6 +16,7 @@ from fairaudit.report.comparisons import COMPARISON_SECTIONS
 from fairaudit.report.context import Context, make_context
 from fairaudit.report.errors import error_heads
 from fairaudit.report.groups import axis_totals, group_heads
+from fairaudit.report.methods import METHOD_SECTIONS, make_method_context
 from fairaudit.report.model_card import MODEL_CARD, model_card
 from fairaudit.report.overview import run_sections
 from fairaudit.report.page import record_pages, write_page
@@ -23,7 +24,7 @@ from fairaudit.report.pictures import FacePictures
 from fairaudit.report.sections import SECTIONS
 from fairaudit.report.subgroup_index import index_data
 from fairaudit.report.words import axis_label
-from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
+from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison, MethodComparison
 
 ERRORS = "errors.html"
 
@@ -127,6 +128,22 @@ def write_comparison_report(
         meta=comparison.meta,
     )
     record_pages(Path(out), ["index.html"], "comparison.json")
+    return index
+
+
+def write_methods_report(found: MethodComparison, out: Path | str, *, links: Mapping[str, str] | None = None) -> Path:
+    """Write the page of methods compared over seeds into `out`; return its index.html. `links` as in `write_report`."""
+    context = make_method_context(found)
+    sections = [section for make in METHOD_SECTIONS.values() if (section := make(context)) is not None]
+    index = write_page(
+        "comparison.html",
+        Path(out) / "index.html",
+        title=f"Methods over seeds: {', '.join(context.methods)} against {found.meta['baseline']}",
+        sections=sections,
+        links=dict(links or {}),
+        meta={**found.meta, "n_paired": found.meta["n"]},
+    )
+    record_pages(Path(out), ["index.html"], "methods.json")
     return index
 
 
