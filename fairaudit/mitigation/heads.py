@@ -68,7 +68,7 @@ def fit_head(
     loss = loss or weighted_cross_entropy(problem)
     batches = batches or shuffled(problem)
     how = select or settings.select
-    mean, scale, x = _standardised(problem.train)
+    mean, scale, x = standardised(problem.train)
     rng = np.random.default_rng([problem.seed, 1])
     decay = settings.weight_decay if weight_decay is None else weight_decay
     best: tuple[float, ...] | None = None
@@ -111,7 +111,7 @@ def _network(problem: Problem, outputs: int) -> nn.Sequential:
 _STANDARDISED: WeakKeyDictionary[Part, tuple[np.ndarray, np.ndarray, Tensor]] = WeakKeyDictionary()
 
 
-def _standardised(part: Part) -> tuple[np.ndarray, np.ndarray, Tensor]:
+def standardised(part: Part) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Return the mean (d,) and scale (d,) of the embeddings and the standardised embeddings (n, d).
 
     Kept as long as the part lives: every method, candidate and seed trains on the same faces.

@@ -139,10 +139,19 @@ def _group_thresholds(arrays: Arrays, x: np.ndarray, g: np.ndarray | None) -> An
     return Answers(probabilities, (face_draws(x, int(arrays["salt"][0])) < chance).astype(np.int64))
 
 
+def _randomised(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers:
+    """Binary linear heads, weight (T, d), bias (T,): a face's draw decides by which, each with its chance (T,)."""
+    logits = hidden(arrays, x) @ arrays["weight"].T + arrays["bias"]
+    score = 1 / (1 + np.exp(-logits.clip(-60, 60))) @ arrays["chance"]
+    drawn = face_draws(x, int(arrays["salt"][0])) < (logits > 0) @ arrays["chance"]
+    return Answers(np.column_stack([1 - score, score]), drawn.astype(np.int64))
+
+
 PREDICTORS: dict[str, Predictor] = {
     "softmax": _plain,
     "one-vs-rest": _one_vs_rest,
     "group-adjusted": _group_adjusted,
     "inferred-adjusted": _inferred_adjusted,
     "group-thresholds": _group_thresholds,
+    "randomised": _randomised,
 }
