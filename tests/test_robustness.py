@@ -275,3 +275,35 @@ def test_pictures_are_perturbed_as_the_model_sees_them(place, tmp_path, monkeypa
     path = place / "equal" / "3.png"
     assert (changed.read(path) == blur(model.read(path), 0.05)).all() and seen == ["3.png"]
     assert changed.hash != model.hash and not changed.stated and changed.classes == model.classes
+
+
+def test_a_head_that_infers_race_carries_the_legal_notice(tmp_path):
+    """The page of a race head says what the law says, as its audit does."""
+    rng = np.random.default_rng(0)
+    frame = table_of(rng.random(90) < 0.9, rng.choice(["x", "y"], 90))
+    frame = frame.rename(columns={"t_true": "race_true", "t_pred": "race_pred", "t_status": "race_status"})
+    frame = frame.rename(columns={"race": "group"})
+    head = Head.of(read_predictions(frame), "race", ["group"])
+    for strength in range(1, STRENGTHS + 1):
+        head.add(("blur", strength), read_predictions(frame))
+    tables = robustness_tables({"race": head}, ["group"], ["blur"], AuditSpec(draws=200, min_group_size=10), 0)
+    way = PERTURBATIONS["blur"]
+    given = {"amounts": way.amounts, "unit": way.unit, "shown": way.shown, "stands_for": way.stands_for}
+    meta = {
+        "name": "m",
+        "n": 90,
+        "sampled": "all 90 faces",
+        "tasks": {"race": ["a", "b"]},
+        "degenerate": [],
+        "subgroups": {"group": {"x": 45, "y": 45}},
+        "perturbations": {"blur": given},
+        "confidence": 0.95,
+        "image_size": 32,
+        "seed": 0,
+        "draws": 200,
+        "min_group_size": 10,
+        "independence": "",
+    }
+    found = Robustness(curves=tables[0], gaps=tables[1], tests=tables[2], meta=meta)
+    text = write_robustness_report(found, tmp_path).read_text(encoding="utf-8")
+    assert 'id="legal-notice"' in text and "5(1)(g)" in text

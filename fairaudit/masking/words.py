@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairaudit.robustness.words import CLASS_IS_GROUP
 from fairaudit.subgroups import CROSS, OVERALL, parse
 
 NEEDED, MISLEADS = "needed", "misleads"
@@ -35,7 +36,7 @@ def sentence_of(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"Hiding the {first['region']} costs {whom} more of the {first['task']} head’s accuracy than everyone "
         f"else{at}: {', '.join(parts)}; n {first['n']:,} against {first['n_rest']:,}; p {p}, adjusted for "
-        f"{first['family_size']:,} comparisons."
+        f"{first['family_size']:,} comparisons." + ("" if first["matched"] else CLASS_IS_GROUP)
     )
 
 

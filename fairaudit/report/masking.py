@@ -7,6 +7,7 @@ from typing import Any
 
 from fairaudit.masking.words import MISLEADS, NEEDED
 from fairaudit.report.context import FOLD
+from fairaudit.report.legal import legal_notice
 from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
@@ -22,7 +23,7 @@ from fairaudit.report.words import (
     sentence_case,
 )
 from fairaudit.results import Masking
-from fairaudit.subgroups import OVERALL, parse
+from fairaudit.subgroups import OVERALL
 
 _DARKEST = 10  # of 20 shades: text in the page's own ink stays readable on all of them, in light and dark
 Records = Sequence[Mapping[str, Any]]
@@ -53,7 +54,7 @@ def write_masking_report(found: Masking, out: Path, *, links: Mapping[str, str] 
     """Write `out`/index.html and return it; `links` gives names and addresses of pages to lead to."""
     rows = _records(found.table)
     tests = _records(found.tests)
-    legal = [task for task in found.meta["tasks"] if parse(task)[0] in ("race", "ethnicity")]
+    legal = legal_notice(list(found.meta["tasks"]), found.meta)
     warnings = list(found.meta.get("warnings", ()))
     sections = [Section(key="answer", title="Which region is needed", template="sections/masking_answer.html",
                         data=_answer(found))]  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairaudit.report.context import FOLD
+from fairaudit.report.legal import legal_notice
 from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
@@ -23,7 +24,7 @@ from fairaudit.report.words import (
     sentence_case,
 )
 from fairaudit.results import Robustness
-from fairaudit.subgroups import OVERALL, parse
+from fairaudit.subgroups import OVERALL
 
 WIDE, HIGH, EDGE = 132, 88, 14  # a small chart: its size and the room at its left and right, in SVG units
 _LAST = 5
@@ -135,7 +136,7 @@ def _answer(found: Robustness, records: Mapping[str, Records]) -> dict[str, Any]
 
 
 def _warnings(found: Robustness) -> list[Section]:
-    legal = [task for task in found.meta["tasks"] if parse(task)[0] in ("race", "ethnicity")]
+    legal = legal_notice(list(found.meta["tasks"]), found.meta)
     warnings = list(found.meta.get("warnings", ()))
     if not legal and not warnings:
         return []

@@ -5,6 +5,7 @@ from typing import Any
 
 from fairaudit.subgroups import CROSS, parse
 
+CLASS_IS_GROUP = " There the subgroup decides the label: answers may only have moved to other classes."
 _HARM = {"jpeg": "JPEG compression", "low-contrast": "Low contrast"}
 
 
@@ -23,4 +24,5 @@ def sentence_of(row: Mapping[str, Any]) -> str:
         f"{100 * row['difference']:.1f} points more of the {row['task']} head’s accuracy than everyone else{at} "
         f"({100 * row['low']:.1f} to {100 * row['high']:.1f}; mean over five strengths; n {row['n']:,} against "
         f"{row['n_rest']:,}; p {p}, adjusted for {row['family_size']:,} comparisons)."
+        + ("" if row["matched"] else CLASS_IS_GROUP)
     )
