@@ -419,13 +419,20 @@ def attribute(
 
 @app.command()
 def compare(
-    audits: Annotated[list[Path], typer.Argument(help="Audit folders: the baseline first, then one or more models.")],
+    audits: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Audit folders, the baseline first, then one or more models; with several seeds NAME=AUDIT,AUDIT each."
+        ),
+    ],
     out: OutOption,
     by: ByOption = None,
     task: TaskOption = None,
     validation: Annotated[
-        Path | None,
-        typer.Option(help="The baseline's predictions on validation faces: they name the subgroup to be helped."),
+        list[Path] | None,
+        typer.Option(
+            help="The baseline's predictions on validation faces, which name the subgroup to be helped; repeat a seed."
+        ),
     ] = None,
     min_group_size: Annotated[int | None, typer.Option(help="Smallest denominator that enters gaps.", min=1)] = None,
     margin: Annotated[
@@ -433,7 +440,11 @@ def compare(
         typer.Option(help="Loss of right predictions below which a subgroup counts as not harmed (0.02: 2 points)."),
     ] = 0.02,
 ) -> None:
-    """Compare models on the same faces, paired by image: who was helped, who was harmed, did the gap close?"""
+    """Compare models on the same faces, paired by image: who was helped, who was harmed, did the gap close?
+
+    Given as NAME=AUDIT,AUDIT,… (one audit a seed) whole methods are compared, seeds and faces both random.
+    """
+    from fairaudit.cli_methods import compare_groups, grouped
     from fairaudit.comparison import compare as compare_models
     from fairaudit.console import Bars
     from fairaudit.data.predictions import read_predictions
@@ -442,6 +453,13 @@ def compare(
     from fairaudit.report.render import write_comparison_report
     from fairaudit.results import AuditResult
 
+    groups = grouped(audits)
+    if groups is not None:
+        given = list(validation or ())
+        compare_groups(groups, out, by=by, tasks=task, validation=given, min_group_size=min_group_size, margin=margin)
+        return
+    if len(validation or ()) > 1:
+        raise UsageError("one checkpoint of the baseline has one table of validation predictions; give it once")
     if len(audits) < 2:
         raise UsageError(f"compare needs a baseline and at least one other audit folder; {len(audits)} was given")
     claim(out, "comparison", "comparison.json")
@@ -457,7 +475,7 @@ def compare(
             tasks=task,
             audit=audit_settings(None, min_group_size or int(first.meta["min_group_size"])),
             seed=int(first.meta["seed"]),
-            validation=read_predictions(validation) if validation else None,
+            validation=read_predictions(validation[0]) if validation else None,
             margin=margin,
             baseline_name=names[0],
             progress=bars,

@@ -1,5 +1,8 @@
 """Who was not harmed, and whose predictions changed: against recomputation, statsmodels and simulation."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,7 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import UsageError
 from fairaudit.metrics import harm
 from fairaudit.metrics.intervals import newcombe_paired, z_value
+from fairaudit.report.render import write_comparison_report
 from fairaudit.results import CHURN_COLUMNS, NON_INFERIORITY_COLUMNS, Comparison
 from fairaudit.spec import AuditSpec
 
@@ -170,3 +174,13 @@ def test_validation_that_names_no_pair_leaves_the_pair_empty() -> None:
     assert np.isnan(row["pair_delta"])
     assert not row["levelling_down"]
     assert "validation" in row["reason"]
+
+
+def test_the_page_says_who_is_harmed_and_whose_predictions_changed(tmp_path: Path) -> None:
+    """The first screen names the harmed with the margin; the tables of loss and churn stand below."""
+    text = write_comparison_report(run(*tables(3000, lost=0.15)), tmp_path).read_text(encoding="utf-8")
+    first = text[text.index('id="answer"') : text.index('id="warnings"')]
+    assert "harmed: B (lost" in re.sub(r"<[^>]+>", "", first)
+    for key in ("harm", "churn"):
+        assert f'<section id="{key}"' in text
+    assert "right to wrong" in text

@@ -9,7 +9,19 @@ PACKAGE = Path(fairaudit.__file__).parent
 # a module may import from its own layer and from lower ones
 LAYERS = {
     **dict.fromkeys(
-        ("cli", "cli_data", "cli_options", "cli_plan", "__main__", "console", "pipeline", "sweep", "stages", "inputs"),
+        (
+            "cli",
+            "cli_methods",
+            "cli_data",
+            "cli_options",
+            "cli_plan",
+            "__main__",
+            "console",
+            "pipeline",
+            "sweep",
+            "stages",
+            "inputs",
+        ),
         6,
     ),
     "report": 5,

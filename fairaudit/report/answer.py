@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from fairaudit.comparison_summary import harm_sentence
 from fairaudit.data.tables import Predictions
 from fairaudit.report.context import in_order
 from fairaudit.report.sections import Section
@@ -80,6 +81,7 @@ class Change:
     pair: str
     pair_state: str
     costs: str
+    harm: str
     levelling: bool
 
 
@@ -134,6 +136,7 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     lines.append(
         "At whose cost: " + ("; ".join(costs) if costs else "no subgroup of a single axis is shown to have lost") + "."
     )
+    lines.extend(harm for c in single if (harm := c.harm))
     return lines
 
 
@@ -159,6 +162,7 @@ def _change(context: ComparisonContext, model: str, task: str, by: str) -> Chang
         pair=_pair_text(chosen, context.comparison.meta.get("named_on", "")),
         pair_state=gap_change_state({name: chosen[f"pair_{name}"] for name in ("delta", "low", "high")}),
         costs=_lost(context, model, task, by, chosen),
+        harm=_harm(context, model, task, by),
         levelling=bool(chosen["levelling_down"]),
     )
 
@@ -191,6 +195,13 @@ def _lost(context: ComparisonContext, model: str, task: str, by: str, gap: Recor
             size = difference(record["delta"], record["low"], record["high"], kind)
             lost.append(f"{record['subgroup']} lost {size.replace('−', '', 1)}")
     return listing(lost, 4)
+
+
+def _harm(context: ComparisonContext, model: str, task: str, by: str) -> str:
+    """Say whether a loss of the margin is excluded in every subgroup of an axis; "" in an older comparison."""
+    table = context.comparison.non_inferiority
+    rows = table[(table["model"] == model) & (table["task"] == task) & (table["by"] == by)]
+    return sentence_case(harm_sentence(rows)) if len(rows) else ""
 
 
 def _all_faces(context: ComparisonContext, model: str, task: str) -> str:

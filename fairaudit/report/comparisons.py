@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairaudit.report.answer import ComparisonContext, Record, answer_section, gap_change_state
+from fairaudit.report.comparison_harm import churn_section, harm_section
 from fairaudit.report.context import FOLD, make_context
 from fairaudit.report.figures import Scale, dumbbell, strip
 from fairaudit.report.heads import CLASSWISE
@@ -230,6 +231,8 @@ COMPARISON_SECTIONS: dict[str, Callable[[ComparisonContext], Section | None]] = 
     "warnings": comparison_warnings,
     "gaps": gap_changes_section,
     "subgroups": subgroups_section,
+    "harm": harm_section,
+    "churn": churn_section,
     "models": models_section,
     **MODEL_SECTIONS,
     "method": comparison_method,
