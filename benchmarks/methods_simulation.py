@@ -4,7 +4,7 @@
 
 Every face of a subgroup is right with the subgroup's rate, plus what the seed adds to a subgroup (normal, of
 standard deviation `seed_sd`) and to all (likewise): by a luck of its own in seven of ten cases, the same for all seeds
-and methods, else by fresh luck. So the true mean over seeds and faces is the rate itself. `null`: no method differs
+and methods, else by fresh luck. So the true mean over seeds and faces is the rate itself. `same`: no method differs
 from the baseline but by its seeds; `effect`: the worst-off gains five points. `held`: the share of 95 % intervals that
 hold the truth; `any recommended`: the share of comparisons of four methods in which any is recommended (at a margin of
 50 points, so that nothing but a shown help decides); nominal at most .025 under the null.
@@ -66,7 +66,7 @@ def truth(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
 
 def scenarios() -> Iterator[tuple[str, int, int, int, float]]:
     """Yield (law, subgroups, faces in each, seeds, seed_sd)."""
-    for law in ("null", "effect"):
+    for law in ("same", "effect"):
         for groups, size in ((2, 300), (7, 300), (7, 60)):
             for seeds in (3, 5, 10) if size == 300 else (3, 5):
                 for seed_sd in (0.0, 0.01, 0.03):
@@ -75,7 +75,7 @@ def scenarios() -> Iterator[tuple[str, int, int, int, float]]:
 
 def run(law: str, groups: int, size: int, seeds: int, seed_sd: float, draws: int, seed: int) -> list[dict[str, object]]:
     """Return one row a metric, and one of recommendations."""
-    rng = np.random.default_rng([seed, groups, size, seeds, round(1000 * seed_sd), law == "null"])
+    rng = np.random.default_rng([seed, groups, size, seeds, round(1000 * seed_sd), law == "same"])
     before = np.full(groups, 0.88)
     before[0] = 0.8
     after = before + (GAIN if law == "effect" else 0.0) * (np.arange(groups) == 0)
