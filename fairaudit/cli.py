@@ -498,6 +498,15 @@ def report(
     attribution: Annotated[Path | None, typer.Option(help="Folder that `fairaudit attribute` wrote.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the faces, for --show-faces.")] = None,
     acknowledge: AcknowledgeOption = None,
+    hide_below: Annotated[
+        int | None,
+        typer.Option(
+            "--hide-below",
+            help="Hide figures of fewer faces than this, and further ones so that none can be worked out; for a folder "
+            "that is passed on.",
+            min=2,
+        ),
+    ] = None,
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces.")
     ] = False,
@@ -525,6 +534,7 @@ def report(
         attribution=attribution,
         faces_root=data if show_faces else None,
         acknowledged=acknowledgement(acknowledge) if acknowledge else "",
+        below=hide_below,
     )
     typer.echo(f"Open {index}")
 

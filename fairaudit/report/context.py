@@ -100,6 +100,12 @@ class Context:
         found = self.figures.get((task, by, subgroup), {}).get((metric, class_))
         return found or Cell(reason="not computed in this audit")
 
+    def concealed(self, task: str, by: str) -> str:
+        """Return why an axis of a head can't be summed up in this report (cells are hidden), "" where it can."""
+        hidden = self.result.meta.get("hidden") or {}
+        touched = [task, by] in hidden.get("touched", ())
+        return f"cells of fewer than {hidden['below']} faces are hidden in this report" if touched else ""
+
     def shown(self, task: str, by: str = OVERALL) -> list[str]:
         """Return the whole-task metrics that pages print for this head and axis, in reading order.
 

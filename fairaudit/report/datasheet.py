@@ -7,7 +7,7 @@ from fairaudit.report.context import Context
 from fairaudit.report.data_sets import DATA_SETS, NOT_STATED, names_of, title_of
 from fairaudit.report.legal import stated
 from fairaudit.report.tables import Entry, Row, Table
-from fairaudit.report.words import axis_label, count, listing, plural
+from fairaudit.report.words import axis_label, count, is_number, listing, plural
 from fairaudit.subgroups import UNKNOWN, parse
 
 TWINS = ("duplicate", "identical", "twin", "same_image")
@@ -40,7 +40,7 @@ def _composition(context: Context) -> list[tuple[str, str]]:
         parts = [f"{name} {count(n)}" for name, n in sizes.get(by, {}).items()]
         facts.append((f"By {axis_label(by)}", listing(parts, 12)))
     for by in (axis for axis in context.axes if len(parse(axis)) > 1):
-        counted = [n for name, n in sizes.get(by, {}).items() if name != UNKNOWN and n is not None]
+        counted = [n for name, n in sizes.get(by, {}).items() if name != UNKNOWN and is_number(n)]
         text = NOT_STATED
         if counted:
             text = f"{plural(len(counted), 'subgroup')}, {count(min(counted))} to {count(max(counted))} faces; "

@@ -69,8 +69,9 @@ def _head(context: Context, task: str, by: str, subgroup: str, total: np.ndarray
     classes = context.tasks[task]
     counts = context.confusion.get((task, by, subgroup))
     reason = context.degenerate.get((task, by), "")
+    concealed = context.concealed(task, by)
     title = sentence_case(task)
-    apart, note = _apart(counts, total, classes, title, subgroup, reason)
+    apart, note = _apart(counts, total, classes, title, subgroup, concealed or reason)
     faces, faces_note = _faces(context, task, by, subgroup)
     return HeadOfGroup(
         task=task,
@@ -84,8 +85,8 @@ def _head(context: Context, task: str, by: str, subgroup: str, total: np.ndarray
         else confusion_matrix(counts, classes, f"{title}: labels against predictions, faces labelled {subgroup}"),
         apart=apart,
         apart_note=note,
-        mistakes=_mistakes(counts, total, classes, title, subgroup, bool(reason)),
-        no_mistakes=_no_mistakes(counts),
+        mistakes=_mistakes(counts, total, classes, title, subgroup, bool(concealed or reason)),
+        no_mistakes=_no_mistakes(counts, concealed),
         pictures=group_pictures(context, task, by, subgroup),
         shares=share_table(context, task, by, subgroup, f"{title}: share of absolute attribution, with interval"),
         faces=faces,
@@ -201,8 +202,10 @@ def _mistakes(
     return Table(caption=caption, first="labelled → predicted", columns=columns, rows=rows) if rows else None
 
 
-def _no_mistakes(counts: np.ndarray | None) -> str:
-    """Return why no mistake is listed: none was made, or none could be known."""
+def _no_mistakes(counts: np.ndarray | None, concealed: str) -> str:
+    """Return why no mistake is listed: none was made, none could be known, or cells are hidden."""
+    if counts is None and concealed:
+        return f"What these faces are mistaken for is left out: {concealed}."
     if counts is None:
         return "Without labels nothing can be called a mistake."
     if not counts.sum():

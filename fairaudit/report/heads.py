@@ -100,7 +100,8 @@ def _overall(context: Context, task: str) -> Table:
 
 def _axis_view(context: Context, task: str, by: str) -> AxisView:
     reason = context.degenerate.get((task, by), "")
-    minis = [] if reason or len(context.axes[by]) > FOLD else _minis(context, task, by)
+    concealed = context.concealed(task, by)
+    minis = [] if reason or concealed or len(context.axes[by]) > FOLD else _minis(context, task, by)
     return AxisView(
         by=by,
         label=axis_label(by),
@@ -109,11 +110,13 @@ def _axis_view(context: Context, task: str, by: str) -> AxisView:
         performance=_performance(context, task, by),
         recalls=_recalls(context, task, by),
         minis=minis,
-        mini_note="" if minis else _no_minis(context, by, reason),
+        mini_note="" if minis else _no_minis(context, by, reason, concealed),
     )
 
 
-def _no_minis(context: Context, by: str, reason: str) -> str:
+def _no_minis(context: Context, by: str, reason: str, concealed: str) -> str:
+    if concealed:
+        return f"Differences of confusions from everyone else are left out: {concealed}."
     if reason:
         return "Differences of confusions from everyone else are undefined here, for the reason above."
     if len(context.axes[by]) > FOLD:

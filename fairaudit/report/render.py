@@ -16,6 +16,7 @@ from fairaudit.report.comparisons import COMPARISON_SECTIONS
 from fairaudit.report.context import Context, make_context
 from fairaudit.report.errors import error_heads
 from fairaudit.report.groups import axis_totals, group_heads
+from fairaudit.report.hiding import hide_below
 from fairaudit.report.methods import METHOD_SECTIONS, make_method_context
 from fairaudit.report.model_card import MODEL_CARD, model_card
 from fairaudit.report.overview import run_sections
@@ -36,6 +37,7 @@ def render_audit(
     attribution: Path | None = None,
     faces_root: Path | None = None,
     acknowledged: str = "",
+    below: int | None = None,
 ) -> Path:
     """Write the report of the audit in `folder`, with its training history where it has one, into `out`.
 
@@ -43,12 +45,19 @@ def render_audit(
     `faces_root`, given only where a person asked to see faces, is the folder that image names are relative to.
     Raises DataError where a folder holds no audit or attribution, UsageError where faces are asked for and the audit
     has no predictions.parquet beside it. acknowledged: "NAME, purpose" of who has read the notice on race heads, where
-    it was said after the audit.
+    it was said after the audit. below: hide cells of fewer faces, and write the tables without them into tables/;
+    UsageError where faces or an attribution are asked for, too, or `out` holds the whole audit.
     """
+    if below is not None and (attribution is not None or faces_root is not None):
+        raise UsageError("--hide-below leaves out pictures: give it without --attribution and --show-faces")
+    if below is not None and (out / "audit.json").exists():
+        raise UsageError(f"--hide-below: {out} holds the whole audit, every figure of it; give a folder of its own")
     result = AuditResult.load(folder)
     if acknowledged:
         stated = {**result.meta.get("report", {}), "acknowledge_race_head": acknowledged}
         result = replace(result, meta={**result.meta, "report": stated})
+    if below is not None:
+        result = hide_below(result, below)
     found = Attribution.load(attribution) if attribution is not None else None
     history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else None
     return write_report(result, out, attribution=found, history=history, faces=_face_pictures(folder, faces_root))
@@ -91,7 +100,7 @@ def write_report(
     )
     _remove_stale(out / "groups", written)
     write_text(out / MODEL_CARD, model_card(context))
-    documents = [MODEL_CARD, *write_ci_files(out, {name: result})]
+    documents = [MODEL_CARD, *write_ci_files(out, {name: result}), *_write_tables(result, out)]
     pages = [
         "index.html",
         *([ERRORS] if faces is not None else []),
@@ -166,6 +175,20 @@ def write_run_index(
     index = write_page("run.html", out / "index.html", title=title, question=question, sections=sections, links={})
     record_pages(out, ["index.html", *write_ci_files(out, results)], None)
     return index
+
+
+def _write_tables(result: AuditResult, out: Path) -> list[str]:
+    """Write the tables of a report with hidden cells, for the audit's own hold every figure; return their names."""
+    own = {"metrics": result.metrics, "gaps": result.gaps, "confusion": result.confusion, "rest": result.rest}
+    tables = {f"{name}.csv": table for name, table in {**own, **result.more}.items()}
+    names = tables if result.meta.get("hidden") else {}
+    for name, table in names.items():
+        write_text(out / "tables" / name, table.to_csv(index=False, lineterminator="\n"))
+    with plain_disk_errors(out):
+        for path in (out / "tables").glob("*.csv"):
+            if path.name not in names:  # of an earlier report
+                path.unlink()
+    return [f"tables/{name}" for name in names]
 
 
 def _listed(comparison: Comparison) -> str:

@@ -302,7 +302,8 @@ def hashes_section(context: Context) -> Section:
 
 def _composition(context: Context, by: str) -> Table:
     sizes = context.result.meta.get("subgroups", {}).get(by, {})
-    total = sum(sizes.values())
+    hidden = context.result.meta.get("hidden")  # sizes of hidden subgroups are no numbers
+    total = context.result.meta.get("n", 0) if hidden else sum(sizes.values())
     rows = []
     for group in context.axes[by]:
         n = sizes.get(group, 0)
