@@ -26,7 +26,7 @@ from fairaudit.report.rationale import rationale_data
 from fairaudit.report.scope import scope_data
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import verdicts
-from fairaudit.report.words import axis_label, count, number, sentence_case
+from fairaudit.report.words import axis_label, count, figure, number, sentence_case
 from fairaudit.subgroups import OVERALL, parse
 
 LONGEST = 300  # characters of a fact about model or data on the first page
@@ -308,7 +308,7 @@ def _composition(context: Context, by: str) -> Table:
     for group in context.axes[by]:
         n = sizes.get(group, 0)
         share = n / total if total else float("nan")
-        text = [Entry(count(n), css="num"), Entry(number(share) + "\u00a0%", css="num"), Entry(share_bar(share))]
+        text = [Entry(count(n), css="num"), Entry(figure(share), css="num"), Entry(share_bar(share))]
         small = n < (context.result.meta.get("min_group_size") or 0)
         rows.append(Row(group, text, f"groups/{context.slugs[by, group]}.html", small))
     caption = f"Faces by {axis_label(by)}: {count(total)} in all"
