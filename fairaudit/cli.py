@@ -13,6 +13,7 @@ from fairaudit import __version__
 from fairaudit.cli_checks import diff, schema, selftest, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
 from fairaudit.cli_masking import masking
+from fairaudit.cli_mitigate import mitigate
 from fairaudit.cli_options import (
     AcknowledgeOption,
     ByOption,
@@ -48,6 +49,7 @@ app.command()(power)
 app.command()(plan)
 app.command()(robustness)
 app.command()(masking)
+app.command()(mitigate)
 
 
 @app.callback(invoke_without_command=True)
@@ -131,11 +133,17 @@ def train(
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec, load_and_split, require_folder
     from fairaudit.pipeline import check_spec, describe_faces, mitigation_names, train_checkpoint
+    from fairaudit.refit_stage import refits_heads
 
     loaded, folder = find_spec(spec)
     require_folder(data)
     claim(out, "checkpoint", "model.json")
     chosen = lookup(mitigation_names(loaded.mitigations), mitigation, "mitigation of this spec") if mitigation else None
+    if chosen and refits_heads(chosen):
+        raise UsageError(
+            f"{chosen.method} refits the heads of a trained checkpoint: train the baseline, then `fairaudit mitigate "
+            f"{spec} --checkpoint {out} --methods {chosen.method} --keep {chosen.method} …`"
+        )
     check_spec(loaded, (folder,))
     with Bars() as bars:
         faces = load_and_split(data, loaded, bars)
@@ -554,7 +562,11 @@ def list_command(
 
     tables = listings()
     for name in [kind] if kind else list(tables):
-        typer.echo(f"{name}: {', '.join(lookup(tables, name, 'kind of thing to list')())}")
+        found = lookup(tables, name, "kind of thing to list")()
+        if kind and any(": " in entry for entry in found):
+            typer.echo("\n".join(found))
+        else:
+            typer.echo(f"{name}: {', '.join(entry.split(': ')[0] for entry in found)}")
 
 
 _INTERRUPTED = "interrupted: run the same command again to go on where it stopped"

@@ -122,13 +122,27 @@ def listings() -> dict[str, Callable[[], list[str]]]:
         ],
         "presets": lambda: sorted(path.stem for path in resource_dir("presets").glob("*.toml")),
         "metrics": lambda: _names("fairaudit.metrics.rates", "METRICS"),
-        "mitigations": lambda: _names("fairaudit.mitigation", "MITIGATIONS"),
+        "mitigations": _mitigations,
         "attributions": lambda: _names("fairaudit.attribution.methods", "ATTRIBUTIONS"),
         "perturbations": lambda: _names("fairaudit.data.perturbations", "PERTURBATIONS"),
         "schemes": lambda: [f"{s.name} ({', '.join(s.classes)})" for s in SCHEMES.values()],
         "schemas": lambda: _names("fairaudit.schemas", "SCHEMAS"),
         "sections": lambda: _names("fairaudit.report.sections", "SECTIONS"),
     }
+
+
+def _mitigations() -> list[str]:
+    """Return every mitigation with what it does: trains the network again on weighted faces, or refits heads."""
+    whole = _names("fairaudit.mitigation", "MITIGATIONS")
+    methods = importlib.import_module("fairaudit.mitigation.methods").METHODS
+    said = []
+    for name, method in methods.items():
+        needs = f"needs subgroups at {', '.join(method.groups_at)}" if method.groups_at else "needs no subgroups"
+        two = "; two classes only" if method.binary_only else ""
+        again = "; in `run` the whole network is trained again" if name in whole else ""
+        when = "plain training" if method.stage == "none" else f"{method.stage}-processing"
+        said.append(f"{name}: {method.summary} ({when}; {needs}{two}{again})")
+    return said + [f"{name}: the whole network trained again (run)" for name in whole if name not in methods]
 
 
 def _names(module: str, table: str) -> list[str]:

@@ -31,16 +31,20 @@ from fairaudit.errors import UsageError
 from fairaudit.files import file_hash, write_json, write_text
 from fairaudit.inputs import face_root, keep_history, listing_hash, load_and_split, read_histories
 from fairaudit.masking.measure import check_masking
-from fairaudit.mitigation import MITIGATIONS, mitigation_weights
+from fairaudit.mitigation import mitigation_weights
+from fairaudit.models.answers import no_layers
 from fairaudit.models.backbones import check_backbone
+from fairaudit.models.cache import ArrayCache
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint
 from fairaudit.models.forest import check_keys, is_forest
 from fairaudit.models.forest_training import check_forest
 from fairaudit.models.inference import predict
+from fairaudit.models.runtime import pick_device
 from fairaudit.models.training import train
 from fairaudit.policy_checks import check_names, declared
 from fairaudit.probe_stages import masking_stage, probe_links, robustness_stage
 from fairaudit.progress import Progress, silent
+from fairaudit.refit_stage import check_method, plan_refit, refit_baseline, refits_heads, settings_of
 from fairaudit.registry import lookup
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
 from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
@@ -79,7 +83,7 @@ def run(job: Run) -> Path:
     faces = prepare_faces(job)
     axes = choose_axes(job.spec, faces)
     for entry in job.spec.mitigations:  # said now, not after the baseline is trained
-        weigh(job.spec, faces, entry)
+        (plan_refit if refits_heads(entry) else weigh)(job.spec, faces, entry)
     models = {BASELINE: None, **mitigation_names(job.spec.mitigations)}
     for name, mitigation in models.items():
         train_stage(job, faces, name, mitigation)
@@ -126,7 +130,7 @@ def check_spec(spec: Spec, weights_folders: Sequence[Path]) -> None:
     if spec.sweep:
         raise UsageError("the spec has a [sweep]: run `fairaudit sweep`, or take the table out")
     for entry in spec.mitigations:
-        lookup(MITIGATIONS, entry.method, "mitigation")
+        check_method(spec, entry)
     if is_forest(spec.model):
         check_forest(spec)
     else:
@@ -252,6 +256,9 @@ def clear_cache(job: Run) -> None:
 def train_stage(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec | None) -> None:
     """Train the model `name` into checkpoints/, unless that is done."""
     spec, folder = job.spec, job.out / "checkpoints" / name
+    if mitigation and refits_heads(mitigation):
+        refit_stage(job, faces, name, mitigation)
+        return
     inputs = {
         "data": faces.meta["data_hash"],
         "split": faces.meta["split_hash"],
@@ -278,13 +285,34 @@ def train_stage(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpe
     job.stage(f"train {name}", inputs, [f"checkpoints/{name}/{file}" for file in files], work)
 
 
+def refit_stage(job: Run, faces: FaceTable, name: str, mitigation: MitigationSpec) -> None:
+    """Refit the baseline's heads on its embeddings into checkpoints/, unless that is done."""
+    spec, folder, base = job.spec, job.out / "checkpoints" / name, job.out / "checkpoints" / BASELINE
+    inputs = {
+        "baseline": [file_hash(base / file) for file in ("model.safetensors", "model.json")],
+        "split": faces.meta["split_hash"],
+        "mitigation": mitigation.model_dump(mode="json"),
+        "settings": settings_of(spec, mitigation).model_dump(mode="json", exclude={"methods", "seeds", "tasks"}),
+        "seed": spec.seed,
+    }
+
+    def work() -> None:
+        store = ArrayCache(folder=job.out / CACHE, progress=job.progress, device=pick_device(spec.training.device))
+        refit_baseline(base, spec, faces, mitigation, folder, store, job.say)
+
+    files = ("model.json", "model.safetensors", "heads.json", "heads.safetensors", "trained_on.json")
+    job.stage(f"refit {name}", inputs, [f"checkpoints/{name}/{file}" for file in files], work)
+
+
 def predict_stage(job: Run, faces: FaceTable, name: str, split: str) -> None:
     """Let the model `name` predict the faces of one split into predictions/, unless that is done."""
     folder = job.out / "checkpoints" / name
     target = f"predictions/{name}.parquet" if split == "test" else f"predictions/{name}-{split}.parquet"
     training = job.spec.training
+    heads = folder / "heads.safetensors"
     inputs = {
         "model": file_hash(folder / "model.safetensors"),
+        "heads": file_hash(heads) if heads.exists() else None,
         "description": file_hash(folder / "model.json"),
         "faces": file_hash(job.out / "data" / "faces.parquet"),
         "device": training.device,
@@ -356,15 +384,21 @@ def audit_stage(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | Non
     job.stage(f"audit {name}", inputs, [f"audits/{name}/{file}" for file in ("audit.json", *tables)], work)
 
 
-def _attributed(spec: Spec) -> bool:
-    return spec.attribution.faces_per_head > 0 and not is_forest(spec.model)
+def _attributed(job: Run, name: str) -> str | None:
+    """Return why the model `name` is not attributed: "" where the spec asks for none; None where it is."""
+    if not job.spec.attribution.faces_per_head:
+        return ""
+    if is_forest(job.spec.model):
+        return f"{job.spec.model.backbone} has no gradients to follow"
+    return no_layers(job.out / "checkpoints" / name)
 
 
 def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None) -> None:
     spec, folder = job.spec, job.out / "attribution" / name
-    if not _attributed(spec):
-        if spec.attribution.faces_per_head:
-            job.say(f"attribute {name}: {spec.model.backbone} has no gradients to follow, nothing is attributed")
+    reason = _attributed(job, name)
+    if reason is not None:
+        if reason:
+            job.say(f"attribute {name}: {reason}, nothing is attributed")
         return
     by = tuple(axes or AuditResult.load(job.out / "audits" / name).meta["subgroups"])
     inputs = {
@@ -395,7 +429,7 @@ def report_stage(job: Run, name: str) -> None:
     """Write the pages of the audit of the model `name`, unless that is done."""
     folder = job.out / "audits" / name
     maps = job.out / "attribution" / name
-    mapped = _attributed(job.spec)  # maps that an earlier spec asked for belong to another model
+    mapped = _attributed(job, name) is None  # maps that an earlier spec asked for belong to another model
     inputs = {
         "audit": file_hash(folder / "audit.json"),
         "attribution": file_hash(maps / "attribution.json") if mapped else None,

@@ -24,6 +24,9 @@ LAYERS = {
         ),
         6,
     ),
+    **dict.fromkeys(
+        ("cli_mitigate", "mitigate", "mitigate_plan", "mitigate_files", "mitigate_compare", "refit_stage"), 6
+    ),
     "report": 5,
     **dict.fromkeys(("task_measures", "calibration_tables"), 4),
     **dict.fromkeys(("audit", "audit_meta", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),

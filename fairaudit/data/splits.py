@@ -66,6 +66,29 @@ def split_faces(
     return replace(faces, frame=frame, findings=listed, meta=meta)
 
 
+def redivide(
+    faces: FaceTable,
+    split: SplitSpec,
+    *,
+    seed: int,
+    duplicates: Duplicates = "test-only",
+    balance: BalanceSpec | None = None,
+) -> FaceTable:
+    """Return the faces that are not for testing with "train" and "val" drawn anew, by the rules of `split_faces`.
+
+    `faces` holds the training and validation faces of an earlier split; the test faces stay where they are.
+    """
+    frame, contradicting, _ = _without_contradictions(faces, duplicates)
+    rng = np.random.default_rng([seed, 31])
+    total = split.train + split.val
+    shares = {"train": split.train / total, "val": split.val / total}
+    names, _ = _allocate(frame, _units(frame), _stratify(faces, split), shares, rng)
+    frame = frame.assign(split=names, trainable=~contradicting)
+    if balance is not None:
+        frame["trainable"] = _balanced(faces, frame, balance, rng)[0]
+    return replace(faces, frame=frame)
+
+
 def _stratify(faces: FaceTable, split: SplitSpec) -> tuple[str, ...]:
     known = [*faces.tasks, *faces.attributes]
     for name in split.stratify or ():

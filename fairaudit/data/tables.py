@@ -64,6 +64,10 @@ class FaceTable:
         """Return the faces of one split, in the order of the table."""
         return replace(self, frame=self.frame[self.frame["split"] == split].reset_index(drop=True))
 
+    def without(self, split: str) -> "FaceTable":
+        """Return the faces of all other splits, in the order of the table."""
+        return replace(self, frame=self.frame[self.frame["split"] != split].reset_index(drop=True))
+
     def save(self, path: Path) -> None:
         """Write the table as one Parquet file that `load` reads back; `root` is not stored."""
         meta = {

@@ -66,6 +66,11 @@ class ChangedModel:
         return value_hash([self.model.hash, dict(self.key)])
 
     @property
+    def refitted(self) -> tuple[Any, ...]:
+        """The heads that answer in place of the model's own, where it has such."""
+        return tuple(getattr(self.model, "refitted", ()))
+
+    @property
     def network(self) -> Any:
         """The model's own."""
         return self.model.network

@@ -1,4 +1,7 @@
-"""Checkpoints: a folder of model.safetensors, model.json, history.csv and trained_on.json, complete or absent."""
+"""Checkpoints: a folder of model.safetensors, model.json, history.csv and trained_on.json, complete or absent.
+
+Where heads were fitted again on the embeddings (`fairaudit mitigate`), heads.safetensors and heads.json hold them.
+"""
 
 import copy
 import itertools
@@ -19,6 +22,8 @@ from torch import Tensor, nn
 
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_folder, claim, file_hash, value_hash, write_json
+from fairaudit.mitigation.refitted import RefittedHead, check_head, load_heads, save_heads
+from fairaudit.models.answers import EMBEDDINGS, with_heads
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier, probabilities
 from fairaudit.models.feeds import frozen_blocks
@@ -33,6 +38,7 @@ from fairaudit.spec import Activation, HeadSpec, ModelSpec, Widths, one_or_more
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TRAINED_ON = "model.safetensors", "model.json", "trained_on.json"
+HEADS = "heads"
 LARGEST_JSON = 50_000_000  # bytes
 _A = TypeVar("_A", bound=BaseModel)
 
@@ -63,7 +69,8 @@ class Checkpoint:
     """A trained classifier (a network in eval mode, on the CPU, or a forest) with all that is known of its making.
 
     `meta` is model.json; `history` has a row an epoch; `trained_on` maps "train" and "val" to the first 16 hex digits
-    of the SHA-256 of each face; `hash` names this very checkpoint.
+    of the SHA-256 of each face; `hash` names this very checkpoint. `refitted` heads, fitted on the network's
+    embeddings, answer in place of its own; what `on` returns then holds those embeddings, for `answers.decider`.
     """
 
     folder: Path
@@ -72,6 +79,7 @@ class Checkpoint:
     history: pd.DataFrame
     trained_on: Mapping[str, frozenset[str]] = field(default_factory=dict)
     hash: str = ""
+    refitted: tuple[RefittedHead, ...] = ()
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -100,9 +108,9 @@ class Checkpoint:
 
     @property
     def network(self) -> FaceClassifier:
-        """The network, for attribution. Raises UsageError where the model is none."""
+        """The network, for attribution. Raises UsageError where the model is none, or a refitted head is no layer."""
         if isinstance(self.model, FaceClassifier):
-            return self.model
+            return with_heads(self.model, self.refitted)
         raise UsageError(
             f"attribution follows gradients, and {self.model.backbone} is no network and has none: nothing to attribute"
         )
@@ -125,9 +133,12 @@ class Checkpoint:
         """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""
         if isinstance(forest := self.model, PixelForest):
             return lambda pixels: forest.answer(pixels.numpy(), flip=flip)
-        blocks = frozen_blocks(self.network.blocks, self.network, dtype).to(device)
+        network = self.model
+        assert isinstance(network, FaceClassifier)
+        blocks = frozen_blocks(network.blocks, network, dtype).to(device)
         # the copy shares the blocks just made: copying those of training, too, would take longer than a hundred faces
-        model = copy.deepcopy(self.network, {id(self.network.blocks): blocks}).to(device).eval()
+        model = copy.deepcopy(network, {id(network.blocks): blocks}).to(device).eval()
+        embeddings = bool(self.refitted)
 
         def forward(pixels: Tensor) -> dict[str, np.ndarray]:
             rows = len(pixels)
@@ -136,18 +147,21 @@ class Checkpoint:
                 pixels = nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, -rows % 16))
             with torch.inference_mode():
                 x = model.prepare(pixels)
-                each = [_one(model, blocks, x, dtype)]
+                each = [_one(model, blocks, x, dtype, embeddings)]
                 if flip:
-                    each.append(_one(model, blocks, x.flip(3), dtype))
+                    each.append(_one(model, blocks, x.flip(3), dtype, embeddings))
             return {task: torch.stack([one[task] for one in each]).mean(0)[:rows].cpu().numpy() for task in each[0]}
 
         return forward
 
 
-def _one(model: FaceClassifier, blocks: nn.Module, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+def _one(
+    model: FaceClassifier, blocks: nn.Module, x: Tensor, dtype: torch.dtype, embeddings: bool
+) -> dict[str, Tensor]:
     with autocast(x.device, dtype):
         maps = blocks(x.to(dtype))
-    return probabilities(model.classify(model.pooled(maps.float())))
+    pooled = model.pooled(maps.float())
+    return {**probabilities(model.classify(pooled)), **({EMBEDDINGS: pooled} if embeddings else {})}
 
 
 def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:
@@ -176,6 +190,7 @@ def save_checkpoint(
     history: pd.DataFrame,
     trained_on: Mapping[str, Sequence[str]],
     out: Path,
+    refitted: Sequence[RefittedHead] = (),
 ) -> Checkpoint:
     """Write the checkpoint folder `out`, whole or not at all, and return it as `load_checkpoint` would."""
     made = model.architecture() if isinstance(model, PixelForest) else architecture_of(model, spec)
@@ -192,7 +207,10 @@ def save_checkpoint(
         (folder / WEIGHTS).write_bytes(save(state))  # save_file hides a full disk, and shuts out other users
         write_json(folder / DESCRIPTION, described)
         write_json(folder / TRAINED_ON, {part: sorted(names) for part, names in trained_on.items()})
-        history.to_csv(folder / HISTORY, index=False)
+        if len(history.columns):
+            history.to_csv(folder / HISTORY, index=False)
+        if refitted:
+            save_heads(refitted, folder / HEADS)
     return load_checkpoint(out)
 
 
@@ -216,14 +234,33 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else pd.DataFrame()
     except (ValueError, OSError) as error:
         raise DataError(f"{folder / HISTORY} cannot be read: {error}") from None
+    refitted, files = _refitted(folder, model)
     return Checkpoint(
         folder=folder,
         model=model,
+        refitted=refitted,
         meta={**meta, "predicts_years": AGE_YEARS in getattr(model, "outputs", ())},
         history=history,
         trained_on={str(part): frozenset(map(str, names)) for part, names in trained_on.items()},
-        hash=value_hash([file_hash(folder / WEIGHTS), file_hash(folder / DESCRIPTION)]),
+        hash=value_hash([file_hash(path) for path in (folder / WEIGHTS, folder / DESCRIPTION, *files)]),
     )
+
+
+def _refitted(folder: Path, model: FaceClassifier | PixelForest) -> tuple[tuple[RefittedHead, ...], list[Path]]:
+    """Return the refitted heads of a checkpoint, checked against its network, and their files."""
+    files = [folder / f"{HEADS}{end}" for end in (".safetensors", ".json")]
+    if not any(path.exists() for path in files):
+        return (), []
+    heads = load_heads(folder / HEADS)
+    if isinstance(model, PixelForest):
+        raise DataError(
+            f"{folder}: a forest has no embeddings for refitted heads; the files belong to different models"
+        )
+    for head in heads:
+        if tuple(model.classes.get(head.task, ())) != head.classes:
+            raise DataError(f"{folder}: the refitted head of {head.task!r} has other classes than {DESCRIPTION}")
+        check_head(head, model.width)
+    return heads, files
 
 
 def _read_json(path: Path) -> dict[str, Any]:

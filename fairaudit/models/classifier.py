@@ -41,6 +41,7 @@ class FaceClassifier(nn.Module):
         self.image_size = backbone.image_size
         self.blocks = backbone.blocks
         self.pool = backbone.pool
+        self.width = backbone.channels  # of the embeddings
         self.folded = False
         speed_up_depthwise(self.blocks)
         wanted = backbone.trainable if trainable is None else trainable

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fairaudit.metrics.intervals import wilson, z_value
+from fairaudit.models.answers import Decide
 from fairaudit.models.protocol import Forward
 from fairaudit.models.reading import Batch
 
@@ -15,22 +16,22 @@ SAMPLE = 500  # faces
 class FlipCheck:
     """Asks the float32 model `exact` again about at most `SAMPLE` of `count` faces, spread evenly over the table."""
 
-    def __init__(self, exact: Forward, tasks: Iterable[str], count: int) -> None:
-        self.exact, self.tasks = exact, tuple(tasks)
+    def __init__(self, exact: Forward, decide: Decide, tasks: Iterable[str], count: int) -> None:
+        self.exact, self.decide, self.tasks = exact, decide, tuple(tasks)
         self.sample = np.unique(np.linspace(0, max(count - 1, 0), min(count, SAMPLE)).astype(np.int64))
         self.faces = 0
         self.flipped: dict[str, int] = {}
 
-    def compare(self, batch: Batch, answers: Mapping[str, np.ndarray]) -> None:
-        """Count the faces of the sample in this batch whose class in `answers` is not the exact one."""
+    def compare(self, batch: Batch, labels: Mapping[str, np.ndarray]) -> None:
+        """Count the faces of the sample in this batch whose class code in `labels` is not the exact one."""
         rows = self.sample[(self.sample >= batch.rows.start) & (self.sample < batch.rows.stop)] - batch.rows.start
         rows = rows[[not batch.trouble[row] for row in rows]]
         if not len(rows):
             return
-        wanted = self.exact(batch.pixels[rows])
+        _, wanted = self.decide(self.exact(batch.pixels[rows]), rows + batch.rows.start)
         self.faces += len(rows)
         for task in self.tasks:
-            changed = int((wanted[task].argmax(1) != answers[task][rows].argmax(1)).sum())
+            changed = int((wanted[task] != labels[task][rows]).sum())
             self.flipped[task] = self.flipped.get(task, 0) + changed
 
     def describe(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictio
 from fairaudit.data.taxonomy import MAX_AGE
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_file, value_hash
+from fairaudit.models.answers import Decide, check_groups, decider
 from fairaudit.models.batching import Batching
 from fairaudit.models.flips import FlipCheck
 from fairaudit.models.heads import AGE_YEARS
@@ -58,6 +59,7 @@ class _Work:
     device: torch.device
     load: Callable[[slice], Batch]
     forward: Forward
+    decide: Decide
     exact: FlipCheck | None
     batching: Batching
     clock: Clock
@@ -99,6 +101,9 @@ def predict(
         raise UsageError(f"unknown precision {precision!r} (allowed: fp32, bf16, auto)")
     checkpoint = checkpoint.in_order(faces.tasks)
     check_classes(checkpoint, faces)
+    refitted = getattr(checkpoint, "refitted", ())  # of a Checkpoint, also where a model shows it changed pictures
+    decide = decider(refitted, faces.frame)
+    by_group = check_groups(refitted, list(faces.frame.columns))
     keep_freed_memory()
     place = checkpoint.place(device)
     flip = checkpoint.flip_test if flip_test is None else flip_test
@@ -106,15 +111,17 @@ def predict(
     forward = checkpoint.on(place, dtype, flip=flip)
     exact = None
     if dtype != torch.float32:
-        exact = FlipCheck(checkpoint.on(place, torch.float32, flip=flip), checkpoint.classes, len(faces))
+        exact = FlipCheck(checkpoint.on(place, torch.float32, flip=flip), decide, checkpoint.classes, len(faces))
     schema = _schema(checkpoint, faces)
     doubts = look_twice(checkpoint, faces, forward, place) if checkpoint.stated else ([], {})
     for text in doubts[0]:
         progress("look twice", 0, 0, text)
+    for text in by_group:
+        progress("predict", 0, 0, text)
     load, notes = batches(checkpoint, faces, place, cache, progress)
     work = _Work(
-        checkpoint=checkpoint, faces=faces, schema=schema, device=place, load=load, forward=forward, exact=exact,
-        batching=Batching(place, batch_size), clock=Clock(), notes=notes,
+        checkpoint=checkpoint, faces=faces, schema=schema, device=place, load=load, forward=forward, decide=decide,
+        exact=exact, batching=Batching(place, batch_size), clock=Clock(), notes=[*by_group, *notes],
     )  # fmt: skip
     began = time.perf_counter()
     with atomic_file(out) as temporary:
@@ -166,31 +173,34 @@ def part_key(checkpoint: FaceModel, faces: FaceTable, precision: str) -> dict[st
     }
 
 
-def _answers(work: _Work) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
-    """Yield every batch of faces with its probabilities, NaN where a face could not be read."""
+_Answered = tuple[Batch, dict[str, np.ndarray], dict[str, np.ndarray]]
 
-    def answer(batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
-        probs = work.batching.run(work.forward, batch.pixels)
-        finite = np.all([np.isfinite(values).all(1) for values in probs.values()], axis=0)
+
+def _answers(work: _Work) -> Iterator[_Answered]:
+    """Yield every batch of faces with its probabilities and class codes; NaN and −1 where a face could not be read."""
+
+    def answer(batch: Batch) -> _Answered:
+        outputs = work.batching.run(work.forward, batch.pixels)
+        finite = np.all([np.isfinite(values).all(1) for values in outputs.values()], axis=0)
         for row in np.flatnonzero(~finite):
             batch.trouble[row] = batch.trouble[row] or NO_NUMBER
-        for values in probs.values():
+        for values in outputs.values():
             values[[bool(trouble) for trouble in batch.trouble]] = np.nan
-        return batch, probs
+        return batch, *work.decide(outputs, np.arange(batch.rows.start, batch.rows.start + len(batch.trouble)))
 
     slices = work.batching.slices(len(work.faces))
-    for batch, probs in flow(work.load, answer, slices, work.device, work.clock):
+    for batch, probs, labels in flow(work.load, answer, slices, work.device, work.clock):
         work.clock.images += len(batch.trouble)
         if work.exact:
-            work.exact.compare(batch, probs)
-        yield batch, probs
+            work.exact.compare(batch, labels)
+        yield batch, probs, labels
 
 
 def _tables(work: _Work, progress: Progress) -> Iterator[pa.Table]:
     """Yield the table in row groups; findings on images that could not be read go to `work.troubles`."""
-    held: list[tuple[Batch, dict[str, np.ndarray]]] = []
-    for batch, probs in _answers(work):
-        held.append((replace(batch, pixels=batch.pixels[:0].clone()), probs))
+    held: list[_Answered] = []
+    for batch, probs, labels in _answers(work):
+        held.append((replace(batch, pixels=batch.pixels[:0].clone()), probs, labels))
         names = work.faces.frame["image"].iloc[batch.rows]
         work.troubles.extend(
             ("no_number" if text == NO_NUMBER else "unreadable", str(name), "failed", text)
@@ -204,16 +214,17 @@ def _tables(work: _Work, progress: Progress) -> Iterator[pa.Table]:
     yield _row_group(work, held) if held else work.schema.empty_table()
 
 
-def _row_group(work: _Work, held: list[tuple[Batch, dict[str, np.ndarray]]]) -> pa.Table:
+def _row_group(work: _Work, held: list[_Answered]) -> pa.Table:
     """Return what was held of neighbouring batches as one table: columns of many rows cost no more than of few."""
     whole = Batch(
         rows=slice(held[0][0].rows.start, held[-1][0].rows.stop),
         pixels=held[0][0].pixels,
-        quality=np.concatenate([batch.quality for batch, _ in held]),
-        trouble=[text for batch, _ in held for text in batch.trouble],
+        quality=np.concatenate([batch.quality for batch, *_ in held]),
+        trouble=[text for batch, *_ in held for text in batch.trouble],
     )
-    probs = {task: np.concatenate([one[task] for _, one in held]) for task in held[0][1]}
-    return pa.Table.from_batches([_record(work.schema, work.checkpoint, work.faces, whole, probs)])
+    probs = {task: np.concatenate([one[task] for _, one, _ in held]) for task in held[0][1]}
+    labels = {task: np.concatenate([one[task] for *_, one in held]) for task in held[0][2]}
+    return pa.Table.from_batches([_record(work.schema, work.checkpoint, work.faces, whole, probs, labels)])
 
 
 def _remark(work: _Work, precision: str, progress: Progress) -> None:
@@ -261,7 +272,12 @@ def _attributes(faces: FaceTable) -> list[str]:
 
 
 def _record(
-    schema: pa.Schema, checkpoint: FaceModel, faces: FaceTable, batch: Batch, probs: Mapping[str, np.ndarray]
+    schema: pa.Schema,
+    checkpoint: FaceModel,
+    faces: FaceTable,
+    batch: Batch,
+    probs: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
 ) -> pa.RecordBatch:
     frame = faces.frame.iloc[batch.rows]
     failed = np.array([bool(trouble) for trouble in batch.trouble])
@@ -269,7 +285,7 @@ def _record(
     for task, classes in checkpoint.classes.items():
         if task in faces.tasks:
             columns[f"{task}_true"] = _words(frame[task], classes)
-        answer = np.where(failed, -1, np.nan_to_num(probs[task], nan=-1.0).argmax(1))
+        answer = np.where(failed, -1, labels[task])
         columns[f"{task}_pred"] = _words(
             pd.Series(pd.Categorical.from_codes(answer.astype(np.int64), pd.Index(classes))), classes
         )

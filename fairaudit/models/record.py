@@ -39,12 +39,7 @@ def describe(
     chosen = next(row for row in run.history if (row["stage"], row["epoch"]) == (run.best_stage, run.best_epoch))
     return {
         **provenance(faces, spec, [setup.train, setup.val], mitigation=mitigation, weighted=weighted, notes=notes),
-        "backbone_weights": {
-            "file": backbone.weights,
-            "sha256": backbone.weights_hash,
-            **({"match": backbone.match.report()} if backbone.match and spec.model.weights_match == "partial" else {}),
-        },
-        "preprocessing": _preprocessing(backbone),
+        **backbone_meta(backbone, spec),
         "parameters": sum(values.numel() for values in setup.model.parameters()),
         "selected": {
             "stage": run.best_stage,
@@ -60,6 +55,16 @@ def describe(
             "device": str(setup.device),
             "precision": str(setup.dtype).removeprefix("torch."),
         },
+    }
+
+
+def backbone_meta(backbone: Backbone, spec: Spec) -> dict[str, Any]:
+    """Return what model.json says of the weights that a backbone started from, and of what it does to a picture."""
+    matched = backbone.match.report() if backbone.match and spec.model.weights_match == "partial" else None
+    weights = {"file": backbone.weights, "sha256": backbone.weights_hash}
+    return {
+        "backbone_weights": weights | ({"match": matched} if matched else {}),
+        "preprocessing": _preprocessing(backbone),
     }
 
 
