@@ -18,6 +18,7 @@ Batches = Callable[[np.random.Generator], Iterable[np.ndarray]]
 """An epoch's batches of rows of the training part; rows may repeat."""
 
 FEWEST_STEPS = 16  # of an epoch, down to batches of 32
+NEVER = -1e4  # the bias of a class without a training face: it is never answered
 
 
 def shuffled(problem: Problem, rows: np.ndarray | None = None) -> Batches:
@@ -71,6 +72,7 @@ def fit_head(
     mean, scale, x = standardised(problem.train)
     rng = np.random.default_rng([problem.seed, 1])
     decay = settings.weight_decay if weight_decay is None else weight_decay
+    absent = np.bincount(problem.train.y[problem.train.y >= 0], minlength=len(problem.classes)) == 0
     best: tuple[float, ...] | None = None
     kept: Fitted | None = None
     with torch.random.fork_rng(devices=[]), _one_thread():
@@ -88,6 +90,8 @@ def fit_head(
                 optimizer.step()
             schedule.step()
             arrays = _arrays(net, mean, scale)
+            if outputs is None:
+                arrays["bias"][absent] = NEVER
             fitted = finish(arrays) if finish else Fitted(kind="softmax", arrays=arrays)
             reached = score(problem, fitted, how)
             if best is None or reached > best:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import numpy as np
+
 from fairaudit.errors import UsageError
 from fairaudit.mitigation import (
     augmenting,
     bias_mimicking,
     cells,
+    last_layer,
     offsets,
     postprocessing,
     reductions,
@@ -18,7 +21,13 @@ from fairaudit.mitigation import (
     thresholds,
     weighted,
 )
+from fairaudit.mitigation.checks import check_problem
+from fairaudit.mitigation.class_balanced import class_balanced
+from fairaudit.mitigation.domain_independent import domain_cautions, domain_independent
 from fairaudit.mitigation.erm import erm
+from fairaudit.mitigation.fairness_penalty import fairness_penalty
+from fairaudit.mitigation.group_dro import group_dro
+from fairaudit.mitigation.logit_adjusted import group_logit_adjusted, logit_adjusted
 from fairaudit.mitigation.problem import Fitted, Problem
 from fairaudit.registry import lookup
 
@@ -44,10 +53,12 @@ class Method:
 def fit_method(name: str, problem: Problem) -> Fitted:
     """Return the head that the method `name` fits; everything that cannot work is refused before any training.
 
-    Raises UsageError for an unknown method, a binary method asked of more classes, and an axis that determines the
-    label where the method cannot use such a one; DataError for faces that cannot teach.
+    Raises UsageError for an unknown method, a binary method asked of more classes, an axis that determines the label
+    where the method cannot use such a one, and faces that this method cannot use; DataError for faces that no method
+    can (`check_problem`).
     """
     method = lookup(METHODS, name, "mitigation")
+    check_problem(problem)
     reason = refused(name, problem)
     if reason:
         raise UsageError(reason)
@@ -55,7 +66,7 @@ def fit_method(name: str, problem: Problem) -> Fitted:
 
 
 def refused(name: str, problem: Problem) -> str | None:
-    """Return why a method cannot be used on this head and axis, or None."""
+    """Return why a method cannot be used on this head, axis and faces, or None."""
     method = lookup(METHODS, name, "mitigation")
     if method.binary_only and len(problem.classes) != 2:
         return (
@@ -63,22 +74,28 @@ def refused(name: str, problem: Problem) -> str | None:
             f"({', '.join(problem.classes)})"
         )
     if problem.degenerate and not method.any_axis:
-        other = ", or joint-balancing, which allows such an axis" if method.stage == "pre" else ""
+        other = ", or a method for any axis, such as joint-balancing"
         return f"{name} is refused: {problem.degenerate}. Choose an axis without {problem.task}{other}"
-    if "train" in method.groups_at and not len(cells.known(problem.train)):
+    there = np.unique(problem.train.g[cells.known(problem.train)])
+    if {"train", "test"} & set(method.groups_at) and len(there) < 2:
+        found = f"all of them are {problem.groups[there[0]]}" if len(there) else "none of them has a known subgroup"
         return (
-            f"{name} needs training faces with a label of {problem.task} and a subgroup of {problem.by}: there are none"
+            f"{name} compares subgroups of {problem.by}, and of the labelled training faces {found}: there is nothing "
+            "to balance. Choose another axis"
         )
     return method.refuse(problem) if method.refuse else None
 
 
 def cautions(name: str, problem: Problem) -> tuple[str, ...]:
-    """Return what a user should know before the method is trained, in sentences: weights far over the cap, few faces.
-
-    Only for a method that is not refused.
-    """
+    """Return what a user should know before the method is trained, in sentences; only for one that is not refused."""
     method = lookup(METHODS, name, "mitigation")
     return method.caution(problem) if method.caution else ()
+
+
+def empty_cells(problem: Problem) -> tuple[str, ...]:
+    """Return a sentence on subgroup × label cells without a training face, where there are any."""
+    said = cells.empty(problem)
+    return (said,) if said else ()
 
 
 METHODS: dict[str, Method] = {
@@ -157,6 +174,72 @@ METHODS: dict[str, Method] = {
         source="Shorten & Khoshgoftaar 2019",
         refuse=augmenting.no_views,
         caution=partial(resampling.sampling_cautions, dropping=False),
+    ),
+    "group-dro": Method(
+        fit=group_dro,
+        stage="in",
+        groups_at=("train", "val"),
+        summary="minimises the loss of the worst subgroup × label cell",
+        source="Sagawa et al. 2020",
+        fits=4,
+        any_axis=True,
+        caution=empty_cells,
+    ),
+    "domain-independent": Method(
+        fit=domain_independent,
+        stage="in",
+        groups_at=("train", "val"),
+        summary="a head a subgroup, averaged at test time",
+        source="Wang et al. 2020",
+        fits=2,
+        caution=domain_cautions,
+    ),
+    "class-balanced": Method(
+        fit=class_balanced,
+        stage="in",
+        groups_at=("val",),
+        summary="weighs classes by the inverse of their effective number of faces",
+        source="Cui et al. 2019",
+        fits=4,
+        any_axis=True,
+    ),
+    "logit-adjusted": Method(
+        fit=logit_adjusted,
+        stage="in",
+        groups_at=("val",),
+        summary="leaves the shares of the classes out of the answers",
+        source="Menon et al. 2021",
+        fits=3,
+        any_axis=True,
+    ),
+    "group-logit-adjusted": Method(
+        fit=group_logit_adjusted,
+        stage="in",
+        groups_at=("train", "val"),
+        summary="leaves the shares of the classes within each subgroup out of the answers",
+        source="Kini et al. 2021",
+        fits=3,
+        caution=empty_cells,
+    ),
+    "fairness-penalty": Method(
+        fit=fairness_penalty,
+        stage="in",
+        groups_at=("train", "val"),
+        summary="penalises differences of the subgroups' soft recalls",
+        source="Bechavod & Ligett 2017",
+        fits=3,
+        caution=empty_cells,
+    ),
+    "last-layer-retraining": Method(
+        fit=last_layer.last_layer_retraining,
+        stage="in",
+        groups_at=("val",),
+        summary="trains the last layer anew on balanced validation faces, ten times, and averages",
+        source="Kirichenko et al. 2023",
+        fits=40,
+        any_axis=True,
+        refuse=last_layer.too_few,
+        caution=last_layer.half_cautions,
     ),
     "exponentiated-gradient": Method(
         fit=reductions.exponentiated_gradient,

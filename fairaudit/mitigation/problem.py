@@ -110,6 +110,19 @@ def _one_vs_rest(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers
     return Answers(probabilities, probabilities.argmax(1))
 
 
+def _mixture(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers:
+    """A softmax head a subgroup, weight (G, K, d), bias (G, K): the mean of their probabilities, without the subgroup.
+
+    `has` (G, K) tells which classes a head knows: it takes no part in the others.
+    """
+    has = arrays["has"][arrays["has"].any(1)]
+    weight, bias = (arrays[name][arrays["has"].any(1)] for name in ("weight", "bias"))
+    logits = (hidden(arrays, x) @ weight.reshape(has.size, -1).T).reshape(len(x), *has.shape) + bias
+    mean = softmax(np.where(has, logits, -np.inf)).sum(1) / np.maximum(has.sum(0), 1)
+    probabilities = mean / mean.sum(1, keepdims=True)
+    return Answers(probabilities, probabilities.argmax(1))
+
+
 def _group_adjusted(arrays: Arrays, x: np.ndarray, g: np.ndarray | None) -> Answers:
     """A softmax head whose log probabilities are scaled and moved: slope (G + 1,), offset (G + 1, K), unknown last."""
     assert g is not None
@@ -150,6 +163,7 @@ def _randomised(arrays: Arrays, x: np.ndarray, _: np.ndarray | None) -> Answers:
 PREDICTORS: dict[str, Predictor] = {
     "softmax": _plain,
     "one-vs-rest": _one_vs_rest,
+    "mixture": _mixture,
     "group-adjusted": _group_adjusted,
     "inferred-adjusted": _inferred_adjusted,
     "group-thresholds": _group_thresholds,
