@@ -235,7 +235,7 @@ def test_words_before_training() -> None:
     with pytest.raises(UsageError, match=r"needs two subgroups.*only g0 has them \(none of g1 labelled c1\)"):
         fit_method("bias-mimicking", lone)
     unknown = replace(lone, train=replace(lone.train, g=np.full(len(lone.train), -1)))
-    assert "there are none" in str(refused("reweighing", unknown))
+    assert "none of them has a known subgroup" in str(refused("reweighing", unknown))
     assert cautions("reweighing", of_counts([[50, 50], [50, 50]])) == ()
     some = replace(lone.train, g=np.where(np.arange(53) < 4, -1, lone.train.g))
     assert cells.left_out(replace(lone, train=some)) == "4 labelled training faces of unknown subgroup are not drawn"
