@@ -131,7 +131,7 @@ def test_a_class_absent_from_a_subgroup(name: str) -> None:
     y = np.where(problem.train.g == 1, 0, problem.train.y)
     lacking = with_train(problem, y=y)
     found = fits(name, lacking)
-    if METHODS[name].groups_at[:1] == ("train",):
+    if "train" in METHODS[name].groups_at and METHODS[name].stage != "post":  # whose cells are validation faces
         said = found if isinstance(found, str) else " ".join((*cautions(name, lacking), *found.notes))
         assert "small" in said
 
