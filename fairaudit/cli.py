@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fairaudit import __version__
+from fairaudit.cli_attribute import attribute
 from fairaudit.cli_checks import diff, schema, selftest, verify
 from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption, data_app
 from fairaudit.cli_masking import masking
@@ -50,6 +51,7 @@ app.command()(plan)
 app.command()(robustness)
 app.command()(masking)
 app.command()(mitigate)
+app.command()(attribute)
 
 
 @app.callback(invoke_without_command=True)
@@ -376,53 +378,6 @@ def audit(
     typer.echo(f"Open {out / 'index.html'}")
     if code:
         raise typer.Exit(code)
-
-
-@app.command()
-def attribute(
-    checkpoint: CheckpointArgument,
-    data: DataOption,
-    out: OutOption,
-    dataset: DatasetOption = None,
-    spec: SpecOption = None,
-    split: Annotated[str, typer.Option(help="train, val, test, all or auto.")] = "auto",
-    by: ByOption = None,
-    faces_per_head: Annotated[
-        int | None, typer.Option(help="Faces a head, drawn evenly over the first axis; default: the spec's.", min=2)
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps of integrated gradients; default: the spec's.", min=8)
-    ] = None,
-    device: DeviceOption = "auto",
-    model_spec: ModelSpecOption = None,
-    trust_code: TrustOption = False,
-) -> None:
-    """Where does the model look, per subgroup? Captum's integrated gradients, averaged per subgroup.
-
-    Axes, number of faces and steps are the spec's (else the checkpoint's) unless they are given here.
-    """
-    from fairaudit.attribution.attribute import attribute as attribute_faces
-    from fairaudit.console import Bars, say
-    from fairaudit.files import claim
-    from fairaudit.inputs import attribution_settings, data_spec, faces_for
-    from fairaudit.models.wrapped.opening import open_model
-
-    claim(out, "attribution", "attribution.json")
-    model = open_model(checkpoint, model_spec, trust_code=trust_code)
-    model.network  # noqa: B018 (says before any face is read that there are no gradients)
-    with Bars() as bars:
-        faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
-        say(f"{which}: {len(faces):,}")
-        loaded = data_spec(dataset, spec, model.meta)
-        axes = by or loaded.audit.subgroups or (*faces.tasks, *faces.attributes)
-        settings = attribution_settings(loaded, faces_per_head, steps)
-        found = attribute_faces(
-            model, faces, by=tuple(axes), attribution=settings, seed=loaded.seed, device=device, progress=bars
-        )
-    found.save(out)
-    for warning in found.meta.get("warnings", ()):
-        say(f"  {warning}")
-    typer.echo(f"Attribution: {out} (fairaudit report AUDIT --attribution {out} --out DIR shows it)")
 
 
 @app.command()

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from fairaudit.errors import DataError, TooFewFacesError, UsageError
 from fairaudit.files import value_hash, write_text
 from fairaudit.plan import LATE, check_against, load_plan, plan_meta
@@ -292,10 +294,22 @@ def planned(
     return plan.audit, plan.tasks or None, plan.seed, record
 
 
-def attribution_settings(spec: Spec, faces_per_head: int | None, steps: int | None) -> AttributionSpec:
-    """Return the spec's attribution settings, with what was given on the command line."""
-    given = {"faces_per_head": faces_per_head, "steps": steps}
-    return spec.attribution.model_copy(update={key: value for key, value in given.items() if value is not None})
+def attribution_settings(spec: Spec, given: Mapping[str, Any], targets: Sequence[str] = ()) -> AttributionSpec:
+    """Return the spec's attribution settings, with what was given on the command line (None: not given).
+
+    Raises UsageError for settings that do not fit together.
+    """
+    told = {key: value for key, value in given.items() if value is not None}
+    if targets:
+        told["target"] = {**spec.attribution.target, **_pairs(targets, "--target", "task=class, such as gender=Female")}
+    try:
+        return AttributionSpec.model_validate({**spec.attribution.model_dump(), **told})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            f"attribution{'.' if where else ''}{where}: {first['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def model_names(folders: Sequence[Path]) -> list[str]:

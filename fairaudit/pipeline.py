@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from fairaudit import __version__
-from fairaudit.attribution.attribute import attribute
+from fairaudit.attribution.attribute import attribute, check_settings
+from fairaudit.attribution.passes import keeping
 from fairaudit.audit import run_audit
 from fairaudit.comparison import compare
 from fairaudit.covariates import check_covariates
@@ -80,8 +81,13 @@ def run(job: Run) -> Path:
     """
     check_spec(job.spec, job.weights_folders)
     claim_run(job.out, job.spec.name)
+    if _attributed(job.spec):
+        check_settings(job.spec.attribution)
     faces = prepare_faces(job)
     axes = choose_axes(job.spec, faces)
+    if _attributed(job.spec):
+        faces.require(job.spec.attribution.contrasts)
+        check_settings(job.spec.attribution, {task: faces.tasks[task] for task in job.spec.tasks or faces.tasks})
     for entry in job.spec.mitigations:  # said now, not after the baseline is trained
         (plan_refit if refits_heads(entry) else weigh)(job.spec, faces, entry)
     models = {BASELINE: None, **mitigation_names(job.spec.mitigations)}
@@ -410,18 +416,20 @@ def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None
     }
 
     def work() -> None:
-        found = attribute(
-            load_checkpoint(job.out / "checkpoints" / name),
-            faces.part("test"),
-            by=by,
-            attribution=spec.attribution,
-            seed=spec.seed,
-            device=spec.training.device,
-            progress=job.progress,
-        )
-        found.save(folder)
+        with keeping(folder) as keep:
+            found = attribute(
+                load_checkpoint(job.out / "checkpoints" / name),
+                faces.part("test"),
+                by=by,
+                attribution=spec.attribution,
+                seed=spec.seed,
+                device=spec.training.device,
+                keep=keep,
+                progress=job.progress,
+            )
+            found.save(folder)
 
-    files = ("attribution.json", "attribution.csv", "maps.npz")
+    files = ("attribution.json", "attribution.csv", "regions.csv", "contrasts.csv", "sanity.csv", "maps.npz")
     job.stage(f"attribute {name}", inputs, [f"attribution/{name}/{file}" for file in files], work)
 
 

@@ -191,6 +191,19 @@ MASKING_TABLES: dict[str, tuple[str, ...]] = {
         *("p_value", "p_adjusted", "family_size", "finding", "sentence", "reason"),
     ),
 }
+REGION_COLUMNS = (
+    *("method", "baseline", "task", "by", "subgroup", "region", "kind"),
+    *("share", "low", "high", "n", "area", "reason"),
+)
+CONTRAST_COLUMNS = (
+    *("method", "baseline", "task", "by", "subgroup", "other", "comparison", "target", "region", "kind"),
+    *("difference", "low", "high", "p_value", "p_adjusted", "randomized"),
+    *("net", "net_low", "net_high", "net_p_value", "net_p_adjusted"),
+    *("n", "n_other", "strata", "verdict", "reason"),
+)
+SANITY_COLUMNS = (
+    *("method", "baseline", "task", "check", "part", "value", "low", "high", "limit", "n", "outcome", "sentence"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,19 +316,29 @@ class MethodComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution:
-    """Mean attribution maps per subgroup, and how much of the attribution falls where.
+    """Mean attribution maps per subgroup, how much of the attribution falls where, and how far that may be trusted.
 
     shares: ATTRIBUTION_COLUMNS (region "centre" or "border"; share of absolute attribution in 0…1; `difference` is
-    against everyone else). maps: {(task, by, subgroup): array (H, W), mean absolute attribution, each face scaled to
-    sum 1}; the subgroup `overall` of the axis `overall` is the mean of all. meta keys: method, steps, seed, baseline,
-    faces {task: n}, sampled (sentence: how many of how many faces), sampled_by (axis), target (sentence), completeness
-    {task: median relative error, or None}, intervals (sentence), image_size, centre (sentence that defines the region),
-    images [image that was attributed], unreadable [image], checkpoint (hash), warnings [sentence].
+    against everyone else). maps: {(task, by, subgroup): array (h, w), mean absolute attribution of the first method,
+    each face scaled to sum 1}; the subgroup `overall` of the axis `overall` is the mean of all. regions:
+    REGION_COLUMNS; contrasts: CONTRAST_COLUMNS; sanity: SANITY_COLUMNS; each empty where nothing was asked for.
+    pictures: {(method, what, task, by, subgroup): array (h, w)}, what: "signed", "absolute" (of the methods after the
+    first), "difference" (from everyone else, matched, mean over baselines), "net" (the same minus that of the
+    randomized model), "wrong" (wrong minus right predictions). meta keys: method, methods, steps, seed, baseline,
+    baselines {name: sentence}, faces {task: n}, sampled (sentence: how many of how many faces), sampled_by (axis),
+    target (sentence),
+    completeness {task: median relative error, or None}, intervals (sentence), image_size, centre (sentence that defines
+    the region), alignment, regions, contrasts (sentences; "" without), images [image that was attributed], unreadable
+    [image], checkpoint (hash), warnings [sentence].
     """
 
     shares: pd.DataFrame
     maps: Mapping[tuple[str, str, str], np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    regions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(REGION_COLUMNS)))
+    contrasts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CONTRAST_COLUMNS)))
+    sanity: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SANITY_COLUMNS)))
+    pictures: Mapping[tuple[str, ...], np.ndarray] = field(default_factory=dict)
 
     def rest_map(self, task: str, by: str, subgroup: str) -> np.ndarray | None:
         """Return the mean map of everyone else on the axis, None where there is no one; `unknown` is in no rest."""
@@ -326,22 +349,33 @@ class Attribution:
         return np.average(np.stack(maps), axis=0, weights=others["n"].to_numpy()) if maps else None
 
     def save(self, folder: Path) -> None:
-        """Write attribution.json, attribution.csv and maps.npz, whole or not at all."""
-        keys = sorted(self.maps)
+        """Write attribution.json, attribution.csv, regions.csv, contrasts.csv, sanity.csv and maps.npz, whole or not at
+        all."""
+        keys, shown = sorted(self.maps), sorted(self.pictures)
         arrays = {f"map{i}": np.asarray(self.maps[key], dtype=np.float32) for i, key in enumerate(keys)}
-        meta = {**self.meta, "maps": [list(key) for key in keys]}
-        _save(folder, "attribution.json", {"attribution": self.shares}, meta, None, arrays)
+        arrays |= {f"picture{i}": np.asarray(self.pictures[key], dtype=np.float32) for i, key in enumerate(shown)}
+        meta = {**self.meta, "maps": [list(key) for key in keys], "pictures": [list(key) for key in shown]}
+        tables = {
+            "attribution": self.shares,
+            "regions": self.regions,
+            "contrasts": self.contrasts,
+            "sanity": self.sanity,
+        }
+        _save(folder, "attribution.json", tables, meta, None, arrays)
 
     @classmethod
     def load(cls, folder: Path) -> "Attribution":
         """Read what `save` wrote."""
-        tables, meta = _load(folder, "attribution.json", "attribution", ("attribution",))
+        more = ("regions", "contrasts", "sanity")
+        tables, meta = _load(folder, "attribution.json", "attribution", ("attribution",), more)
         try:
             with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
                 maps = {tuple(key): arrays[f"map{i}"] for i, key in enumerate(meta["maps"])}
+                shown = {tuple(key): arrays[f"picture{i}"] for i, key in enumerate(meta.get("pictures", ()))}
         except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
             raise DataError(f"{folder / 'maps.npz'} cannot be read ({error}); make the attribution again") from None
-        return cls(shares=tables["attribution"], maps=maps, meta=meta)
+        found = {name: tables[name] for name in more if name in tables}
+        return cls(shares=tables["attribution"], maps=maps, meta=meta, pictures=shown, **found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -422,6 +456,7 @@ _TEXT = frozenset(
         *("kind", "lowest", "highest", "other", "family"),
         *("claim", "seed", "front", "standing", "dominated_by"),
         *("perturbation", "unit", "matched", "fill"),
+        *("baseline", "comparison", "check", "part", "outcome"),
     )
 )
 _FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down", "recommended"))

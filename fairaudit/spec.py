@@ -465,10 +465,54 @@ def acknowledgement(text: str) -> str:
 
 
 class AttributionSpec(_Part):
-    """How many faces are attributed, and how finely."""
+    """Where a model looks: how many faces, by which methods, and what is compared between subgroups."""
 
     faces_per_head: int = Field(48, ge=0, description="faces a head, drawn evenly over the first axis; 0: none")
-    steps: int = Field(50, ge=8, description="steps of integrated gradients")
+    methods: tuple[str, ...] = Field(
+        ("integrated-gradients",),
+        min_length=1,
+        description="of `fairaudit list attributions`; the first one gives the maps",
+    )
+    steps: int = Field(50, ge=8, description="steps of path methods, samples of gradient SHAP")
+    samples: int = Field(200, ge=20, description="masked faces of LIME and kernel SHAP")
+    pieces: Literal["superpixels", "regions"] = Field("superpixels", description="what LIME and kernel SHAP hide")
+    baselines: tuple[str, ...] = Field(
+        ("blurred", "mean", "noise"),
+        min_length=1,
+        description="pictures that stand for 'absent': the first one for maps, all of them for contrasts; also black",
+    )
+    alignment: str = Field(
+        "auto",
+        description="where faces lie in their pictures: auto, utkface, fairface, arcface, avatars, landmarks, none",
+    )
+    landmarks: str = Field(
+        "shape_predictor_5_face_landmarks.dat",
+        description="of alignment = 'landmarks': dlib's file (needs fairaudit[dlib])",
+    )
+    contrasts: tuple[str, ...] = Field(
+        (),
+        description="axes whose subgroups are compared, region by region; for three baselines or more, twice the work",
+    )
+    faces_per_subgroup: int = Field(24, ge=2, description="of contrasts: faces drawn in each subgroup")
+    target: dict[str, str] = Field(
+        default_factory=dict, description="of contrasts: the class explained in every face; default: a head's commonest"
+    )
+    sanity: Literal["none", "quick", "full"] = Field(
+        "quick", description="quick: a randomized model and infidelity on six faces; full: also cascading and labels"
+    )
+
+    @model_validator(mode="after")
+    def _black_is_never_alone(self) -> "AttributionSpec":
+        if set(self.baselines) == {"black"}:
+            raise ValueError(
+                "baselines = ['black'] alone gives dark skin little attribution by construction; add 'blurred'"
+            )
+        if self.contrasts and len(set(self.baselines) - {"black"}) < 3:
+            raise ValueError("contrasts need three baselines besides black: baselines = ['blurred', 'mean', 'noise']")
+        for name in ("methods", "baselines", "contrasts"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} names the same thing twice")
+        return self
 
 
 class RobustnessSpec(_Part):

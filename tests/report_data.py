@@ -5,10 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from fairaudit.attribution.regions import REGIONS
 from fairaudit.results import (
     ATTRIBUTION_COLUMNS,
     COMPARISON_COLUMNS,
+    CONTRAST_COLUMNS,
     GAP_CHANGE_COLUMNS,
+    REGION_COLUMNS,
+    SANITY_COLUMNS,
     Attribution,
     AuditResult,
     Comparison,
@@ -63,11 +67,91 @@ def make_attribution(
                 for region, value in (("centre", share), ("border", 1 - share)):
                     figures = (value, value - 0.05, value + 0.05, 8, 0.61, value - 0.61, value - 0.7, value - 0.5, "")
                     rows.append((task, by, group, region, *figures))
+    regions = [
+        ("integrated-gradients", "blurred", task, by, group, region, kind, 1 / 9, 0.1, 0.13, 8, 0.1, "")
+        for task, by, group in maps
+        for kind in ("absolute", "signed")
+        for region in REGIONS
+    ]
+    sanity = [
+        (
+            "integrated-gradients",
+            "blurred",
+            tasks[0],
+            "completeness",
+            "",
+            0.01,
+            np.nan,
+            np.nan,
+            0.05,
+            8,
+            "passed",
+            "ok",
+        ),
+        (
+            *("integrated-gradients", "blurred", tasks[0], "model randomization", "absolute"),
+            *(0.7, 0.6, 0.8, 0.5, 6, "failed", "maps stay as they were"),
+        ),
+    ]
+    pictures = {
+        ("integrated-gradients", what, *key): value - value.mean()
+        for key, value in maps.items()
+        for what in ("signed", *(("difference", "net") if key[1] != "overall" else ()))
+    }
     return Attribution(
         shares=pd.DataFrame(rows, columns=list(ATTRIBUTION_COLUMNS)),
         maps=maps,
-        meta={"method": "integrated-gradients", "steps": 16, "centre": "the middle half", "warnings": ["few faces"]},
+        regions=pd.DataFrame(regions, columns=list(REGION_COLUMNS)),
+        contrasts=_contrasts(axes, tasks),
+        sanity=pd.DataFrame(sanity, columns=list(SANITY_COLUMNS)),
+        pictures=pictures,
+        meta={
+            "method": "integrated-gradients",
+            "methods": ["integrated-gradients"],
+            "steps": 16,
+            "centre": "the middle half",
+            "warnings": ["few faces"],
+        },
     )
+
+
+def _contrasts(axes: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> pd.DataFrame:
+    """Return contrasts of every verdict: hair is the model's doing, eyes are image content, nothing else is shown."""
+    verdicts = {"hair": "model", "eyes": "image content, not model", "nose": "no difference shown"}
+    rows = [
+        {
+            **dict(zip(("method", "baseline", "task"), ("integrated-gradients", baseline, task), strict=True)),
+            "by": by,
+            "subgroup": group,
+            "other": "everyone else",
+            "comparison": "subgroups",
+            "target": "Female",
+            "region": region,
+            "kind": "absolute",
+            "difference": 0.05,
+            "low": 0.03,
+            "high": 0.07,
+            "p_value": 0.001,
+            "p_adjusted": 0.01,
+            "randomized": 0.0,
+            "net": 0.05,
+            "net_low": 0.02,
+            "net_high": 0.08,
+            "net_p_value": 0.001,
+            "net_p_adjusted": 0.01,
+            "n": 12,
+            "n_other": 30,
+            "strata": 4,
+            "verdict": verdict,
+            "reason": "",
+        }
+        for task in tasks
+        for by, groups in axes.items()
+        for group in groups
+        for region, verdict in verdicts.items()
+        for baseline in ("blurred", "mean", "noise")
+    ]
+    return pd.DataFrame(rows, columns=list(CONTRAST_COLUMNS))
 
 
 def make_comparison(result: AuditResult, *, model: str = "reweighing", seed: int = 0) -> Comparison:

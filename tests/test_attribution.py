@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fairaudit.attribution import maps
 from fairaudit.attribution.attribute import attribute, draw_evenly
+from fairaudit.attribution.effort import Effort
 from fairaudit.attribution.methods import (
     blurred,
     class_scores,
@@ -97,7 +98,7 @@ def test_a_linear_model_gives_weight_times_distance() -> None:
     faces = torch.randn(2, 3, SIZE, SIZE)
     baselines = blurred(faces)
     targets = {"gender": torch.tensor([0, 1]), "race": torch.tensor([2, 0])}
-    found = integrated_gradients(model, faces, baselines, targets, steps=8, rows=6)
+    found = integrated_gradients(model, faces, baselines, targets, Effort(steps=8, rows=6))
     for head, (task, classes) in zip(model.heads, targets.items(), strict=True):
         weights = (head.weight[classes] - head.weight.mean(0)).detach().view_as(faces)
         torch.testing.assert_close(found[task], weights * (faces - baselines), rtol=1e-4, atol=1e-6)
@@ -112,7 +113,7 @@ def test_heads_that_share_a_pass_get_what_captum_gives_each_alone() -> None:
     model = classifier(small_cnn(), 8, shared=5)
     faces = torch.randn(1, 3, SIZE, SIZE)
     targets = {"gender": torch.tensor([1]), "race": torch.tensor([2])}
-    found = integrated_gradients(model, faces, blurred(faces), targets, steps=20, rows=7)
+    found = integrated_gradients(model, faces, blurred(faces), targets, Effort(steps=20, rows=7))
     for task, classes in targets.items():
         alone = IntegratedGradients(lambda x, task=task, c=classes: class_scores(model(x)[task], c.expand(len(x))))
         torch.testing.assert_close(
@@ -243,7 +244,7 @@ def test_wrong_axes_are_refused_before_any_model_runs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least one"):
         attribute(broken, faces, by=[], attribution=SPEC)
     with pytest.raises(UsageError, match="integrated-gradients"):
-        attribute(broken, faces, by=["race"], attribution=SPEC, method="gradcam")
+        attribute(broken, faces, by=["race"], attribution=AttributionSpec(methods=("gradcam",)))
 
 
 def test_the_result_survives_saving(tmp_path: Path) -> None:

@@ -1,57 +1,47 @@
-"""attribute(): where in the face a checkpoint's heads look, by subgroup."""
+"""attribute(): where in the face a checkpoint's heads look, by subgroup, and whether that may be believed."""
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from fairaudit import subgroups
+from fairaudit.attribution import describe
 from fairaudit.attribution import maps as face_maps
-from fairaudit.attribution.methods import ATTRIBUTIONS, BLUR, blurred, completeness_error, rows_a_pass
+from fairaudit.attribution.alignment import align
+from fairaudit.attribution.backdrops import BASELINES, pool_of
+from fairaudit.attribution.comparing import compare_groups
+from fairaudit.attribution.drawing import draw_evenly
+from fairaudit.attribution.methods import ATTRIBUTIONS
+from fairaudit.attribution.networks import randomized, ready
+from fairaudit.attribution.passes import NO_BASELINE, RANDOMIZED, Explained, Job, Pass, run_pass
+from fairaudit.attribution.region_table import region_table
+from fairaudit.attribution.regions import describe_regions, region_areas, region_masks
+from fairaudit.attribution.sanity import CHECKED, RANDOM, compared, full_checks, measured, sanity_frame
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
-from fairaudit.models.classifier import FaceClassifier
-from fairaudit.models.folding import folds_exactly
 from fairaudit.models.protocol import FaceModel
-from fairaudit.models.runtime import keep_freed_memory
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
-from fairaudit.results import ATTRIBUTION_COLUMNS, Attribution
+from fairaudit.results import ATTRIBUTION_COLUMNS, CONTRAST_COLUMNS, Attribution
 from fairaudit.spec import AttributionSpec
-from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.subgroups import OVERALL
 
-LARGEST_ERROR = 0.05
-NAMED = 10  # subgroups or images named in one warning
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Face:
-    """What one face gave: each head's map and completeness error, the heads without its label; or why it gave none."""
-
-    row: int
-    image: str
-    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-    errors: Mapping[str, float] = field(default_factory=dict)
-    unlabelled: frozenset[str] = frozenset()
-    unreadable: str = ""
+__all__ = ["attribute", "check_settings", "draw_evenly"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What the attributed faces gave, head by head; `unreadable` says of each face that could not be read why."""
-
-    rows: list[int]
-    maps: dict[str, list[np.ndarray]]
-    errors: dict[str, list[float]]
-    unlabelled: dict[str, int]
-    unreadable: dict[str, str]
+def check_settings(attribution: AttributionSpec, tasks: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Raise UsageError for a method, baseline or target class that does not exist, before any model runs."""
+    for method in attribution.methods:
+        lookup(ATTRIBUTIONS, method, "attribution method")
+    for baseline in attribution.baselines:
+        lookup(BASELINES, baseline, "baseline")
+    if tasks is None:
+        return
+    for task, name in attribution.target.items():
+        lookup(dict.fromkeys(lookup(tasks, task, "task of attribution.target")), name, f"class of {task}")
 
 
 def attribute(
@@ -62,178 +52,172 @@ def attribute(
     attribution: AttributionSpec,
     seed: int = 0,
     device: str = "auto",
-    method: str = "integrated-gradients",
+    keep: Path | None = None,
     progress: Progress = silent,
 ) -> Attribution:
     """Attribute every head's score of a face's class to the face's pixels; average over the subgroups of each axis.
 
-    At most `attribution.faces_per_head` faces, drawn evenly over the subgroups of the first axis with `seed`; every
-    head sees the same ones. A face that cannot be read is left out and named in meta["warnings"]. Nothing is written.
-    Raises UsageError for an axis that the faces lack or without any axis, DataError where no drawn face can be read.
+    At most `attribution.faces_per_head` faces, drawn evenly over the subgroups of the first axis with `seed`, one of
+    each person where persons are known; every head and method sees the same ones. Axes in `attribution.contrasts` are
+    compared as `contrasts` says. A face that cannot be read is left out and named in meta["warnings"]. `keep` is a
+    folder for what is done, face by face: a call with the same one goes on where an earlier one was stopped.
+    Raises UsageError for an axis that the faces lack, without any axis, and for an unknown method, baseline or class;
+    DataError where no drawn face can be read.
     """
-    checkpoint.network  # noqa: B018 (says now that a model without gradients has nothing to attribute)
+    network = checkpoint.network  # says now that a model without gradients has nothing to attribute
+    check_settings(attribution, checkpoint.classes)
+    groups = _groups(faces, by, attribution)
+    subjects = faces.frame.get("subject_id")
+    rows = draw_evenly(groups[by[0]], attribution.faces_per_head, seed, subjects)
+    if not rows.size:
+        raise UsageError("no face to attribute: raise attribution.faces_per_head above 0, or give faces")
+    place = checkpoint.place(device)
+    model = ready(network, place)
+    pool = pool_of(checkpoint, model, [faces.root / str(faces.frame["image"].iloc[row]) for row in rows])
+    if pool is None:
+        raise DataError(
+            f"none of the {len(rows)} faces drawn for attribution below {faces.root} can be read "
+            f"({_why(checkpoint, faces, rows)}); check the images with `fairaudit data check`"
+        )
+    alignment = align(faces, checkpoint, attribution.alignment, attribution.landmarks)
+    job = Job(
+        checkpoint=checkpoint,
+        faces=faces,
+        settings=attribution,
+        alignment=alignment,
+        pool=pool,
+        seed=seed,
+        progress=progress,
+        keep=keep,
+    )
+    shown = {axis: groups[axis] for axis in by}
+    found: dict[str, list[Explained]] = {}
+    checks: list[dict[str, object]] = []
+    for method in attribution.methods:
+        one = Pass(method=method, baseline=_baseline(method, attribution.baselines[0]))
+        found[method] = run_pass(job, one, model, rows.tolist(), f"attribute {method}")
+        checks += _checks(job, one, network, place, [face for face in found[method] if not face.unreadable])
+    first = found[attribution.methods[0]]
+    return _result(job, network, place, by, shown, groups, first, found, sanity_frame(checks))
+
+
+def _groups(faces: FaceTable, by: Sequence[str], attribution: AttributionSpec) -> dict[str, pd.Categorical]:
+    """Return the subgroup of every face on every axis that is shown or compared."""
     if not by:
         raise UsageError("attribution needs at least one subgroup axis, such as 'race': faces are drawn over the first")
     known = list(dict.fromkeys([*faces.attributes, *faces.tasks]))
     subgroups.require(known, by, "the faces")
-    groups = {axis: subgroups.assign(faces.frame, axis) for axis in by}
-    rows = draw_evenly(groups[by[0]], attribution.faces_per_head, seed)
-    found = _attribute_each(checkpoint, faces, rows, attribution.steps, method, device, progress)
-    if rows.size and not found.rows:
-        raise DataError(
-            f"none of the {len(rows)} faces drawn for attribution below {faces.root} can be read "
-            f"({next(iter(found.unreadable.values()))}); check the images with `fairaudit data check`"
-        )
-    table, mean_maps, warnings = _by_subgroup(found, groups)
-    size = checkpoint.image_size
+    subgroups.require(known, attribution.contrasts, "the faces")
+    return {axis: subgroups.assign(faces.frame, axis) for axis in dict.fromkeys([*by, *attribution.contrasts])}
+
+
+def _baseline(method: str, wanted: str) -> str:
+    return wanted if ATTRIBUTIONS[method].baseline else NO_BASELINE
+
+
+def _why(checkpoint: Any, faces: FaceTable, rows: np.ndarray) -> str:
+    try:
+        checkpoint.read(faces.root / str(faces.frame["image"].iloc[rows[0]]))
+    except DataError as error:
+        return str(error)
+    return "its pictures"
+
+
+def _checks(job: Job, one: Pass, network: Any, place: Any, found: Sequence[Explained]) -> list[dict[str, object]]:
+    """Return the rows of sanity.csv of one method."""
+    rows = measured(one, found)
+    level = job.settings.sanity
+    if level == "none" or not found:
+        return rows
+    some = found[:: max(1, len(found) // CHECKED[level])][: CHECKED[level]]
+    random = ready(randomized(network, job.pool.faces, job.seed), place)
+    other = Pass(method=one.method, baseline=one.baseline, variant=RANDOMIZED)
+    stage = f"sanity {one.method}"
+    rows += compared(one, RANDOM, "", some, run_pass(job, other, random, [face.row for face in some], stage))
+    if level == "full":
+        rows += full_checks(job, one, network, some, lambda made: ready(made, place))
+    return rows
+
+
+def _result(
+    job: Job,
+    network: Any,
+    place: Any,
+    by: Sequence[str],
+    shown: Mapping[str, pd.Categorical],
+    groups: Mapping[str, pd.Categorical],
+    drawn: Sequence[Explained],
+    found: Mapping[str, Sequence[Explained]],
+    sanity: pd.DataFrame,
+) -> Attribution:
+    """Put the tables, maps and sentences together."""
+    settings, alignment, size = job.settings, job.alignment, job.checkpoint.image_size
+    first = [face for face in drawn if not face.unreadable]
+    shares, mean_maps, warnings = _by_subgroup(first, shown)
+    regions = [_regions(job, method, faces, shown) for method, faces in found.items()]
+    pictures = {key: value for method, faces in found.items() for key, value in _pictures(job, method, faces, shown)}
+    contrasts, compared_maps, said = compare_groups(job, network, place, groups) if settings.contrasts else ([], {}, "")
     return Attribution(
-        shares=pd.DataFrame(table, columns=list(ATTRIBUTION_COLUMNS)),
+        shares=pd.DataFrame(shares, columns=list(ATTRIBUTION_COLUMNS)),
         maps=mean_maps,
+        regions=pd.concat(regions, ignore_index=True) if alignment.common is not None else regions[0].iloc[:0],
+        contrasts=pd.concat(contrasts, ignore_index=True)
+        if contrasts
+        else pd.DataFrame(columns=list(CONTRAST_COLUMNS)),
+        sanity=sanity,
+        pictures={**pictures, **compared_maps},
         meta={
-            **_describe(checkpoint, faces, found, groups[by[0]], by[0]),
-            "method": method,
-            "steps": attribution.steps,
-            "seed": seed,
-            "images": [str(image) for image in faces.frame["image"].iloc[found.rows]],
-            "image_size": size,
+            **describe.meta_of(job.checkpoint, job.faces, first, settings, job.seed, by[0]),
+            "sampled": describe.sampled(first, job.faces, shown[by[0]], by[0]),
+            "baseline": _against(settings),
+            "baselines": describe.baselines_said(settings.baselines),
             "centre": face_maps.describe_centre(size, size),
-            "warnings": [*_unreadable(found), *warnings, *_inaccurate(found, attribution.steps)],
+            "alignment": alignment.said,
+            "regions": describe_regions(alignment.common, size, size) if alignment.common is not None else "",
+            "contrasts": said,
+            "unreadable": [face.image for face in drawn if face.unreadable],
+            "warnings": [
+                *describe.unreadable(drawn),
+                *warnings,
+                *describe.failures(sanity, settings.steps),
+            ],
         },
     )
 
 
-def draw_evenly(groups: pd.Categorical, limit: int, seed: int) -> np.ndarray:
-    """Return at most `limit` row numbers, ascending, drawn evenly over the subgroups.
-
-    Where a subgroup has fewer faces than its part, the others give more. Rows of `unknown` are drawn only where no row
-    has a known subgroup.
-    """
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(groups))
-    shuffled = pd.Series(np.asarray(groups, dtype=object)[order])
-    rank = shuffled.groupby(shuffled).cumcount().to_numpy()
-    known = (shuffled != UNKNOWN).to_numpy()
-    eligible = known if known.any() else ~known
-    first_come = np.argsort(rank[eligible], kind="stable")  # every subgroup's first face, then every second one, …
-    return np.sort(order[eligible][first_come][:limit])
-
-
-def _attribute_each(
-    checkpoint: FaceModel,
-    faces: FaceTable,
-    rows: np.ndarray,
-    steps: int,
-    method: str,
-    device: str,
-    progress: Progress,
-) -> _Found:
-    """Attribute every drawn face. On a CPU each core works on a face of its own, so that no core waits for another."""
-    explain = lookup(ATTRIBUTIONS, method, "attribution method")
-    model = _ready(checkpoint.network, checkpoint.place(device))
-    size, where = model.image_size, model.mean.device
-    at_once = rows_a_pass(steps, size, size, where)
-    one = partial(_attribute_one, checkpoint, model, faces, partial(explain, steps=steps, rows=at_once))
-    threads = torch.get_num_threads()
-    results: list[_Face] = []
-    try:
-        torch.set_num_threads(1)
-        with ThreadPoolExecutor(threads if where.type == "cpu" else 1) as pool:
-            for result in pool.map(one, rows.tolist()):
-                results.append(result)
-                progress("attribute", len(results), len(rows))
-    finally:
-        torch.set_num_threads(threads)
-    good = [face for face in results if not face.unreadable]
-    return _Found(
-        rows=[face.row for face in good],
-        maps={task: [face.maps[task] for face in good] for task in model.tasks},
-        errors={task: [face.errors[task] for face in good] for task in model.tasks},
-        unlabelled={task: sum(task in face.unlabelled for face in good) for task in model.tasks},
-        unreadable={face.image: face.unreadable for face in results if face.unreadable},
-    )
-
-
-def _attribute_one(
-    checkpoint: FaceModel, model: Any, faces: FaceTable, explain: Callable[..., dict[str, Tensor]], row: int
-) -> _Face:
-    """Attribute every head's score of one face; its path images alone fill a forward pass."""
-    record = faces.frame.iloc[row]
-    image = str(record["image"])
-    try:
-        pixels = checkpoint.read(faces.root / image)
-    except DataError as error:
-        return _Face(row=row, image=image, unreadable=str(error))
-    x = model.prepare(torch.from_numpy(pixels)[None])
-    baseline = blurred(x)
-    targets, unlabelled = _targets(model, x, record)
-    attributions = explain(model, x, baseline, targets)
-    errors = completeness_error(model, x, baseline, targets, attributions)
-    return _Face(
-        row=row,
-        image=image,
-        maps={task: face_maps.face_maps(values.cpu().numpy())[0] for task, values in attributions.items()},
-        errors={task: float(error) for task, error in errors.items()},
-        unlabelled=unlabelled,
-    )
-
-
-def _ready(model: Any, device: torch.device) -> Any:
-    """Return a copy that computes the same scores faster: no parameter gradients, batch norms folded, channels last.
-
-    Anybody else's network is taken as it is.
-    """
-    if device.type == "cpu":
-        keep_freed_memory()
-    if not isinstance(model, FaceClassifier):
-        return model.to(device)
-    ready = copy.deepcopy(model).eval().requires_grad_(False)
-    if not ready.folded and folds_exactly(ready.blocks, ready.image_size):
-        ready.fold_batch_norm().requires_grad_(False)
-    return ready.to(device).to(memory_format=torch.channels_last)
-
-
-def _targets(model: Any, x: Tensor, record: pd.Series) -> tuple[dict[str, Tensor], frozenset[str]]:
-    """Return each head's class (1,): the labelled one, or the predicted one for the heads also returned, which do not
-    know the label."""
-    labels = {task: record.get(task) for task in model.tasks}
-    unlabelled = frozenset(task for task, names in model.classes.items() if labels[task] not in names)
-    with torch.no_grad():
-        logits = model(x) if unlabelled else {}
-    classes = {
-        task: logits[task].argmax(1) if task in unlabelled else torch.tensor([names.index(labels[task])])
-        for task, names in model.classes.items()
-    }
-    return {task: index.to(x.device) for task, index in classes.items()}, unlabelled
+def _against(settings: AttributionSpec) -> str:
+    name = _baseline(settings.methods[0], settings.baselines[0])
+    return BASELINES[name].said if name else "nothing: the method needs no baseline"
 
 
 def _by_subgroup(
-    found: _Found, groups: Mapping[str, pd.Categorical]
+    found: Sequence[Explained], groups: Mapping[str, pd.Categorical]
 ) -> tuple[list[dict[str, object]], dict[tuple[str, str, str], np.ndarray], list[str]]:
     """Return the rows of the table, the mean maps, and what has to be said about them."""
-    axes: dict[str, Any] = {OVERALL: pd.Categorical([OVERALL] * len(found.rows), categories=[OVERALL])}
-    axes |= {axis: _take(labels, found.rows) for axis, labels in groups.items()}
+    axes = _axes(found, groups)
     table: list[dict[str, object]] = []
     mean_maps: dict[tuple[str, str, str], np.ndarray] = {}
     warnings: list[str] = []
-    for task, stack in found.maps.items() if found.rows else ():
-        every = np.stack(stack)
+    for task in found[0].maps if found else ():
+        every = np.stack([face.maps[task][0] for face in found])
+        centre = np.array([face.centre[task] for face in found])
         mapped = np.isfinite(every).all(axis=(1, 2))
-        if not mapped.all():
-            warnings.append(
-                f"{int((~mapped).sum())} of {len(mapped)} faces have no attribution at all for {task} "
-                "(its score does not react to the image): they are in none of its maps"
-            )
+        warnings += describe.without_maps(task, mapped)
         for axis, labels in axes.items():
             mapped_labels = _take(labels, np.flatnonzero(mapped))
-            table += face_maps.share_rows(every[mapped], task, axis, mapped_labels)
-            found_maps = face_maps.mean_maps(every[mapped], mapped_labels)
-            mean_maps |= {(task, axis, group): mean for group, mean in found_maps.items()}
-    for axis, labels in axes.items():
-        empty = [str(group) for group in labels.categories if not (np.asarray(labels, dtype=object) == group).any()]
-        if empty:
-            more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
-            warnings.append(f"no face was attributed for these subgroups of {axis}: {', '.join(empty[:NAMED])}{more}")
-    return table, mean_maps, warnings
+            table += face_maps.share_rows(centre[mapped], task, axis, mapped_labels)
+            of_groups = face_maps.mean_maps(every[mapped], mapped_labels)
+            mean_maps |= {(task, axis, group): mean for group, mean in of_groups.items()}
+    return (
+        table,
+        mean_maps,
+        warnings + [said for axis, labels in axes.items() for said in describe.without_faces(axis, labels)],
+    )
+
+
+def _axes(found: Sequence[Explained], groups: Mapping[str, pd.Categorical]) -> dict[str, pd.Categorical]:
+    everyone: Any = pd.Categorical([OVERALL] * len(found), categories=[OVERALL])
+    return {OVERALL: everyone} | {axis: _take(labels, [face.row for face in found]) for axis, labels in groups.items()}
 
 
 def _take(labels: pd.Categorical, rows: Sequence[int] | np.ndarray) -> pd.Categorical:
@@ -241,58 +225,28 @@ def _take(labels: pd.Categorical, rows: Sequence[int] | np.ndarray) -> pd.Catego
     return pd.Categorical.from_codes(labels.codes[rows], dtype=labels.dtype)
 
 
-def _describe(
-    checkpoint: FaceModel, faces: FaceTable, found: _Found, groups: pd.Categorical, by: str
-) -> dict[str, Any]:
-    """Return the sentences that say what was attributed to what."""
-    drawn = pd.Series(np.asarray(groups, dtype=object)[found.rows]).value_counts()
-    spread = f"{drawn.min()}" if len(set(drawn)) == 1 else f"{drawn.min()} to {drawn.max()}" if len(drawn) else "0"
-    parts = set(faces.frame["split"]) if "split" in faces.frame.columns else set()
-    kind = f"{next(iter(parts))} faces" if len(parts) == 1 else "faces"
-    instead = [f"{task} ({count})" for task, count in found.unlabelled.items() if count]
-    target = "the logit of a face's labelled class above the mean of the head's logits"
-    if instead:
-        target += f"; of its predicted class where the head has no such label: {', '.join(instead)}"
-    if checkpoint.flip_test:
-        target += "; of the upright face alone, while predictions are averaged with the mirrored face"
-    return {
-        "sampled": f"{len(found.rows)} of {len(faces):,} {kind}, {spread} a subgroup of {by}; every head sees the same",
-        "sampled_by": by,
-        "faces": {task: sum(bool(np.isfinite(one).all()) for one in stack) for task, stack in found.maps.items()},
-        "target": target,
-        "baseline": (
-            f"the same face under a Gaussian blur of {100 * BLUR:g} % of its width: skin tone and lighting stay, "
-            "features go (against black, dark skin would get little attribution by construction)"
-        ),
-        "completeness": {task: _median(errors) for task, errors in found.errors.items()},
-        "intervals": (
-            "95 %, Student t over the attributed faces of a subgroup and Welch against everyone else's; each for "
-            "itself, not adjusted for how many stand side by side; faces are taken as independent"
-        ),
-        "unreadable": list(found.unreadable),
-        "checkpoint": checkpoint.hash,
-    }
+def _regions(job: Job, method: str, faces: Sequence[Explained], groups: Mapping[str, pd.Categorical]) -> pd.DataFrame:
+    good = [face for face in faces if not face.unreadable]
+    shares = {task: np.stack([face.shares[task] for face in good]) for task in (good[0].maps if good else ())}
+    axes = {axis: labels for axis, labels in _axes(good, groups).items() if axis != OVERALL}
+    size, frame = job.checkpoint.image_size, job.alignment.common
+    areas = region_areas(region_masks(frame if frame is not None else "utkface", size, size, soft=True))
+    baseline = _baseline(method, job.settings.baselines[0])
+    return region_table(shares, axes, areas, method=method, baseline=baseline, seed=job.seed)
 
 
-def _median(errors: Sequence[float]) -> float | None:
-    known = [error for error in errors if np.isfinite(error)]
-    return float(np.median(known)) if known else None
-
-
-def _unreadable(found: _Found) -> list[str]:
-    if not found.unreadable:
-        return []
-    names = ", ".join(list(found.unreadable)[:NAMED])
-    more = " …" if len(found.unreadable) > NAMED else ""
-    return [f"{len(found.unreadable)} drawn faces cannot be read and are left out: {names}{more}"]
-
-
-def _inaccurate(found: _Found, steps: int) -> list[str]:
-    """Name the heads whose attributions do not add up to the change of the score."""
-    medians = {task: _median(errors) for task, errors in found.errors.items()}
-    return [
-        f"attributions of {task} miss the change of its score by {100 * error:.1f} % (median over faces; at most "
-        f"{100 * LARGEST_ERROR:g} % is wanted): raise attribution.steps above {steps}"
-        for task, error in medians.items()
-        if error is not None and error > LARGEST_ERROR
-    ]
+def _pictures(
+    job: Job, method: str, faces: Sequence[Explained], groups: Mapping[str, pd.Categorical]
+) -> list[tuple[tuple[str, ...], np.ndarray]]:
+    """Return the mean signed maps, and the absolute ones of every method but the first."""
+    good = [face for face in faces if not face.unreadable]
+    kinds = {"signed": 1} if method == job.settings.methods[0] else {"absolute": 0, "signed": 1}
+    made: list[tuple[tuple[str, ...], np.ndarray]] = []
+    for task in good[0].maps if good else ():
+        every = np.stack([face.maps[task] for face in good])
+        mapped = np.flatnonzero(np.isfinite(every).all(axis=(1, 2, 3)))
+        for axis, labels in _axes(good, groups).items():
+            for what, kind in kinds.items():
+                means = face_maps.mean_maps(every[mapped, kind], _take(labels, mapped))
+                made += [((method, what, task, axis, group), mean) for group, mean in means.items()]
+    return made

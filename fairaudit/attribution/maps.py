@@ -5,6 +5,7 @@ Only numpy: the report reads these without torch.
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy import stats
 
 from fairaudit.subgroups import OVERALL, UNKNOWN
@@ -12,16 +13,42 @@ from fairaudit.subgroups import OVERALL, UNKNOWN
 CENTRE_AREA = 0.5
 CONFIDENCE = 0.95
 REGIONS = ("centre", "border")
+LARGEST = 56  # pixels of a map's longer side
+
+
+def normalized(attributions: np.ndarray) -> np.ndarray:
+    """Turn attributions (n, C, H, W) into (2, n, H, W): absolute and signed attribution of each pixel.
+
+    Both are divided by the face's summed absolute attribution: the absolute map sums to 1, the signed one to −1…1. A
+    face whose attribution is zero everywhere has no map: all NaN.
+    """
+    values = attributions.astype(np.float64)
+    both = np.stack([np.abs(values).sum(axis=1), values.sum(axis=1)])
+    total = both[:1].sum(axis=(2, 3), keepdims=True)
+    return np.divide(both, total, out=np.full_like(both, np.nan), where=total > 0)
 
 
 def face_maps(attributions: np.ndarray) -> np.ndarray:
-    """Turn attributions (n, C, H, W) into maps (n, H, W) of absolute attribution, each scaled to sum 1.
+    """Turn attributions (n, C, H, W) into maps (n, H, W) of absolute attribution, each scaled to sum 1."""
+    return np.asarray(normalized(attributions)[0])
 
-    A face whose attribution is zero everywhere has no map: all NaN.
-    """
-    absolute = np.abs(attributions.astype(np.float64)).sum(axis=1)
-    total = absolute.sum(axis=(1, 2), keepdims=True)
-    return np.divide(absolute, total, out=np.full_like(absolute, np.nan), where=total > 0)
+
+def coarse(maps: np.ndarray) -> np.ndarray:
+    """Return maps (…, H, W) of at most LARGEST pixels a side; every pixel is the sum of those that it stands for."""
+    height, width = maps.shape[-2:]
+    if max(height, width) <= LARGEST:
+        return maps
+    ratio = LARGEST / max(height, width)
+    size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+    area = height * width / (size[0] * size[1])
+    flat = maps.reshape(-1, height, width).astype(np.float32)
+    small = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BOX), dtype=float) * area for one in flat]
+    return np.stack(small).reshape(*maps.shape[:-2], *size[::-1])
+
+
+def share_of_centre(absolute: np.ndarray) -> float:
+    """Return the share of an absolute map (H, W) that lies in the centre."""
+    return float(absolute[centre_mask(*absolute.shape)].sum())
 
 
 def centre_mask(height: int, width: int) -> np.ndarray:
@@ -73,9 +100,8 @@ def mean_maps(maps: np.ndarray, groups: pd.Categorical) -> dict[str, np.ndarray]
     return {str(g): maps[labels == g].mean(axis=0) for g in groups.categories if (labels == g).any()}
 
 
-def share_rows(maps: np.ndarray, task: str, by: str, groups: pd.Categorical) -> list[dict[str, object]]:
-    """Return one row of results.ATTRIBUTION_COLUMNS for each subgroup and region."""
-    centre = maps[:, centre_mask(*maps.shape[1:])].sum(axis=1)
+def share_rows(centre: np.ndarray, task: str, by: str, groups: pd.Categorical) -> list[dict[str, object]]:
+    """Return one row of results.ATTRIBUTION_COLUMNS for each subgroup and region; `centre` (n,): the shares there."""
     labels = np.asarray(groups, dtype=object)
     rows: list[dict[str, object]] = []
     for group in groups.categories:

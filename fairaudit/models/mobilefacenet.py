@@ -1,6 +1,5 @@
 """MobileFaceNet, a network of 1 M parameters made for face recognition (Chen, Liu, Gao & Han, CCBR 2018)."""
 
-import torch
 from torch import Tensor, nn
 
 # expansion, output channels, number of blocks, stride of the first one
@@ -45,10 +44,11 @@ class DepthwiseSeparable(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()  # modules, so that attribution can hang hooks on them
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.depthwise(x)))
-        return torch.relu(self.bn2(self.pointwise(x)))
+        x = self.relu1(self.bn1(self.depthwise(x)))
+        return self.relu2(self.bn2(self.pointwise(x)))
 
 
 class GlobalDepthwise(nn.Module):

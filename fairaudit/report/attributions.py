@@ -7,11 +7,19 @@ from typing import Any
 import numpy as np
 
 from fairaudit.report.context import FOLD, Context
+from fairaudit.report.looks import axis_regions, region_tables
 from fairaudit.report.pictures import map_png
 from fairaudit.report.tables import Entry, Notes, Row, Table
-from fairaudit.report.words import axis_label, count, difference, figure, is_number, sentence_case
+from fairaudit.report.words import axis_label, count, figure, is_number, sentence_case
 from fairaudit.results import Attribution
 from fairaudit.subgroups import OVERALL
+
+# What contrasts leave to be seen; a difference of two maps of one baseline would show the pictures and not the model.
+_DIFFERENCES = {
+    "difference": "minus everyone else, matched",
+    "net": "the same, net of shuffled weights",
+    "wrong": "wrong minus right predictions",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +34,16 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionView:
-    """One head's maps on one axis, on one colour scale, and the shares of centre and border; `first` of its head."""
+    """One head's maps on one axis, on one colour scale, and the shares of regions; `first` of its head.
+
+    more: rows of further maps, each with its name: signed ones, other methods', differences that contrasts stand for.
+    """
 
     title: str
     first: bool
     pictures: list[Picture]
-    shares: Table | None
+    more: list[tuple[str, list[Picture]]]
+    tables: list[Table]
 
 
 def attribution_views(context: Context) -> list[AttributionView]:
@@ -46,12 +58,12 @@ def attribution_views(context: Context) -> list[AttributionView]:
         view
         for task in context.tasks
         for by in axes
-        if (view := _view(context, found, task, by, first=by == axes[0])).pictures or view.shares
+        if (view := _view(context, found, task, by, first=by == axes[0])).pictures or view.tables
     ]
 
 
 def group_pictures(context: Context, task: str, by: str, subgroup: str) -> list[Picture]:
-    """Return a subgroup's own map, the map of everyone else, and the difference between the two."""
+    """Return a subgroup's own map, everyone else's, and the differences between them that contrasts stand for."""
     found = context.attribution
     own = found.maps.get((task, by, subgroup)) if found else None
     if found is None or own is None:
@@ -61,10 +73,12 @@ def group_pictures(context: Context, task: str, by: str, subgroup: str) -> list[
     rest = found.rest_map(task, by, subgroup)
     if rest is not None:
         pictures.append(_picture("everyone else", rest, largest, f"where the {task} head looks in everyone else"))
-        apart = own - rest
-        alt = f"difference between the two maps: orange more, blue less attribution than in everyone else ({task})"
-        uri = map_png(apart, float(np.abs(apart).max()), diverging=True)
-        pictures.append(Picture(label="difference (orange more, blue less)", href="", uri=uri, alt=alt))
+    method = str(found.meta.get("method", ""))
+    for what, label in _DIFFERENCES.items():
+        apart = found.pictures.get((method, what, task, by, subgroup))
+        if apart is not None:
+            alt = f"{label} ({task}): orange more, blue less attribution"
+            pictures.append(_diverging(label, apart, float(np.abs(apart).max()), alt))
     return pictures
 
 
@@ -84,19 +98,16 @@ def share_table(context: Context, task: str, by: str, subgroup: str | None, capt
         _share_row(record, notes, f"groups/{slug}.html" if (slug := slugs.get(record["subgroup"])) else "")
         for record in chosen.to_dict("records")
     ]
-    columns = ["region", "share of attribution", "n", "everyone else", "difference"]
+    columns = ["region", "share of attribution", "n"]
     return Table(caption=caption, first=axis_label(by), columns=columns, rows=rows, notes=notes.texts)
 
 
 def _share_row(record: dict[Hashable, Any], notes: Notes, href: str) -> Row:
     note = 0 if is_number(record["low"]) else notes.number(record["reason"])
-    apart = difference(record["difference"], record["difference_low"], record["difference_high"])
     entries = [
         Entry(str(record["region"])),
         Entry(figure(record["share"], record["low"], record["high"]), note, "num"),
         Entry(count(record["n"]), css="num"),
-        Entry(figure(record["rest"]), css="num"),
-        Entry(apart, css="num"),
     ]
     return Row(record["subgroup"], entries, href)
 
@@ -114,9 +125,39 @@ def _view(context: Context, found: Attribution, task: str, by: str, *, first: bo
         pictures.append(_picture(label, values, largest, alt, f"groups/{slug}.html" if slug else ""))
     title = f"{sentence_case(task)} by {axis_label(by)}" if by != OVERALL else f"{sentence_case(task)}, all faces"
     caption = f"{title}: share of absolute attribution in the centre of the face, with interval"
-    return AttributionView(
-        title=title, first=first, pictures=pictures, shares=share_table(context, task, by, None, caption)
-    )
+    tables = region_tables(context, task) if first else []
+    of_axis = axis_regions(context, task, by) if by != OVERALL else None
+    if found.regions.empty:
+        of_axis = share_table(context, task, by, None, caption)
+    tables += [of_axis] if of_axis is not None else []
+    more = _more(context, found, task, by)
+    return AttributionView(title=title, first=first, pictures=pictures, more=more, tables=tables)
+
+
+def _more(context: Context, found: Attribution, task: str, by: str) -> list[tuple[str, list[Picture]]]:
+    """Return further rows of maps: other methods, signed attribution, and the differences of contrasts."""
+    groups = [(OVERALL, OVERALL), *((by, group) for group in context.axes.get(by, ()))]
+    rows: list[tuple[str, list[Picture]]] = []
+    for method in found.meta.get("methods", ()):
+        name = str(method).replace("-", " ")
+        for what in ("absolute", "signed", *_DIFFERENCES):
+            values = {key: found.pictures.get((method, what, task, *key)) for key in groups}
+            known = {key: value for key, value in values.items() if value is not None}
+            if not known:
+                continue
+            largest = max(float(np.quantile(np.abs(value), 0.995)) for value in known.values())
+            shown = []
+            for (axis, group), value in known.items():
+                label = "all faces" if axis == OVERALL else group
+                alt = f"{name}, {what}, of the {task} head: {label}"
+                make = _picture if what == "absolute" else _diverging
+                shown.append(make(label, value, largest, alt))
+            rows.append((f"{sentence_case(name)}, {_DIFFERENCES.get(what, what)}", shown))
+    return rows
+
+
+def _diverging(label: str, values: np.ndarray, largest: float, alt: str) -> Picture:
+    return Picture(label=label, href="", uri=map_png(values, largest, diverging=True), alt=alt)
 
 
 def _picture(label: str, values: np.ndarray, largest: float, alt: str, href: str = "") -> Picture:

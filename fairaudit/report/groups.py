@@ -10,6 +10,7 @@ from fairaudit.report.attributions import Picture, group_pictures, share_table
 from fairaudit.report.context import Context
 from fairaudit.report.figures import Scale, strip
 from fairaudit.report.heads import class_table
+from fairaudit.report.looks import contrast_tables, group_regions
 from fairaudit.report.pictures import FacePictures, thumbnail
 from fairaudit.report.tables import Entry, Matrix, Notes, Row, Table, confusion_matrix, difference_matrix, entry
 from fairaudit.report.words import (
@@ -46,7 +47,7 @@ class HeadOfGroup:
     mistakes: Table | None
     no_mistakes: str
     pictures: Sequence[Picture]
-    shares: Table | None
+    looks: Sequence[Table]
     faces: Sequence[tuple[str, str]]
     faces_note: str
 
@@ -88,10 +89,19 @@ def _head(context: Context, task: str, by: str, subgroup: str, total: np.ndarray
         mistakes=_mistakes(counts, total, classes, title, subgroup, bool(concealed or reason)),
         no_mistakes=_no_mistakes(counts, concealed),
         pictures=group_pictures(context, task, by, subgroup),
-        shares=share_table(context, task, by, subgroup, f"{title}: share of absolute attribution, with interval"),
+        looks=[
+            *(group_regions(context, task, by, subgroup) or _centre(context, task, by, subgroup, title)),
+            *contrast_tables(context, by=by, subgroup=subgroup, task=task),
+        ],
         faces=faces,
         faces_note=faces_note,
     )
+
+
+def _centre(context: Context, task: str, by: str, subgroup: str, title: str) -> list[Table]:
+    """Return the shares of centre and border, where nothing is known of regions."""
+    table = share_table(context, task, by, subgroup, f"{title}: share of absolute attribution, with interval")
+    return [] if table is None else [table]
 
 
 def _sentence(context: Context, task: str, by: str, subgroup: str) -> str:

@@ -19,6 +19,7 @@ from fairaudit.report.heads import head_view
 from fairaudit.report.impact import custom_data, impact_data
 from fairaudit.report.label_noise import label_noise_data
 from fairaudit.report.legal import legal_notice
+from fairaudit.report.looks import check_sentences, check_table, contrast_sentences, contrast_tables
 from fairaudit.report.policies import exploratory_data, plan_data, population_data
 from fairaudit.report.provenance import provenance_data
 from fairaudit.report.published import published_data
@@ -256,8 +257,17 @@ def attribution_section(context: Context) -> Section | None:
     """Show where the model looks, per subgroup."""
     if context.attribution is None:
         return None
-    meta = context.attribution.meta
-    data = {"views": attribution_views(context), "meta": meta, "warnings": meta.get("warnings", ())}
+    failed, passed = check_sentences(context)
+    data = {
+        "views": attribution_views(context),
+        "meta": context.attribution.meta,
+        "warnings": [line for line in context.attribution.meta.get("warnings", ()) if "fails the check" not in line],
+        "said": contrast_sentences(context),
+        "failed": failed,
+        "passed": passed,
+        "checks": check_table(context),
+        "contrasts": contrast_tables(context),
+    }
     return Section(key="attribution", title="Where the model looks", template="sections/attribution.html", data=data)
 
 

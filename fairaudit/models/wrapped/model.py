@@ -160,6 +160,17 @@ class WrappedNetwork(nn.Module):
         self._lock = threading.Lock()
         self.register_buffer("mean", torch.zeros(1))  # says on which device this is
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The torch module that runs, None where something else does."""
+        found = getattr(self._model.runner, "module", None)
+        return found if isinstance(found, nn.Module) else None
+
+    def with_module(self, module: nn.Module) -> "WrappedNetwork":
+        """Return the network with another module of the same make, on the same device."""
+        runner = replace(self._model.runner, module=module)  # type: ignore[type-var]
+        return WrappedNetwork(replace(self._model, runner=runner)).to(self.mean.device)
+
     def prepare(self, images: Tensor) -> Tensor:
         """Turn uint8 faces (n, S, S, 3) into float32 (n, C, S, S)."""
         return self._model.prepare(images.to(self.mean.device))

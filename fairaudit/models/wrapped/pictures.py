@@ -1,9 +1,7 @@
 """From a picture to what a wrapped network takes: size and crop, alignment, colour order, mean and spread."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from fairaudit.data.images import MAX_PIXELS, load_rgb
-from fairaudit.errors import DataError, UsageError
-from fairaudit.models.weights import find_weights
+from fairaudit.errors import DataError
+from fairaudit.models.landmarks import landmarks_in, load_predictor
 from fairaudit.models.wrapped.description import InputDescription
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's and OpenCV's greyscale
@@ -49,22 +47,11 @@ def reader(described: InputDescription, folders: Sequence[Path]) -> Reader:
 
 def _dlib_reader(described: InputDescription, folders: Sequence[Path]) -> Reader:
     """Landmarks are looked for in the whole picture, which is taken to be one face; they place dlib's face chip."""
-    try:
-        dlib: Any = importlib.import_module("dlib")
-    except ImportError:
-        raise UsageError("input.align = 'dlib' needs dlib: pip install 'fairaudit[dlib]'") from None
-    landmarks = find_weights(described.landmarks, folders)
-    try:
-        predictor = dlib.shape_predictor(str(landmarks))
-    except RuntimeError as error:
-        raise DataError(f"{landmarks} is no landmarks file of dlib: {error}") from None
+    dlib, predictor = load_predictor(described.landmarks, folders, "input.align = 'dlib'")
 
     def read(path: Path) -> np.ndarray:
         picture = load_rgb(path)
-        height, width = picture.shape[:2]
-        points = predictor(picture, dlib.rectangle(0, 0, width - 1, height - 1))
-        if points.num_parts not in (5, 68):
-            raise DataError(f"{landmarks} gives {points.num_parts} landmarks; dlib aligns faces by 5 or 68")
+        points = landmarks_in(picture, dlib, predictor)
         details = dlib.get_face_chip_details(points, described.size, described.padding)
         return np.ascontiguousarray(dlib.extract_image_chip(picture, details))
 
