@@ -81,11 +81,11 @@ def run(job: Run) -> Path:
     """
     check_spec(job.spec, job.weights_folders)
     claim_run(job.out, job.spec.name)
-    if _attributed(job.spec):
+    if job.spec.attribution.faces_per_head:
         check_settings(job.spec.attribution)
     faces = prepare_faces(job)
     axes = choose_axes(job.spec, faces)
-    if _attributed(job.spec):
+    if job.spec.attribution.faces_per_head:
         faces.require(job.spec.attribution.contrasts)
         check_settings(job.spec.attribution, {task: faces.tasks[task] for task in job.spec.tasks or faces.tasks})
     for entry in job.spec.mitigations:  # said now, not after the baseline is trained
