@@ -130,12 +130,18 @@ def train(
         str | None, typer.Option(help="Train this mitigation of the spec instead of the baseline.")
     ] = None,
 ) -> None:
-    """Train one checkpoint as a spec says (the baseline, or one of its mitigations)."""
+    """Train one checkpoint as a spec says (the baseline, or one of its mitigations).
+
+    On several GPUs: torchrun --nproc-per-node 4 -m fairaudit train SPEC --data DIR --out DIR. Each process computes its
+    share of every batch.
+    """
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec, load_and_split, require_folder
+    from fairaudit.models.parallel import speaks
     from fairaudit.pipeline import check_spec, describe_faces, mitigation_names, train_checkpoint
     from fairaudit.refit_stage import refits_heads
+    from fairaudit.progress import silent
 
     loaded, folder = find_spec(spec)
     require_folder(data)
@@ -147,6 +153,10 @@ def train(
             f"{spec} --checkpoint {out} --methods {chosen.method} --keep {chosen.method} …`"
         )
     check_spec(loaded, (folder,))
+    if not speaks():  # one of several processes: the first one shows what all of them do
+        faces = load_and_split(data, loaded, silent)
+        train_checkpoint(loaded, faces, out, chosen, weights_folders=(folder,))
+        return
     with Bars() as bars:
         faces = load_and_split(data, loaded, bars)
         describe_faces(faces, say)

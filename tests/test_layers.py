@@ -12,7 +12,8 @@ LAYERS = {
         (
             "cli",
             "cli_methods",
-            "cli_data", "cli_attribute",
+            "cli_data",
+            "cli_attribute",
             "cli_options",
             "cli_plan",
             "__main__",

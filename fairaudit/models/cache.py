@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fairaudit.errors import FairauditError
 from fairaudit.files import atomic_file, value_hash, write_json
+from fairaudit.models.parallel import first_then_others
 from fairaudit.models.pixels import DECODER
 from fairaudit.models.runtime import Clock, flow
 from fairaudit.progress import Progress, silent
@@ -63,11 +64,12 @@ class ArrayCache:
         what = name.split()[0]
         key = value_hash({**depends_on, "what": what, "count": count, "decoder": DECODER})
         stem = self.folder / f"{what}-{key[:24]}"
-        if not _is_whole(stem):
-            self._make(name, stem, count, load, compute)
-            self.made.append(name)
-        else:
-            self.found.append(name)
+        with first_then_others():
+            if not _is_whole(stem):
+                self._make(name, stem, count, load, compute)
+                self.made.append(name)
+            else:
+                self.found.append(name)
         described = json.loads(stem.with_suffix(".json").read_text())
         os.utime(stem.with_suffix(".json"))  # what was used last is removed last
         return _open(stem.with_suffix(".bin"), described["shape"], DTYPES[described["dtype"]])

@@ -21,6 +21,7 @@ from fairaudit.models.curves import Curves
 from fairaudit.models.limits import free_memory, out_of_memory
 from fairaudit.models.losses import Target, loss_of
 from fairaudit.models.mixing import blend
+from fairaudit.models.parallel import check_batch, team
 from fairaudit.models.runtime import Clock, ahead, autocast
 from fairaudit.models.selection import Judge
 from fairaudit.progress import Progress
@@ -131,7 +132,8 @@ def run_stage(
         loss = _fitting_epoch(model, stage, run, optimizer, targets, spec, seed, clock, progress)
         clock.seconds = time.perf_counter() - began
         model.eval()
-        verdict = judge.judge(stage.validate())
+        team().average_buffers(model)
+        verdict = team().agree(judge.judge(stage.validate()))
         if not math.isfinite(verdict.loss):  # the last step of the epoch did it; what is saved is still sound
             raise _diverged(stage, run, f"the validation loss became {verdict.loss} after epoch {run.epoch + 1}", [])
         run.epoch += 1
@@ -157,7 +159,8 @@ def run_stage(
             }
         )
         run.current, run.optimizer = snapshot(model, stage.prefixes), optimizer.state_dict()
-        run.save()
+        if team().first:
+            run.save()
         curves.add(run.history[-1])
         progress(f"train {stage.name}", run.epoch, stage.epochs, f"loss {loss:.3f}, validation {verdict.score:.4f}")
     model.load_state_dict(run.best, strict=False)
@@ -182,7 +185,7 @@ def _fitting_epoch(
         try:
             return _epoch(model, stage, run, optimizer, targets, spec, size, seed, clock)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not out_of_memory(error) or team().size > 1:  # the other processes wait in the middle of this batch
                 raise
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if size < 2 * SMALLEST_BATCH:
@@ -218,22 +221,30 @@ def _epoch(
     draw = np.random.default_rng([seed, *stage.name.encode(), epoch])
     batches = list(_batches(draw.permutation(count), size))
     sample = stage.inputs(epoch)
+    own = team()
+    check_batch(min(size, count), own)
+    shares = [own.share(rows) for rows in batches]
     model.eval()
     for module in stage.learns:
         module.train()
     losses = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(draw.integers(2**31)))
-        for number, (rows, x) in enumerate(zip(batches, ahead(sample, batches, clock), strict=True)):
+        torch.manual_seed(int(draw.integers(2**31)) + own.rank)
+        if own.size > 1:  # shares of different sizes would draw differently much from one generator
+            draw = np.random.default_rng([seed, *stage.name.encode(), epoch, own.rank])
+        for number, (rows, x) in enumerate(zip(batches, ahead(sample, shares, clock), strict=True)):
             _set_rates(optimizer, (epoch * len(batches) + number + 1) / (stage.epochs * len(batches)), spec.warm_up)
             with autocast(device, stage.dtype):
-                loss = _blended_loss(stage.forward, x, torch.from_numpy(rows).to(device), targets, spec, draw)
-            value = loss.item()
+                part = torch.from_numpy(shares[number]).to(device)
+                batch = torch.from_numpy(rows).to(device) if own.size > 1 else None
+                loss = _blended_loss(stage.forward, x, part, batch, targets, spec, draw)
+            value = own.total(loss)
             if not math.isfinite(value):
                 where = f"epoch {epoch + 1}, batch {number + 1} of {len(batches)}"
                 raise _diverged(stage, run, f"the loss became {value} in {where}", [stage.images[row] for row in rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            own.add_gradients([parameter for group in optimizer.param_groups for parameter in group["params"]])
             optimizer.step()
             losses.append(value)
             clock.images += len(rows)
@@ -259,16 +270,20 @@ def _blended_loss(
     forward: Callable[[Tensor], dict[str, Tensor]],
     x: Tensor,
     rows: Tensor,
+    batch: Tensor | None,
     targets: Mapping[str, Target],
     spec: TrainingSpec,
     draw: np.random.Generator,
 ) -> Tensor:
-    """Return the loss of a batch: with mixup or cutmix, that of faces blended in pairs against both faces' labels."""
+    """Return the loss of a batch, or of its share `rows`: with mixup or cutmix, that of faces blended in pairs against
+    both faces' labels.
+    """
     x, partner, share = blend(x, spec, draw)
     logits = forward(x)
     if partner is None:
-        return loss_of(logits, targets, rows)
-    return share * loss_of(logits, targets, rows) + (1 - share) * loss_of(logits, targets, rows[partner])
+        return loss_of(logits, targets, rows, batch)
+    other = loss_of(logits, targets, rows[partner], batch)
+    return share * loss_of(logits, targets, rows, batch) + (1 - share) * other
 
 
 def _batches(order: np.ndarray, size: int) -> Iterator[np.ndarray]:

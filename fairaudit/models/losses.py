@@ -234,10 +234,13 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def loss_of(logits: Mapping[str, Tensor], targets: Mapping[str, Target], rows: Tensor) -> Tensor:
+def loss_of(
+    logits: Mapping[str, Tensor], targets: Mapping[str, Target], rows: Tensor, batch: Tensor | None = None
+) -> Tensor:
     """Return the sum over tasks of the weighted mean loss of the faces `rows`; masked labels count nowhere.
 
     The mean divides by the number of labels, not by the sum of weights: a batch of light faces then counts lightly.
+    Where `rows` are a share of a `batch`, by the number of the batch's labels: the shares' losses then add up.
     """
     total = torch.zeros((), device=rows.device)
     for task, values in logits.items():
@@ -245,5 +248,6 @@ def loss_of(logits: Mapping[str, Tensor], targets: Mapping[str, Target], rows: T
         codes, weights = target.codes[rows], target.weights[rows]
         known = codes >= 0
         each = LOSSES[target.loss](values.float(), target.aims(rows))
-        total = total + target.share * (each * weights * known).sum() / known.sum().clamp(min=1)
+        count = known.sum() if batch is None else (target.codes[batch] >= 0).sum()
+        total = total + target.share * (each * weights * known).sum() / count.clamp(min=1)
     return total

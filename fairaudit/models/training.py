@@ -15,7 +15,7 @@ from fairaudit.files import claim, value_hash
 from fairaudit.models import feeds
 from fairaudit.models.backbones import Backbone, build_backbone
 from fairaudit.models.cache import ArrayCache
-from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, save_checkpoint
+from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, load_checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.curves import Curves
 from fairaudit.models.folding import folds_exactly
@@ -25,6 +25,7 @@ from fairaudit.models.heads import check_heads
 from fairaudit.models.limits import deterministic
 from fairaudit.models.loop import Run, run_stage
 from fairaudit.models.losses import Target, make_targets, softening_notes
+from fairaudit.models.parallel import first_then_others, joined, own_device, processes, team
 from fairaudit.models.record import describe, history_table
 from fairaudit.models.runtime import keep_freed_memory, pick_device, pick_dtype
 from fairaudit.models.selection import Judge, make_judge
@@ -52,21 +53,41 @@ def train(
     holds, per task, one weight (> 0) for each trainable row of `faces.part("train")`. `cache` keeps decoded faces and
     maps for the next model on the same faces; without it they are removed at the end. What is unfinished lies in
     `<out>.training` after each epoch, and the same call continues there. The same seed gives the same model on a CPU.
+    Processes that torchrun started share the work (see `parallel`); batch norms in training (the shared
+    layer has one) then see shares of a batch only, so the model is not that of one process; without them it is, to
+    float32's rounding.
     The backbones pca-random-forest and pca-xgboost are no networks: see `train_forest`.
 
     Raises UsageError or DataError for a spec or data that cannot be trained on, before any training.
     """
     if is_forest(spec.model):
+        if processes() > 1:
+            raise UsageError(f"{spec.model.backbone} is no network: train it without torchrun, in one process")
         return train_forest(
             faces, spec, out, sample_weights=sample_weights, cache=cache, mitigation=mitigation, progress=progress
         )
     check_keys(spec)
     claim(out, "checkpoint", DESCRIPTION)
     keep_freed_memory()
-    device = pick_device(spec.training.device)
+    device = own_device(pick_device(spec.training.device))
+    with joined(device):
+        return _train(faces, spec, out, device, sample_weights or {}, weights_folders, cache, mitigation, progress)
+
+
+def _train(
+    faces: FaceTable,
+    spec: Spec,
+    out: Path,
+    device: torch.device,
+    sample_weights: Mapping[str, np.ndarray],
+    weights_folders: Sequence[Path],
+    cache: Path | None,
+    mitigation: Mapping[str, Any] | None,
+    progress: Progress,
+) -> Checkpoint:
     dtype = pick_dtype(spec.training.precision, device)
     tasks = heads_of(faces, spec)
-    weights = checked_weights(sample_weights or {}, faces, tasks)
+    weights = checked_weights(sample_weights, faces, tasks)
     judge, notes = make_judge(usable(faces.part("val"), "val"), list(tasks), spec.training)
     learned = usable(faces.part("train"), "train")
     check_heads(tasks, spec.model.heads)
@@ -96,10 +117,13 @@ def train(
         pretrained=bool(backbone.weights_hash),
     )
     run = Run(key=_run_key(setup, weights, backbone), path=work / "state.pt")
-    notes += [note for note in [*more, *softening_notes(learned, targets), run.restore()] if note]
+    with first_then_others():
+        continued = run.restore()
+    notes += [note for note in [*more, *softening_notes(learned, targets), continued] if note]
     for note in notes:
         progress("train", 0, 0, note)
-    curves = Curves(out.with_name(f"{out.name}.tensorboard") if spec.training.tensorboard else None, run.history)
+    wanted = spec.training.tensorboard and team().first
+    curves = Curves(out.with_name(f"{out.name}.tensorboard") if wanted else None, run.history)
     with deterministic(device, wanted=spec.training.deterministic):
         on_device = {task: target.to(device) for task, target in targets.items()}
         _run_stages(setup, run, on_device, judge, progress, curves)
@@ -107,9 +131,11 @@ def train(
     notes += run.notes
     meta = describe(faces, setup, backbone, run, mitigation=mitigation, weighted=list(weights), notes=notes)
     hashes = {part.name: sorted({name[:16] for name in part.hashes}) for part in (train_part, val_part)}
-    checkpoint = save_checkpoint(model.cpu().eval(), spec.model, meta, history_table(run), hashes, out)
-    shutil.rmtree(work, ignore_errors=True)
-    return checkpoint
+    if team().first:
+        save_checkpoint(model.cpu().eval(), spec.model, meta, history_table(run), hashes, out)
+        shutil.rmtree(work, ignore_errors=True)
+    team().wait()
+    return load_checkpoint(out)
 
 
 def _run_stages(
@@ -198,7 +224,7 @@ def _run_key(setup: Setup, weights: Mapping[str, np.ndarray], backbone: Backbone
             "classes": setup.model.classes,
             "sample_weights": {task: values.tobytes().hex() for task, values in weights.items()},
             "backbone": backbone.weights_hash,
-            "machine": [str(setup.dtype), setup.device.type],
+            "machine": [str(setup.dtype), setup.device.type, *([team().size] if team().size > 1 else [])],
             "version": [fairaudit.__version__, torch.__version__],
         }
     )
