@@ -140,8 +140,8 @@ def train(
     from fairaudit.inputs import find_spec, load_and_split, require_folder
     from fairaudit.models.parallel import speaks
     from fairaudit.pipeline import check_spec, describe_faces, mitigation_names, train_checkpoint
-    from fairaudit.refit_stage import refits_heads
     from fairaudit.progress import silent
+    from fairaudit.refit_stage import refits_heads
 
     loaded, folder = find_spec(spec)
     require_folder(data)
