@@ -25,6 +25,7 @@ _HOME = {
     "compare_methods": "fairaudit.methods",
     "attribute": "fairaudit.attribution.attribute",
     "write_report": "fairaudit.report.render",
+    "notebook_html": "fairaudit.report.notebook",
     "write_comparison_report": "fairaudit.report.render",
     "write_methods_report": "fairaudit.report.render",
     "AuditResult": "fairaudit.results",

@@ -483,6 +483,9 @@ def report(
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Print thumbnails of wrongly labelled faces.")
     ] = False,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Put every subgroup's page into index.html, to pass on one file.")
+    ] = False,
 ) -> None:
     """Write the HTML report of an audit: index.html and one page a subgroup, readable offline."""
     from fairaudit.files import claim
@@ -508,6 +511,7 @@ def report(
         faces_root=data if show_faces else None,
         acknowledged=acknowledgement(acknowledge) if acknowledge else "",
         below=hide_below,
+        single=single_file,
     )
     typer.echo(f"Open {index}")
 

@@ -236,6 +236,12 @@ class AuditResult:
         """Return the metrics as a tidy table, one row a task, axis, subgroup, metric and class."""
         return self.metrics.copy()
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the answer, compact and self-contained."""
+        from fairaudit import notebook_html  # a name of the package, loaded on first use, so nothing here needs reports
+
+        return str(notebook_html(self))
+
     def save(self, folder: Path, predictions: Any = None) -> None:
         """Write audit.json, metrics.csv, gaps.csv, confusion.csv, rest.csv (and predictions.parquet), or nothing."""
         tables = {"metrics": self.metrics, "gaps": self.gaps, "confusion": self.confusion, "rest": self.rest}
@@ -267,6 +273,12 @@ class Comparison:
     meta: Mapping[str, Any]
     churn: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CHURN_COLUMNS)))
     non_inferiority: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(NON_INFERIORITY_COLUMNS)))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: which gaps fell or grew, and at whose cost."""
+        from fairaudit import notebook_html
+
+        return str(notebook_html(self))
 
     def save(self, folder: Path) -> None:
         """Write comparison.json, comparison.csv, gap_changes.csv, churn.csv and non_inferiority.csv, or nothing."""

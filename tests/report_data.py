@@ -18,7 +18,14 @@ from fairaudit.results import (
     Comparison,
 )
 
-HOSTILE = ("<script>alert(1)</script>", "../../etc/passwd", "Ünï × cödé “ﬁ” 🙂", "x" * 300, "a/b\\c?d=e&f#g", "CON")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "../../etc/passwd",
+    "Ünï × cödé “ﬁ” 🙂 \u202eשלום 12 مرحبا",
+    "x" * 300,
+    "a/b\\c?d=e&f#g",
+    "CON",
+)
 RACES = ("White", "Black", "Asian", "Indian", "Others")
 GENDERS = ("Male", "Female")
 AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")

@@ -1,5 +1,6 @@
-"""Every page in a real browser: no console error, links resolve, nothing leaves the folder, no sideways scroll."""
+"""Every page in a real browser: nothing leaves the file, nobody is shut out, and the script is dispensable."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ from report_data import HOSTILE, make_attribution, make_comparison, make_predict
 from fairaudit.audit import run_audit
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
 from fairaudit.results import AuditResult
+from fairaudit.spec import AuditSpec
 
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
+QUICK = AuditSpec(draws=100)
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +45,16 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = make_predictions(1200, worse={"Asian": 0.7}, tasks=("gender", "age"), seed=1)
     frame["gender_status"] = "ok"
     frame.loc[:19, ["gender_pred", "gender_status"]] = [None, "no_face"]
-    baseline = run_audit(frame, by=["race", "gender", "race:gender"], name="baseline")
+    baseline = run_audit(frame, by=["race", "race:gender"], name="baseline", audit=QUICK)
     nasty = make_predictions(900, races=HOSTILE, tasks=("gender", "race"), seed=2)
-    mean = run_audit(nasty, by=["race", "race:gender"], name=HOSTILE[0], meta={"warnings": [HOSTILE[0]]})
+    mean = run_audit(nasty, by=["race", "race:gender"], name=HOSTILE[0], meta={"warnings": [HOSTILE[0]]}, audit=QUICK)
     attribution = make_attribution({"race": list(baseline.meta["subgroups"]["race"])}, tasks=("gender", "age"))
     history = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "val_loss": [1.1, 0.7]})
     results: dict[str, AuditResult] = {"baseline": baseline, "hostile": mean}
     up = {"Run overview": "../../index.html"}
     write_report(baseline, out / "audits" / "baseline", attribution=attribution, history=history, links=up)
     write_report(mean, out / "audits" / "hostile", links=up)
+    write_report(baseline, out / "single", attribution=attribution, history=history, single=True)
     comparison = make_comparison(baseline, model=HOSTILE[0])
     write_comparison_report(comparison, out / "comparison", results=results, links={"Run overview": "../index.html"})
     found = pd.DataFrame([{"kind": "zero_byte", "action": "excluded", "count": 2, "examples": HOSTILE[0]}])
@@ -129,4 +133,203 @@ def test_dark_mode_and_print_keep_text_readable(browser, run_folder):
     tab.set_viewport_size({"width": 720, "height": 1000})
     cut = "[...document.querySelectorAll('.region')].filter(r => r.scrollWidth > r.clientWidth + 1).length"
     assert tab.evaluate(cut) == 0
+    tab.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser, run_folder, scheme):
+    """axe-core's rules, folds open and tools in place: no serious or critical finding, in light and dark."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    tab = browser.new_context(viewport=DESKTOP, color_scheme=scheme).new_page()
+    found = []
+    pages = ("index.html", "audits/baseline/index.html", "audits/baseline/groups/race--asian.html")
+    alike = ("comparison/index.html", "audits/hostile/groups/race--con.html", "single/index.html")
+    for page in (*pages, *alike):  # the latter have the same colours: that rule is the slow one
+        tab.goto((run_folder / page).as_uri())
+        tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        rules = {"color-contrast": {"enabled": page in pages}}
+        for violation in axe.run(tab, options={"resultTypes": ["violations"], "rules": rules}).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                found.append((page, violation["id"], [node["html"][:160] for node in violation["nodes"][:3]]))
+    tab.context.close()
+    assert not found
+
+
+def test_the_policy_stops_what_is_not_the_pages_own(browser, run_folder):
+    """Markup that slipped into a page could neither run code, nor set a style, nor fetch a picture."""
+    tab = browser.new_context().new_page()
+    asked: list[str] = []
+    tab.on("requestfinished", lambda request: asked.append(request.url))  # a blocked one is tried, and fails
+    page = run_folder / "index.html"
+    tab.goto(page.as_uri())
+    asked.clear()
+    tab.evaluate(
+        """document.body.insertAdjacentHTML("beforeend", `<img src="pages.json" onerror="window.ran = 1"><p id="p"
+           style="color: rgb(1, 2, 3)" onclick="window.ran = 1">p</p><style>body { color: rgb(1, 2, 3) }</style>`);
+           document.body.append(Object.assign(document.createElement("script"), {textContent: "window.ran = 1"}));
+           document.getElementById("p").click()"""
+    )
+    tab.wait_for_timeout(100)
+    colours = tab.evaluate("[document.body, document.getElementById('p')].map(e => getComputedStyle(e).color)")
+    assert tab.evaluate("window.ran") is None and "rgb(1, 2, 3)" not in colours and not asked
+    tab.context.close()
+
+
+def test_without_script_every_subgroup_is_listed_and_nothing_is_missing(browser, run_folder):
+    """The index is a plain table with anchors; no control is shown that would do nothing."""
+    tab = browser.new_context(java_script_enabled=False, viewport=DESKTOP).new_page()
+    tab.goto((run_folder / "audits" / "baseline" / "index.html").as_uri())
+    assert tab.locator("#pages tbody tr:visible").count() == 5 + 10
+    assert tab.locator("button, input, select").count() == 0
+    tab.locator("#pages p a").nth(1).click()
+    assert tab.url.endswith("#axis-2") and tab.locator("#axis-2").is_visible()
+    tab.locator("#axis-2 a").click()
+    assert tab.inner_text("h1").startswith("Faces labelled ") and "×" in tab.inner_text("h1")
+    tab.context.close()
+
+
+def texts(tab: Any, column: int) -> list[str]:
+    """Texts of one column of the index of subgroups, of the rows that are shown."""
+    return [row.locator("th, td").nth(column).inner_text() for row in tab.locator("#pages tbody tr:visible").all()]
+
+
+def test_the_index_is_sorted_and_searched_by_keyboard(browser, run_folder):
+    """Skip link, sorting both ways and back, finding by name, choosing an axis: with Tab, Enter, arrows and letters."""
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    tab.goto((run_folder / "audits" / "baseline" / "index.html").as_uri())
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+    tab.keyboard.press("Enter")
+    assert tab.url.endswith("#main")
+    tab.locator("#pages").scroll_into_view_if_needed()
+    heads = tab.locator("#pages th button.sort")
+    heads.first.wait_for()
+    before = texts(tab, 0)
+    faces = heads.nth(2)
+    for order in ("ascending", "descending"):
+        faces.focus()
+        tab.keyboard.press("Enter")
+        counts = [int(text.replace(",", "")) for text in texts(tab, 2)]
+        assert counts == sorted(counts, reverse=order == "descending")
+        assert tab.locator(f"#pages th[aria-sort={order}]").count() == 1
+    tab.keyboard.press("Enter")
+    assert texts(tab, 0) == before
+    tab.locator("#pages input[type=search]").focus()
+    tab.keyboard.type("asian female")
+    assert texts(tab, 0) == ["Asian × Female"] and tab.inner_text("#pages output") == "1 of 15 rows"
+    tab.keyboard.press("Control+A")
+    tab.keyboard.press("Delete")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("ArrowDown")
+    assert set(texts(tab, 1)) == {"race"} and tab.inner_text("#pages output") == "5 of 15 rows"
+    tab.context.close()
+
+
+def test_a_chart_draws_another_measure_and_tells_what_it_shows(browser, run_folder):
+    """The choice above a chart redraws it from the row's own figures; the pointer is told them in words."""
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    tab.goto((run_folder / "audits" / "baseline" / "index.html").as_uri())
+    table = tab.locator("table[data-draw]").first
+    table.scroll_into_view_if_needed()
+    choice = tab.locator("#heads .tools select").first
+    choice.wait_for()
+    row = table.locator("tbody tr", has_text="Asian").first
+    place = "e => Number(e.getAttribute('cx').replace('%', ''))"
+    before = row.locator("circle").evaluate(place)
+    choice.focus()
+    tab.keyboard.press("ArrowDown")
+    assert choice.evaluate("e => e.selectedOptions[0].textContent") == "against the rest"
+    zero = row.locator("line.pooled").evaluate("e => Number(e.getAttribute('x1').replace('%', ''))")
+    assert row.locator("circle").evaluate(place) < zero < 98  # faces labelled Asian fare worse: left of zero
+    tab.keyboard.press("ArrowUp")
+    assert row.locator("circle").evaluate(place) == before
+    row.locator("td.chart").hover()
+    assert "Asian" in tab.inner_text(".tip") and "accuracy: " in tab.inner_text(".tip")
+    tab.keyboard.press("Escape")
+    assert not tab.locator(".tip").is_visible()
+    tab.context.close()
+
+
+def test_everything_is_reached_by_tab_and_is_seen_there(browser, run_folder):
+    """Tab goes through a whole page without a trap; whatever has the focus is on the screen and looks so."""
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    tab.goto((run_folder / "audits" / "baseline" / "groups" / "race--asian.html").as_uri())
+    seen = []
+    for _ in range(400):
+        tab.keyboard.press("Tab")
+        state = tab.evaluate(
+            """(() => { const e = document.activeElement, b = e.getBoundingClientRect(), s = getComputedStyle(e);
+               return e === document.body ? null : [e.tagName, b.bottom > 0 && b.top < innerHeight && b.width > 0,
+               s.outlineStyle !== "none" || e.className === "skip", e.href || ""]; })()"""
+        )
+        if state is None or (state[3] and state[3].endswith("#main") and seen):
+            break
+        seen.append(state)
+    assert 10 < len(seen) < 400 and all(shown and marked for _, shown, marked, _ in seen), seen
+    assert seen[-1][3].endswith("index.html")
+    tab.context.close()
+
+
+def test_one_file_holds_all_pages_and_leads_nowhere_else(browser, run_folder):
+    """Every link is an anchor inside the file; a subgroup's part says what its page says."""
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    page = run_folder / "single" / "index.html"
+    assert [path.name for path in page.parent.iterdir() if path.suffix == ".html" or path.is_dir()] == ["index.html"]
+    tab.goto(page.as_uri())
+    links = tab.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
+    ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids)) and all(link[0] == "#" and link[1:] in set(ids) for link in links)
+    assert tab.locator("article.group").count() == 5 + 10
+    one = tab.locator("#race--asian table").evaluate_all(
+        "all => all.map(t => [...t.rows].map(r => r.textContent.trim()))"
+    )
+    tab.goto((run_folder / "audits" / "baseline" / "groups" / "race--asian.html").as_uri())
+    own = tab.locator("main table").evaluate_all("all => all.map(t => [...t.rows].map(r => r.textContent.trim()))")
+    squeeze = lambda tables: [[re.sub(r"[\s↕]+", "", row) for row in table] for table in tables]  # noqa: E731
+    assert squeeze(one) == squeeze(own)
+    tab.context.close()
+
+
+def test_print_keeps_rows_whole_and_heads_with_their_tables(browser, run_folder):
+    """As PDF each subgroup of the one file begins on a page of its own; no row is cut, heads of tables repeat."""
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    tab.goto((run_folder / "single" / "index.html").as_uri())
+    tab.emulate_media(media="print")
+    style = "(e, name) => getComputedStyle(e).getPropertyValue(name)"
+    for selector, name, wanted in (
+        ("tbody tr", "break-inside", "avoid"),
+        ("thead", "display", "table-header-group"),
+        ("h3", "break-after", "avoid"),
+        ("article.group", "break-before", "page"),
+    ):
+        assert tab.locator(selector).first.evaluate(style, name) == wanted, (selector, name)
+    pages = len(re.findall(rb"/Type\s*/Page\b", tab.pdf(format="A4")))
+    assert pages >= 15 + 3
+    tab.context.close()
+
+
+def test_a_hundred_and_twenty_six_subgroups_stay_under_five_megabytes(browser, tmp_path):
+    """Race × gender × age with its margins, three heads: one file, complete, and small enough to be sent."""
+    races = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
+    frame = make_predictions(4000, races=races, tasks=("gender", "race", "age"), seed=3)
+    axes = ["race", "gender", "age", "race:gender:age"]
+    result = run_audit(frame, by=axes, audit=QUICK)
+    assert len(result.meta["subgroups"]["race:gender:age"]) == 126
+    page = write_report(result, tmp_path, single=True)
+    assert page.stat().st_size < 5_000_000
+    tab = browser.new_context(viewport=PHONE).new_page()
+    troubles: list[str] = []
+    listen(tab, troubles, [])
+    tab.goto(page.as_uri())
+    assert tab.locator("article.group").count() == 126 + 18 and not troubles
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    tab.context.close()
+
+
+def test_names_from_right_to_left_turn_nothing_around(browser, run_folder):
+    """Such a name is isolated from the figures beside it, and what would reorder text unseen is printed."""
+    tab = browser.new_context().new_page()
+    tab.goto((run_folder / "audits" / "hostile" / "index.html").as_uri())
+    text = tab.inner_text("#pages")
+    assert "[U+202E]\u2068שלום \u2069" in text and "\u202e" not in text
     tab.context.close()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from report_data import AGES, HOSTILE, make_attribution, make_predictions
+from report_data import AGES, HOSTILE, make_attribution, make_comparison, make_predictions
 
 from fairaudit.audit import run_audit
 from fairaudit.comparison import compare
@@ -29,9 +29,11 @@ from fairaudit.report.comparisons import p_text
 from fairaudit.report.context import Gap, make_context, make_slugs
 from fairaudit.report.figures import Scale
 from fairaudit.report.findings import findings_data
+from fairaudit.report.first_screen import first_screen
 from fairaudit.report.pictures import FacePictures, map_png, thumbnail
 from fairaudit.report.render import render_audit, write_comparison_report, write_report
 from fairaudit.report.sections import SECTIONS
+from fairaudit.report.subgroup_index import index_data
 from fairaudit.report.tables import difference_matrix, row_shares
 from fairaudit.report.verdict import established, further, headline_gap, summary, verdicts
 from fairaudit.results import AuditResult
@@ -514,3 +516,33 @@ def test_a_group_without_a_prediction_is_not_called_faultless(tmp_path):
     page = (tmp_path / "groups" / "race--white.html").read_text(encoding="utf-8")
     assert "No wrong prediction" not in page
     assert "No face of this group has both a label and a prediction" in page
+
+
+def test_a_notebook_shows_the_answer_and_no_markup_of_strangers(planted, hostile):
+    """Audit and comparison as HTML: the finding with its figures, names as text, no script, no address."""
+    shown = planted._repr_html_()
+    assert "gender by race" in shown and "Asian" in shown and "▲" in shown and "write_report" in shown
+    told = [hostile._repr_html_(), make_comparison(hostile, model=HOSTILE[0])._repr_html_()]
+    assert all("&lt;" in text for text in told)
+    for text in (shown, *told):
+        page = Page(text)
+        assert not {"script", "style", "img", "link", "a"} & {tag for tag, _ in page.tags}
+        assert len(text) < 40_000 and not any(key.startswith("on") for _, a in page.tags for key in a)
+
+
+def test_the_first_screen_ranks_findings_and_says_who_is_worst_off_and_what_stays_open(planted):
+    """One line a subgroup, the surest first; the worst-off with its figure; nothing declared is nothing passed."""
+    screen = first_screen(make_context(planted))
+    assert "faces labelled Asian" in screen["findings"][0] and len(screen["findings"]) == len(set(screen["findings"]))
+    worst = screen["worst"][0]
+    assert worst["group"] == "Asian" and worst["shown"] and "n\u00a0=\u00a0" in worst["text"]
+    assert not screen["policies"]
+    assert "is not ruled out" in screen["open"][0] and "agreement with labels" in screen["open"][-1]
+
+
+def test_the_index_lists_whoever_is_worse_off_first(planted):
+    """All subgroups of all axes, an anchor an axis, the planted group first of its axis and marked."""
+    data = index_data(make_context(planted))
+    rows = data["table"].rows
+    assert len(rows) == 5 + 2 + 10 and [row.anchor for row in rows if row.anchor] == ["axis-1", "axis-2", "axis-3"]
+    assert rows[0].head == "Asian" and rows[0].entries[2].text.endswith(" ▼")

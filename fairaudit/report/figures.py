@@ -5,6 +5,7 @@ mode and print work, and stands beside the table that holds its numbers.
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from markupsafe import Markup, escape
 from fairaudit.report.words import DASH, Kind, is_number, number, unit
 
 MOST_TICKS = 4
+_TICKS = re.compile(r'<use href="#t([0-9-]+)"/>')
 
 
 class Scale:
@@ -47,6 +49,21 @@ class Scale:
         name = unit(self.kind, difference=self.zero).strip() or "value"
         return Markup(f'<svg class="strip head" role="img" aria-label="scale, {ends} {name}">{marks}</svg>')
 
+    def lines(self) -> str:
+        """Return the tick lines of a strip: a reference to one drawing a page (see `tick_drawings`), named by them."""
+        places = "-".join(f"{10 * self.at(tick):.0f}" for tick in self.ticks)
+        return f'<use href="#t{places}"/>'
+
+
+def tick_drawings(page: str) -> Markup:
+    """Return the drawings of all tick lines that the strips of a page refer to, each once; "" where there are none."""
+    groups = []
+    for name in dict.fromkeys(_TICKS.findall(page)):
+        marks = (f"{int(place) / 10:g}%" for place in name.split("-"))
+        lines = "".join(f'<line class="tick" x1="{x}" x2="{x}" y1="0" y2="22"/>' for x in marks)
+        groups.append(f'<g id="t{name}">{lines}</g>')
+    return Markup(f'<svg class="unseen" aria-hidden="true"><defs>{"".join(groups)}</defs></svg>' if groups else "")
+
 
 def strip(
     scale: Scale, value: float, low: float, high: float, *, pooled: float | None = None, faint: bool = False
@@ -55,7 +72,7 @@ def strip(
 
     The numbers stand in the same table row, so the strip itself is hidden from screen readers.
     """
-    parts = [f'<line class="tick" x1="{x}%" x2="{x}%" y1="0" y2="22"/>' for x in map(scale.at, scale.ticks)]
+    parts = [scale.lines()]
     reference = 0.0 if scale.zero else pooled
     if is_number(reference):
         x = scale.at(float(reference or 0.0))
@@ -69,7 +86,7 @@ def strip(
 
 def dumbbell(scale: Scale, before: float, after: float) -> Markup:
     """Return one row of a before-and-after chart: a hollow ring (before), a filled dot (after), a line between."""
-    parts = [f'<line class="tick" x1="{x}%" x2="{x}%" y1="0" y2="22"/>' for x in map(scale.at, scale.ticks)]
+    parts = [scale.lines()]
     if is_number(before) and is_number(after):
         parts.append(f'<line class="bar" x1="{scale.at(before)}%" x2="{scale.at(after)}%" y1="11" y2="11"/>')
     if is_number(before):
@@ -112,10 +129,9 @@ def _small_cell(value: float, y: int, x: int, side: int, largest: float) -> str:
     text = number(value, signed=True).split(".")[0] if abs(value) >= 0.1 else number(value, signed=True)
     text = text if abs(value) >= 0.005 else "0"
     name = "above" if value > 0 else "below"
-    dark = " strong" if strength > 0.55 else ""
     return (
         f'<rect class="{name} s{round(strength * 20)}" x="{x}" y="{y}" width="{side}" height="{side}"/>'
-        f'<text class="v{dark}" x="{x + side / 2:g}" y="{y + side / 2 + 3:g}">{text}</text>'
+        f'<text class="v" x="{x + side / 2:g}" y="{y + side / 2 + 3:g}">{text}</text>'
     )
 
 

@@ -80,7 +80,9 @@ def _head(context: Context, task: str, by: str, subgroup: str, total: np.ndarray
         sentence=_sentence(context, task, by, subgroup),
         degenerate=sentence_case(reason),
         against=_against(context, task, by, subgroup),
-        classwise=class_table(context, task, by, subgroup, f"{title}: each class within {subgroup}"),
+        classwise=None
+        if reason
+        else class_table(context, task, by, subgroup, f"{title}: each class within {subgroup}"),
         confusion=None
         if counts is None
         else confusion_matrix(counts, classes, f"{title}: labels against predictions, faces labelled {subgroup}"),
@@ -139,6 +141,9 @@ def _against(context: Context, task: str, by: str, subgroup: str) -> Table:
     keys += [key for key in mine if key[1] and key[0] == each]
     if (task, by) in context.degenerate:  # what is undefined there is said once, above the table
         keys = [key for key in keys if is_number(mine[key].value)]
+        # the recall of its one class, against those of other subgroups, says what the recall by labelled class says
+        compared = [key for key in keys if key[1] and key in rest and is_number(rest[key].difference)]
+        keys = compared or [key for key in keys if not key[1]] or keys
     edges = [e for key, a in rest.items() if key in keys and _percent(key) for e in (a.difference, a.low, a.high)]
     scale, notes = Scale(edges, zero=True), Notes()
     rows = []
@@ -204,11 +209,13 @@ def _mistakes(
         labelled = counts[i].sum()
         share = figure(wrong[i, j] / labelled)
         entries = [Entry(count(wrong[i, j]), css="num"), Entry(f"{share} of {count(labelled)}", css="num")]
-        others = None if total is None or degenerate or subgroup == UNKNOWN else (total - counts)[i]
-        shown = figure(others[j] / others.sum()) if others is not None and others.sum() else DASH
-        rows.append(Row(f"{classes[i]} → {classes[j]}", [*entries, Entry(shown, css="num")]))
+        if not degenerate:
+            others = None if total is None or subgroup == UNKNOWN else (total - counts)[i]
+            shown = figure(others[j] / others.sum()) if others is not None and others.sum() else DASH
+            entries.append(Entry(shown, css="num"))
+        rows.append(Row(f"{classes[i]} → {classes[j]}", entries))
     caption = f"{title}: what faces labelled {subgroup} are mistaken for, most frequent first"
-    columns = ["faces", "share of those so labelled", "everyone else’s share"]
+    columns = ["faces", "share of those so labelled", *([] if degenerate else ["everyone else’s share"])]
     return Table(caption=caption, first="labelled → predicted", columns=columns, rows=rows) if rows else None
 
 

@@ -95,7 +95,9 @@ def _overall(context: Context, task: str) -> Table:
         figures = [entry(cell, metric, notes), Entry(count(cell.n), css="num"), Entry(words.meaning, css="soft")]
         rows.append(Row(sentence_case(words.label), figures))
     caption = f"{sentence_case(task)}: all faces together"
-    return Table(caption=caption, first="measure", columns=["value (interval)", "n", ""], rows=rows, notes=notes.texts)
+    return Table(
+        caption=caption, first="measure", columns=["value (interval)", "n", "meaning"], rows=rows, notes=notes.texts
+    )
 
 
 def _axis_view(context: Context, task: str, by: str) -> AxisView:
@@ -108,7 +110,8 @@ def _axis_view(context: Context, task: str, by: str) -> AxisView:
         fold=len(context.axes[by]) > FOLD,
         degenerate=sentence_case(reason),
         performance=_performance(context, task, by),
-        recalls=_recalls(context, task, by),
+        # Where the subgroup is the label, the table above is this one.
+        recalls=None if reason else _recalls(context, task, by),
         minis=minis,
         mini_note="" if minis else _no_minis(context, by, reason, concealed),
     )

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +13,14 @@ from markupsafe import Markup
 
 from fairaudit import __version__
 from fairaudit.files import file_hash, write_json, write_text
+from fairaudit.report.figures import tick_drawings
 from fairaudit.report.words import bounds, count, figure, unbroken
 from fairaudit.resources import resource_dir
 from fairaudit.results import PAGES
+
+_REORDER = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff"
+_FROM_RIGHT = re.compile(f"[{_RIGHT}][{_RIGHT} ]*")
 
 
 def write_page(template: str, path: Path, **data: Any) -> Path:
@@ -25,7 +31,12 @@ def write_page(template: str, path: Path, **data: Any) -> Path:
 
 def render(template: str, **data: Any) -> str:
     """Return what a template prints; every name in `data` is escaped there."""
-    return _environment().get_template(template).render(version=__version__, **data)
+    text = _environment().get_template(template).render(version=__version__, **data)
+    text = text.replace("<body>", f"<body>\n{tick_drawings(text)}", 1)
+    # Names may run from right to left: isolated, they turn around neither figures nor other names of their line, and
+    # characters that would reorder text unseen are printed as what they are.
+    text = _REORDER.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+    return _FROM_RIGHT.sub("\u2068\\g<0>\u2069", text)
 
 
 def record_pages(out: Path, names: Sequence[str], marker: str | None) -> None:

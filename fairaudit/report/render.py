@@ -1,8 +1,11 @@
 """Results → self-contained HTML pages that open offline by double click: no outside address, no torch."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +23,7 @@ from fairaudit.report.hiding import hide_below
 from fairaudit.report.methods import METHOD_SECTIONS, make_method_context
 from fairaudit.report.model_card import MODEL_CARD, model_card
 from fairaudit.report.overview import run_sections
-from fairaudit.report.page import record_pages, write_page
+from fairaudit.report.page import record_pages, render, write_page
 from fairaudit.report.pictures import FacePictures
 from fairaudit.report.sections import SECTIONS
 from fairaudit.report.subgroup_index import index_data
@@ -28,6 +31,11 @@ from fairaudit.report.words import axis_label
 from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison, MethodComparison
 
 ERRORS = "errors.html"
+# What one file leaves out for its size: end tags that HTML implies, and labels that repeat a caption.
+_CLOSING = re.compile(r"</(?:td|th|tr|thead|tbody)>\s*")
+_CAPTION = re.compile(r'aria-label="([^"]*)">(\s*<table[^>]*>\s*)<caption>')
+# Attributes are quoted by templates alone (a quote in a name is escaped), so this meets links and nothing else.
+_PAGE = re.compile(r'href="groups/([a-z0-9-]+)\.html"')
 
 
 def render_audit(
@@ -38,6 +46,7 @@ def render_audit(
     faces_root: Path | None = None,
     acknowledged: str = "",
     below: int | None = None,
+    single: bool = False,
 ) -> Path:
     """Write the report of the audit in `folder`, with its training history where it has one, into `out`.
 
@@ -60,7 +69,8 @@ def render_audit(
         result = hide_below(result, below)
     found = Attribution.load(attribution) if attribution is not None else None
     history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else None
-    return write_report(result, out, attribution=found, history=history, faces=_face_pictures(folder, faces_root))
+    faces = _face_pictures(folder, faces_root)
+    return write_report(result, out, attribution=found, history=history, faces=faces, single=single)
 
 
 def write_report(
@@ -71,8 +81,11 @@ def write_report(
     history: pd.DataFrame | None = None,
     faces: FacePictures | None = None,
     links: Mapping[str, str] | None = None,
+    single: bool = False,
 ) -> Path:
     """Write index.html and groups/*.html, one page a subgroup of every axis, into `out`; return the index.
+
+    `single` puts every page into index.html, to be passed on as one file.
 
     Beside them model-card.md, and summary.md and junit.xml for CI. Their hashes stand in pages.json, by which
     `verify` checks them. Every file is whole or absent; pages of subgroups
@@ -84,31 +97,30 @@ def write_report(
     if faces is not None:
         links = {**(links or {}), "Wrongly predicted faces": ERRORS}
     context = make_context(result, attribution=attribution, history=history, faces=faces, links=links)
-    sections = [section for make in SECTIONS.values() if (section := make(context)) is not None]
-    written = _write_groups(context, out)
-    _write_errors(context, out)
-    name = result.meta.get("name") or "audit"
-    index = write_page(
-        "index.html",
-        out / "index.html",
-        title=f"Fairness audit: {name}",
-        sections=sections,
-        links=context.links,
-        groups=index_data(context),
-        meta=result.meta,
-        label_source=result.meta.get("label_source") or "",
-    )
+    index = {
+        "title": f"Fairness audit: {result.meta.get('name') or 'audit'}",
+        "sections": [section for make in SECTIONS.values() if (section := make(context)) is not None],
+        "links": context.links,
+        "groups": index_data(context),
+        "meta": result.meta,
+        "label_source": result.meta.get("label_source") or "",
+    }
+    written: set[str] = set()
+    if single:
+        _write_single(context, out, index)
+        (out / ERRORS).unlink(missing_ok=True)
+    else:
+        written = _write_groups(context, out)
+        _write_errors(context, out)
+        write_page("index.html", out / "index.html", **index)
     _remove_stale(out / "groups", written)
+    name = result.meta.get("name") or "audit"
     write_text(out / MODEL_CARD, model_card(context))
     documents = [MODEL_CARD, *write_ci_files(out, {name: result}), *_write_tables(result, out)]
-    pages = [
-        "index.html",
-        *([ERRORS] if faces is not None else []),
-        *(f"groups/{name}" for name in written),
-        *documents,
-    ]
+    errors = [ERRORS] if faces is not None and not single else []
+    pages = ["index.html", *errors, *(f"groups/{page}" for page in written), *documents]
     record_pages(out, pages, "audit.json")
-    return index
+    return out / "index.html"
 
 
 def write_comparison_report(
@@ -211,27 +223,36 @@ def _face_pictures(folder: Path, root: Path | None) -> FacePictures | None:
     return FacePictures(predictions=read_predictions(table), locate=locate)
 
 
-def _write_groups(context: Context, out: Path) -> set[str]:
+def _groups(context: Context) -> Iterator[dict[str, Any]]:
+    """Yield what the page of every subgroup prints, and between which two others it stands."""
     totals = axis_totals(context)
     places = list(context.slugs)
-    names = {place: f"{slug}.html" for place, slug in context.slugs.items()}
     for number, (by, group) in enumerate(places):
         around = {"previous": number - 1, "next": number + 1}
         steps = {word: places[i] for word, i in around.items() if 0 <= i < len(places)}
-        write_page(
-            "group.html",
-            out / "groups" / names[by, group],
-            title=group,
-            axis=axis_label(by),
-            audit=context.result.meta.get("name") or "audit",
-            size=context.result.meta.get("subgroups", {}).get(by, {}).get(group),
-            least=context.result.meta.get("min_group_size"),
-            heads=group_heads(context, by, group, totals),
-            steps=[(word, f"{place[1]} ({axis_label(place[0])})", names[place]) for word, place in steps.items()],
-            shows_faces=context.faces is not None,
-            links={},
-        )
-    return set(names.values())
+        yield {
+            "slug": context.slugs[by, group],
+            "title": group,
+            "axis": axis_label(by),
+            "size": context.result.meta.get("subgroups", {}).get(by, {}).get(group),
+            "heads": group_heads(context, by, group, totals),
+            "steps": [(word, f"{p[1]} ({axis_label(p[0])})", context.slugs[p]) for word, p in steps.items()],
+        }
+
+
+def _common(context: Context) -> dict[str, Any]:
+    meta = context.result.meta
+    return {"audit": meta.get("name") or "audit", "least": meta.get("min_group_size"), "links": {},
+            "shows_faces": context.faces is not None}  # fmt: skip
+
+
+def _write_groups(context: Context, out: Path) -> set[str]:
+    written = set()
+    for group in _groups(context):
+        name = f"{group['slug']}.html"
+        write_page("group.html", out / "groups" / name, title=group["title"], group=group, **_common(context))
+        written.add(name)
+    return written
 
 
 def _write_errors(context: Context, out: Path) -> None:
@@ -240,9 +261,23 @@ def _write_errors(context: Context, out: Path) -> None:
         with plain_disk_errors(out):
             (out / ERRORS).unlink(missing_ok=True)
         return
-    name = context.result.meta.get("name") or "audit"
-    write_page("errors.html", out / ERRORS, title="Wrongly predicted faces", audit=name,
-               heads=error_heads(context), links={})  # fmt: skip
+    write_page("errors.html", out / ERRORS, title="Wrongly predicted faces", heads=error_heads(context),
+               **_common(context))  # fmt: skip
+
+
+def _write_single(context: Context, out: Path, index: Mapping[str, Any]) -> None:
+    """Write index.html with every subgroup's page in it; what leads to those pages leads to places in this one."""
+    wrong = error_heads(context) if context.faces is not None else None
+    text = render("single.html", **{**_common(context), **index}, members=list(_groups(context)), wrong=wrong)
+    text = _PAGE.sub(r'href="#\1"', text).replace(f'href="{ERRORS}"', 'href="#errors"')
+    number = count()
+    text = _CAPTION.sub(lambda found: _captioned(found, f"c{next(number)}"), text)
+    write_text(out / "index.html", _CLOSING.sub("", text))
+
+
+def _captioned(found: re.Match[str], name: str) -> str:
+    """Name a scrolling region by its caption's id: in one file the captions would stand there twice a hundred times."""
+    return f'aria-labelledby="{name}">{found[2]}<caption id="{name}">'
 
 
 def _remove_stale(folder: Path, keep: set[str]) -> None:

@@ -322,7 +322,7 @@ def _composition(context: Context, by: str) -> Table:
         small = n < (context.result.meta.get("min_group_size") or 0)
         rows.append(Row(group, text, f"groups/{context.slugs[by, group]}.html", small))
     caption = f"Faces by {axis_label(by)}: {count(total)} in all"
-    return Table(caption=caption, first=axis_label(by), columns=["faces", "share", ""], rows=rows)
+    return Table(caption=caption, first=axis_label(by), columns=["faces", "share", "drawn"], rows=rows)
 
 
 def _confidence(context: Context) -> float:

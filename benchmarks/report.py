@@ -1,0 +1,95 @@
+"""A report over 126 subgroups (race × gender × age) and their margins, three heads: time to write, size, time to open.
+
+    python benchmarks/report.py [--faces 10954] [--audit FOLDER]
+
+Faces are made up unless an audit is given. The page is opened in Debian's chromium, three times; "first paint" is when
+something is seen, "loaded" when all of the file is, by the page's own clock; CPU is what the page's main thread used.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairaudit.audit import run_audit
+from fairaudit.report.render import write_report
+from fairaudit.results import AuditResult
+from fairaudit.spec import AuditSpec
+
+CLASSES = {
+    "race": ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"),
+    "gender": ("Male", "Female"),
+    "age": ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"),
+}
+AXES = ["race", "gender", "age", "race:gender", "race:age", "gender:age", "race:gender:age"]
+
+
+def made_up(faces: int, seed: int = 0) -> AuditResult:
+    """Audit made-up predictions in which one face of six is wrong, whoever it is of."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"image": [f"{i}.jpg" for i in range(faces)]})
+    for task, names in CLASSES.items():
+        code = rng.integers(0, len(names), faces)
+        wrong = (rng.random(faces) < 1 / 6) * rng.integers(1, len(names), faces)
+        frame[task] = frame[f"{task}_true"] = np.array(names)[code]
+        frame[f"{task}_pred"] = np.array(names)[(code + wrong) % len(names)]
+    return run_audit(frame, by=AXES, audit=AuditSpec(draws=200), name="benchmark")
+
+
+def opened(page: Path) -> list[dict[str, float]]:
+    """Return first paint, load and CPU seconds of three openings in a fresh window each."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    if program is None:
+        sys.exit("the load is measured in chromium, which is not installed (apt-get install chromium)")
+    found = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        for _ in range(3):
+            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            tab = context.new_page()
+            tools: Any = context.new_cdp_session(tab)
+            tools.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
+            tools.send("Performance.enable")
+            tab.goto(page.as_uri())
+            used = {entry["name"]: entry["value"] for entry in tools.send("Performance.getMetrics")["metrics"]}
+            paint = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN")
+            load = tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+            found.append({"paint": paint / 1000, "load": load / 1000, "cpu": used["TaskDuration"]})
+            context.close()
+        browser.close()
+    return found
+
+
+def main() -> None:
+    """Write both forms of the report, and print what each took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=int, default=10954)
+    parser.add_argument("--audit", type=Path, help="folder of an audit that is shown instead")
+    given = parser.parse_args()
+    result = AuditResult.load(given.audit) if given.audit else made_up(given.faces)
+    groups = sum(len(names) for names in result.meta["subgroups"].values())
+    print(f"{groups} subgroups of {len(result.meta['subgroups'])} axes, {len(result.meta['tasks'])} heads")
+    with tempfile.TemporaryDirectory() as folder:
+        for words, single in (("a page a subgroup", False), ("one file", True)):
+            began, used = time.perf_counter(), time.process_time()
+            index = write_report(result, Path(folder) / words, single=single)
+            wall, cpu = time.perf_counter() - began, time.process_time() - used
+            size = sum(path.stat().st_size for path in index.parent.rglob("*.html"))
+            print(f"{words}: written in {wall:.1f} s ({cpu:.1f} s of CPU), {size / 1e6:.2f} MB; "
+                  f"index.html {index.stat().st_size / 1e6:.2f} MB")  # fmt: skip
+            for one in opened(index):
+                print(f"  opened: first paint {one['paint']:.2f} s, loaded {one['load']:.2f} s, CPU {one['cpu']:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
