@@ -146,7 +146,8 @@ def test_axe_finds_nothing_serious(browser, run_folder, scheme):
     alike = ("comparison/index.html", "audits/hostile/groups/race--con.html", "single/index.html")
     for page in (*pages, *alike):  # the latter have the same colours: that rule is the slow one
         tab.goto((run_folder / page).as_uri())
-        tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        if page != pages[1]:  # what its folds hold is of the same kinds as on the page of a group
+            tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
         rules = {"color-contrast": {"enabled": page in pages}}
         for violation in axe.run(tab, options={"resultTypes": ["violations"], "rules": rules}).response["violations"]:
             if violation["impact"] in ("serious", "critical"):
