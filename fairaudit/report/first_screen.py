@@ -134,7 +134,8 @@ def _open(context: Context, judged: Sequence[Verdict]) -> list[str]:
 def _not_assessed(context: Context) -> list[str]:
     meta = context.result.meta
     sizes, least = meta.get("subgroups", {}), meta.get("min_group_size") or 0
-    small = {by: sum(n < least for g, n in groups.items() if g != UNKNOWN) for by, groups in sizes.items()}
+    # a hidden size is not a number, and small
+    small = {by: sum(not n >= least for g, n in groups.items() if g != UNKNOWN) for by, groups in sizes.items()}
     named = [f"{n} of {len(context.axes.get(by, ()))} by {axis_label(by)}" for by, n in small.items() if n]
     lines = [f"Anything about groups of fewer than {least} faces: {listing(named, 3)}."] if named else []
     unknown = [f"{count(groups[UNKNOWN])} by {axis_label(by)}" for by, groups in sizes.items() if groups.get(UNKNOWN)]
