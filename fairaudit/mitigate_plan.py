@@ -11,7 +11,7 @@ from fairaudit.data.readers import READERS
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.inputs import face_root, listing_hash, load_and_split
-from fairaudit.mitigation.choosing import SMALLEST
+from fairaudit.mitigation.checks import check_problem
 from fairaudit.mitigation.methods import METHODS, cautions, refused
 from fairaudit.mitigation.problem import Problem
 from fairaudit.mitigation.refitted import make_problem
@@ -166,7 +166,7 @@ def make_plan(work: Mitigating, pool: FaceTable) -> Plan:
         if outline.degenerate and not settings.tasks:
             notes.append(f"{task}: left out, because {outline.degenerate}")
             continue
-        notes += _sparse(outline)
+        notes += [f"{task}: {text}" for text in check_problem(outline)]
         own, said = _allowed(outline, settings)
         notes += [f"{task}, {name}: {text}" for name in own for text in cautions(name, outline)]
         turned_down += [(task, method, reason) for method, reason in said.items()]
@@ -204,22 +204,3 @@ def _allowed(outline: Problem, settings: MitigateSpec) -> tuple[tuple[str, ...],
         if settings.tasks and name in settings.methods:
             raise UsageError(reason)
     return tuple(name for name in wanted if name not in reasons), reasons
-
-
-def _sparse(problem: Problem) -> list[str]:
-    """Say which subgroups have no training face, or too few labelled validation faces to choose by."""
-    counts = {
-        part: np.bincount(faces.g[(faces.y >= 0) & (faces.g >= 0)], minlength=len(problem.groups))
-        for part, faces in (("train", problem.train), ("val", problem.val))
-    }
-    said = []
-    absent = [name for name, n in zip(problem.groups, counts["train"], strict=True) if not n]
-    if absent:
-        said.append(f"{problem.task}: no training face in {', '.join(absent)}; no method can learn from them")
-    few = [f"{name} ({n})" for name, n in zip(problem.groups, counts["val"], strict=True) if n < SMALLEST]
-    if few:
-        said.append(
-            f"{problem.task}: fewer than {SMALLEST} labelled validation faces in {', '.join(few)}: "
-            "nothing is chosen by them"
-        )
-    return said
