@@ -11,6 +11,7 @@ from fairaudit.report.calibration import calibration_data
 from fairaudit.report.confusions import confusions_data
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.criteria import criteria_data, shades_data, spread_data
+from fairaudit.report.crossings import crossings_data
 from fairaudit.report.datasheet import datasheet_data
 from fairaudit.report.figures import share_bar
 from fairaudit.report.findings import findings_data
@@ -248,6 +249,16 @@ def label_noise_section(context: Context) -> Section | None:
     return Section(key="labels", title="If labels are wrong", template="sections/label_noise.html", data=data)
 
 
+def crossings_section(context: Context) -> Section:
+    """Show every intersection in one table a head, errors of ordered heads by class, and what cannot be shown."""
+    return Section(
+        key="crossings",
+        title="Intersections, and what is not shown",
+        template="sections/crossings.html",
+        data=crossings_data(context),
+    )
+
+
 def calibration_section(context: Context) -> Section | None:
     """Show whether stated probabilities come true in every group, and what answering fewer faces would do."""
     return _optional("calibration", "Calibration", calibration_data(context))
@@ -376,6 +387,7 @@ SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "datasheet": datasheet_section,
     "heads": heads_section,
     "published": published_section,
+    "crossings": crossings_section,
     "calibration": calibration_section,
     "shades": shades_section,
     "criteria": criteria_section,
