@@ -3,7 +3,7 @@
     python benchmarks/report.py [--faces 10954] [--audit FOLDER]
 
 Faces are made up unless an audit is given. The page is opened in Debian's chromium, three times; "first paint" is when
-something is seen, "loaded" when all of the file is, by the page's own clock; CPU is what the page's main thread used.
+something is seen, "loaded" when all of the file is, by the page's own clock: other work on the machine makes both longer.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +42,7 @@ def made_up(faces: int, seed: int = 0) -> AuditResult:
 
 
 def opened(page: Path) -> list[dict[str, float]]:
-    """Return first paint, load and CPU seconds of three openings in a fresh window each."""
+    """Return the seconds to first paint and to load of three openings in a fresh window each."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium")
@@ -57,14 +56,10 @@ def opened(page: Path) -> list[dict[str, float]]:
         for _ in range(3):
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             tab = context.new_page()
-            tools: Any = context.new_cdp_session(tab)
-            tools.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
-            tools.send("Performance.enable")
             tab.goto(page.as_uri())
-            used = {entry["name"]: entry["value"] for entry in tools.send("Performance.getMetrics")["metrics"]}
             paint = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN")
             load = tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-            found.append({"paint": paint / 1000, "load": load / 1000, "cpu": used["TaskDuration"]})
+            found.append({"paint": paint / 1000, "load": load / 1000})
             context.close()
         browser.close()
     return found
@@ -88,7 +83,7 @@ def main() -> None:
             print(f"{words}: written in {wall:.1f} s ({cpu:.1f} s of CPU), {size / 1e6:.2f} MB; "
                   f"index.html {index.stat().st_size / 1e6:.2f} MB")  # fmt: skip
             for one in opened(index):
-                print(f"  opened: first paint {one['paint']:.2f} s, loaded {one['load']:.2f} s, CPU {one['cpu']:.2f} s")
+                print(f"  opened: first paint {one['paint']:.2f} s, loaded {one['load']:.2f} s")
 
 
 if __name__ == "__main__":
