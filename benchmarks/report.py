@@ -3,7 +3,7 @@
     python benchmarks/report.py [--faces 10954] [--audit FOLDER]
 
 Faces are made up unless an audit is given. The page is opened in Debian's chromium, three times; "first paint" is when
-something is seen, "loaded" when all of the file is, by the page's own clock: other work on the machine makes both longer.
+something is seen, "loaded" when all of the file is, by the page's own clock; other work makes both longer.
 """
 
 import argparse
