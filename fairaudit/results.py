@@ -449,7 +449,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read one of our CSV tables: text stays verbatim ("NA" and "" too), numbers are numbers, empty numbers are NaN."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     for column in frame.columns:
-        if column in _TEXT:
+        # `baseline` names a picture in the tables of attributions, and is a value in those that hold a `delta`
+        if column in _TEXT or (column == "baseline" and "delta" not in frame):
             continue
         if column in _FLAGS:
             frame[column] = frame[column].map({"True": True, "False": False, "": False}).astype(bool)
@@ -468,7 +469,7 @@ _TEXT = frozenset(
         *("kind", "lowest", "highest", "other", "family"),
         *("claim", "seed", "front", "standing", "dominated_by"),
         *("perturbation", "unit", "matched", "fill"),
-        *("baseline", "comparison", "check", "part", "outcome"),
+        *("comparison", "check", "part", "outcome"),
     )
 )
 _FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down", "recommended"))

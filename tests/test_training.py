@@ -305,11 +305,11 @@ def test_full_memory_halves_the_batch_and_goes_on(
     sizes: list[int] = []
     real = loop.loss_of
 
-    def loss(logits: Any, targets: Any, rows: torch.Tensor) -> torch.Tensor:
+    def loss(logits: Any, targets: Any, rows: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
         sizes.append(len(rows))
         if len(rows) == 12 and len(sizes) > 7:  # with mixup each batch asks twice: the second batch of epoch 2
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return real(logits, targets, rows)
+        return real(logits, targets, rows, batch)
 
     def kill(stage: str, done: int, total: int, note: str = "") -> None:
         if (stage, done) == ("train all", 2) and "loss" in note:

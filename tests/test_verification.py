@@ -18,16 +18,20 @@ from fairaudit.errors import DataError
 from fairaudit.files import file_hash
 from fairaudit.report.render import render_audit
 from fairaudit.results import (
+    ATTRIBUTION_COLUMNS,
     CHURN_COLUMNS,
     COMPARISON_COLUMNS,
     CONFUSION_COLUMNS,
+    CONTRAST_COLUMNS,
     GAP_CHANGE_COLUMNS,
     GAP_COLUMNS,
     METHOD_TABLES,
     METRIC_COLUMNS,
     MORE_TABLES,
     NON_INFERIORITY_COLUMNS,
+    REGION_COLUMNS,
     REST_COLUMNS,
+    SANITY_COLUMNS,
 )
 from fairaudit.schemas import SCHEMAS, load_schema
 from fairaudit.spec import AuditSpec
@@ -341,6 +345,8 @@ def test_every_column_is_documented() -> None:
     tables |= {"comparison": COMPARISON_COLUMNS, "gap_changes": GAP_CHANGE_COLUMNS, **MORE_TABLES}
     tables |= METHOD_TABLES
     tables |= {"churn": CHURN_COLUMNS, "non_inferiority": NON_INFERIORITY_COLUMNS}
+    tables |= {"attribution": ATTRIBUTION_COLUMNS, "regions": REGION_COLUMNS}
+    tables |= {"contrasts": CONTRAST_COLUMNS, "sanity": SANITY_COLUMNS}
     assert set(tables) == set(told)
     missing = [
         f"{name}.csv: {column}"

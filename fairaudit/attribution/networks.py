@@ -79,7 +79,9 @@ def randomized(model: Any, faces: Tensor, seed: int, blocks: int | None = None) 
             for value in part.parameters():
                 order = torch.randperm(value.numel(), generator=generator).to(value.device)
                 value.copy_(value.flatten()[order].view_as(value))
-    made = with_module(model, network.requires_grad_(False))
+    for value in network.parameters():  # one by one: a TorchScript module refuses `requires_grad_` as a whole
+        (value if value.is_leaf else value.detach_()).requires_grad_(False)
+    made = with_module(model, network)
     _measure_batch_norms(made, network, faces)
     return made
 
