@@ -105,6 +105,8 @@ def check_mitigate(spec: Spec, checkpoint: Checkpoint | None) -> None:
     """Raise UsageError for a data set, method or head that cannot be had, before any face is read."""
     for source in spec.data.sources or (spec.data,):
         lookup(READERS, source.dataset, "dataset")
+    if spec.sweep:
+        raise UsageError("the spec has a table `sweep`: run `fairaudit sweep`, or take the table out")
     for name in spec.mitigate.methods:
         lookup(METHODS, name, "mitigation of heads")
     for task in spec.mitigate.tasks or ():

@@ -32,6 +32,12 @@ def check_method(spec: Spec, mitigation: MitigationSpec) -> None:
             f"mitigation {mitigation.method!r} refits heads on embeddings, and {spec.model.backbone} has none "
             f"(possible here: {', '.join(MITIGATIONS)})"
         )
+    if refits_heads(mitigation) and "cap" in mitigation.model_fields_set and not METHODS[mitigation.method].caps:
+        reads = [*MITIGATIONS, *(name for name, method in METHODS.items() if method.caps and name not in MITIGATIONS)]
+        raise UsageError(
+            f"mitigations.cap = {mitigation.cap:g} is not heeded by {mitigation.method!r}, which weighs no face: take "
+            f"it out (it belongs to {', '.join(reads)})"
+        )
 
 
 def settings_of(spec: Spec, mitigation: MitigationSpec) -> MitigateSpec:

@@ -207,6 +207,8 @@ def test_what_cannot_be_had_is_refused_before_anything_is_trained(
         mitigate_plan.check_mitigate(work.job.spec, None)
         return make_plan(work, prepare(work))
 
+    with pytest.raises(UsageError, match="the spec has a table `sweep`: run `fairaudit sweep`"):
+        mitigate_plan.check_mitigate(a_spec().model_copy(update={"sweep": {"model.dropout": (0.1, 0.2)}}), None)
     with pytest.raises(UsageError, match="unknown mitigation of heads 'ermm'; did you mean 'erm'"):
         plan(methods=["ermm"])
     with pytest.raises(UsageError, match=r"unknown head in mitigate.tasks 'age'"):

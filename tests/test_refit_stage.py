@@ -58,3 +58,6 @@ def test_what_cannot_be_refitted_is_refused_before_any_training() -> None:
     forest = a_spec().model_copy(update={"model": make_spec(model={"backbone": "pca-random-forest"}).model})
     with pytest.raises(UsageError, match="refits heads on embeddings, and pca-random-forest has none"):
         check_spec(forest, ())
+    with pytest.raises(UsageError, match=r"mitigations.cap = 3 is not heeded by 'undersampling'.*bias-mimicking"):
+        check_spec(a_spec(cap=3.0), ())
+    check_spec(a_spec("group-dro", cap=3.0), ())

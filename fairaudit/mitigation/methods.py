@@ -45,6 +45,7 @@ class Method:
     source: str  # author and year; the whole reference stands in its module
     fits: int = 1  # heads trained, candidates included
     binary_only: bool = False
+    caps: bool = False  # whether it holds weights of faces to the `cap` of the settings
     any_axis: bool = False  # works where the axis determines the label, too
     refuse: Callable[[Problem], str | None] | None = None  # why it cannot run on these faces
     caution: Callable[[Problem], tuple[str, ...]] | None = None  # what a user should know before it runs on these faces
@@ -108,6 +109,7 @@ METHODS: dict[str, Method] = {
         any_axis=True,
     ),
     "reweighing": Method(
+        caps=True,
         fit=weighted.reweighing,
         stage="pre",
         groups_at=("train", "val"),
@@ -116,6 +118,7 @@ METHODS: dict[str, Method] = {
         caution=partial(weighted.cautions, "reweighing"),
     ),
     "reweighing-sqrt": Method(
+        caps=True,
         fit=weighted.reweighing_sqrt,
         stage="pre",
         groups_at=("train", "val"),
@@ -124,6 +127,7 @@ METHODS: dict[str, Method] = {
         caution=partial(weighted.cautions, "reweighing-sqrt"),
     ),
     "joint-balancing": Method(
+        caps=True,
         fit=weighted.joint_balancing,
         stage="pre",
         groups_at=("train", "val"),
@@ -133,6 +137,7 @@ METHODS: dict[str, Method] = {
         caution=partial(weighted.cautions, "joint-balancing"),
     ),
     "class-balancing": Method(
+        caps=True,
         fit=weighted.class_balancing,
         stage="pre",
         groups_at=("val",),
@@ -158,6 +163,7 @@ METHODS: dict[str, Method] = {
         caution=partial(resampling.sampling_cautions, dropping=False),
     ),
     "bias-mimicking": Method(
+        caps=True,
         fit=bias_mimicking.bias_mimicking,
         stage="pre",
         groups_at=("train", "val"),
@@ -176,6 +182,7 @@ METHODS: dict[str, Method] = {
         caution=partial(resampling.sampling_cautions, dropping=False),
     ),
     "group-dro": Method(
+        caps=True,
         fit=group_dro,
         stage="in",
         groups_at=("train", "val"),
@@ -195,6 +202,7 @@ METHODS: dict[str, Method] = {
         caution=domain_cautions,
     ),
     "class-balanced": Method(
+        caps=True,
         fit=class_balanced,
         stage="in",
         groups_at=("val",),
