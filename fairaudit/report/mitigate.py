@@ -108,7 +108,8 @@ def answers(found: MethodComparison, task: str, by: str) -> list[str]:
             str(name): [str(group) for group in own["subgroup"]] for name, own in harmed.groupby("method", sort=False)
         }
         said = listing([f"{name} ({listing(groups)})" for name, groups in whom.items()], 12)
-        lines.append(f"Shown to harm by more than the margin of {100 * found.meta['margin']:g} points: {said}.")
+        margin = f"{100 * found.meta['margin']:g} points"
+        lines.append(f"Shown to harm (a loss beyond noise, which may reach the margin of {margin}): {said}.")
     return lines
 
 
