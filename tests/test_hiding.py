@@ -173,3 +173,39 @@ def test_nothing_small_leaves_every_figure(tmp_path):
     pd.testing.assert_frame_equal(shown.gaps, result.gaps, check_dtype=False)
     assert set(shown.more) == set(result.more)
     write_report(shown, tmp_path / "r")
+
+
+def test_faces_of_unknown_subgroup_do_not_unlock_the_sums_of_all_others():
+    """White × Male and White × Female add up to White though some other faces have no race: one alone is not hidden."""
+    race = {name: frozenset({("race", name)}) for name in ("White", "Black", "unknown")}
+    crossed = {
+        (r, g): frozenset({("race", r), ("gender", g)}) for r, g in itertools.product(("White", "Black"), "MF")
+    }
+    unknown = frozenset({("race:gender", "unknown")})
+    counts = {EVERYBODY: 400.0, unknown: 40.0}
+    counts |= dict(zip(race.values(), (160.0, 200.0, 40.0), strict=True))
+    counts |= dict(zip(crossed.values(), (5.0, 155.0, 100.0, 100.0), strict=True))
+    found = hidden_cells([list(race.values()), [*crossed.values(), unknown]], counts, 10)
+    assert crossed["White", "M"] in found and found & {crossed["White", "F"], race["White"]}
+
+
+def test_what_is_known_of_faces_without_a_race_gives_nothing_else_away():
+    """With faces of no race: margins keep two unknowns, all axes hide them alike, and no rest tells their labels."""
+    frame = make_predictions(900, shares=(0.3, 0.3, 0.3, 0.08, 0.02), tasks=("gender", "age"), seed=0)
+    frame.loc[:24, "race"] = None
+    axes = ["race", "gender", "race:gender"]
+    shown = hide_below(run_audit(frame, by=axes, audit=AuditSpec(draws=100, min_group_size=5)), K)
+    sizes = shown.meta["subgroups"]
+    assert len({np.isnan(sizes[by][UNKNOWN]) for by in ("race", "race:gender")}) == 1
+    table = shown.metrics[shown.metrics["metric"] == "support"].set_index(["task", "by", "subgroup", "class"])["value"]
+    lines = 0
+    for name, label in itertools.product(("White", "Black", "Asian"), shown.meta["tasks"]["age"]["classes"]):
+        places = [("race", name), *(("race:gender", f"{name} × {gender}") for gender in ("Male", "Female"))]
+        gone = [np.isnan(table.get(("age", *place, label), np.nan)) for place in places]
+        lines += any(gone)
+        assert sum(gone) != 1, (name, label)
+    assert lines
+    classes = {label for label in ("Male", "Female") if np.isnan(table["gender", "race", UNKNOWN, label])}
+    rest = shown.rest[(shown.rest["task"] == "gender") & shown.rest["by"].isin(["race", "race:gender"])]
+    rest = rest[rest["class"].isin(classes) & (rest["metric"] == "recall")]
+    assert classes and len(rest) and rest["n_rest"].isna().all()

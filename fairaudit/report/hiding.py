@@ -105,9 +105,10 @@ def _universes(result: AuditResult) -> tuple[list[_Universe], dict[tuple[str, st
     """Return the systems of sums, and every cell by (task, axis, subgroup, class): "" for all heads, or all classes."""
     everything = _Universe({EVERYBODY: float(result.meta["n"])})
     cells: dict[tuple[str, str, str, str], Cell] = {}
+    same = _same_unknown(result.meta["subgroups"])
     for by, sizes in result.meta["subgroups"].items():
         for group, n in sizes.items():
-            cells["", by, group, ""] = cell = _cell(by, group)
+            cells["", by, group, ""] = cell = _cell(by, group, same)
             everything.add((by, ""), cell, float(n))
     universes = [everything]
     keys = ["by", "subgroup", "true"]
@@ -120,14 +121,14 @@ def _universes(result: AuditResult) -> tuple[list[_Universe], dict[tuple[str, st
         for by, group, class_, n in lines:
             totals[by, group] = totals.get((by, group), 0.0) + n
             if n > 0:
-                base = EVERYBODY if by == OVERALL else _cell(by, group)
+                base = EVERYBODY if by == OVERALL else _cell(by, group, same)
                 cells[str(task), by, group, class_] = cell = base | {(name, class_)}
                 own.add((by, "labels"), cell, float(n))
         for (by, group), n in totals.items():
             if by == OVERALL:
                 own.counts[EVERYBODY] = float(n)
             elif n > 0:
-                own.add((by, ""), _cell(by, group), float(n))
+                own.add((by, ""), _cell(by, group, same), float(n))
         universes.append(own)
     return universes, cells
 
@@ -140,9 +141,21 @@ def _label_name(task: str, lines: Sequence[tuple[str, str, str, float]]) -> str:
     return task
 
 
-def _cell(by: str, group: str) -> Cell:
+def _same_unknown(subgroups: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Return, of each axis, the first axis with the very same unknown faces: as many, on an axis within this one."""
+    counts = {by: groups[UNKNOWN] for by, groups in subgroups.items() if UNKNOWN in groups}
+    order = sorted(counts, key=lambda by: len(parse(by)))
+    return {
+        by: next(one for one in order if counts[one] == counts[by] and set(parse(one)) <= set(parse(by)))
+        for by in counts
+    }
+
+
+def _cell(by: str, group: str, same: Mapping[str, str] | None = None) -> Cell:
     """Return the labels that make a subgroup; one that cannot be taken apart stands as it is, within everybody."""
     parts = parse(by)
+    if group == UNKNOWN:
+        by = (same or {}).get(by, by)
     if group == UNKNOWN or not _apart(by, group):
         return frozenset({(by, group)})
     return frozenset(zip(parts, [group] if len(parts) == 1 else group.split(CROSS), strict=True))
@@ -193,14 +206,20 @@ def _figures(metrics: pd.DataFrame, hidden: Hidden) -> pd.DataFrame:
 def _rest(rest: pd.DataFrame, hidden: Hidden) -> pd.DataFrame:
     """Hide rows of hidden subgroups; of classes hidden among all faces; and all of an axis whose unknown faces are.
 
-    A rest and its subgroup add up to all known faces, which with all faces would give the unknown ones away.
+    A rest and its subgroup add up to all known faces, which with all faces would give the unknown ones away; so of an
+    axis on which only unknown faces of some label are hidden, rows of that label go.
     """
     axes = {by for by, group in hidden.places if group == UNKNOWN}
+    unknown = {(task, by, class_) for task, by, group, class_ in hidden.classes if group == UNKNOWN}
+    near = {(task, by) for task, by, _ in unknown}
     everywhere = {(task, class_) for task, by, _, class_ in hidden.classes if by == OVERALL}
     whole = {task for task, _ in everywhere}
-    keys = zip(rest["task"], rest["class"], rest["metric"], strict=True)
-    among_all = [(t, c) in everywhere or (t in whole and not c and m in BY_CLASS) for t, c, m in keys]
-    lost = _lost(rest, hidden) | rest["by"].isin(axes).to_numpy(dtype=bool) | np.array(among_all, dtype=bool)
+    keys = zip(rest["task"], rest["by"], rest["class"], rest["metric"], strict=True)
+    totals = [
+        (t, c) in everywhere or (t, b, c) in unknown or (not c and m in BY_CLASS and (t in whole or (t, b) in near))
+        for t, b, c, m in keys
+    ]
+    lost = _lost(rest, hidden) | rest["by"].isin(axes).to_numpy(dtype=bool) | np.array(totals, dtype=bool)
     return _blank(rest, lost, hidden)
 
 

@@ -6,6 +6,7 @@ equations have one solution for it. First comes what a reader could do by hand (
 then all equations at once: a hidden cell is safe where some solution of them differs in it.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -35,18 +36,26 @@ def hidden_cells(
 
 
 def _equations(families: Sequence[Family], counts: Mapping[Cell, float]) -> list[_Equation]:
-    """Return every cell as the sum of those cells of every table that split it: all that share its labels."""
+    """Return every cell as the sum of those cells of every table that split it: all that share its labels.
+
+    A table may hold cells, such as that of faces with an unknown label, that belong to no one cell of a kind. There a
+    cell is the sum of its parts where they add up to it: nobody of it is among those faces, as other tables may tell.
+    """
     kinds: dict[frozenset[str], None] = {frozenset(name for name, _ in cell): None for cell in counts}
     found: dict[_Equation, None] = {}
     for family in families:
         inside = [(cell, {name for name, _ in cell}) for cell in family if cell in counts]
         for kind in kinds:
-            if not all(kind < names for _, names in inside):
-                continue  # some cell, such as that of faces with an unknown label, belongs to no one cell of this kind
+            whole = all(kind < names for _, names in inside)
             parts: dict[Cell, list[Cell]] = {}
-            for cell, _ in inside:
-                parts.setdefault(frozenset(pair for pair in cell if pair[0] in kind), []).append(cell)
-            found |= {(total, tuple(cells)): None for total, cells in parts.items() if total in counts}
+            for cell, names in inside:
+                if kind < names:
+                    parts.setdefault(frozenset(pair for pair in cell if pair[0] in kind), []).append(cell)
+            found |= {
+                (total, tuple(cells)): None
+                for total, cells in parts.items()
+                if total in counts and (whole or math.isclose(counts[total], sum(counts[cell] for cell in cells)))
+            }
     return list(found)
 
 
