@@ -22,7 +22,7 @@ from fairaudit.report.context import make_context
 from fairaudit.report.data_sets import DATA_SETS, names_of
 from fairaudit.report.datasheet import datasheet_data
 from fairaudit.report.legal import legal_notice
-from fairaudit.report.model_card import MODEL_CARD, model_card
+from fairaudit.report.model_card import CARRIED, MODEL_CARD, model_card
 from fairaudit.report.plain_text import markdown, visible, yaml_text
 from fairaudit.report.published import published_data
 from fairaudit.report.published_numbers import AGE_9, PUBLISHED, RACE_7
@@ -30,6 +30,7 @@ from fairaudit.report.rationale import RATIONALES, rationale_data
 from fairaudit.report.render import write_report
 from fairaudit.report.scope import scope_facts
 from fairaudit.report.sections import SECTIONS
+from fairaudit.report.words import sentence_case
 from fairaudit.results import AuditResult
 from fairaudit.spec import AuditSpec, acknowledgement, parse_spec
 from fairaudit.verification import verify
@@ -251,6 +252,27 @@ def test_the_model_cards_results_are_the_audits_figures(audited):
     rows = table[(table["task"] == "gender") & (table["by"] == "race") & (table["metric"] == "accuracy")]
     assert sorted(shown.values()) == pytest.approx(sorted(rows["value"]), abs=1e-6)
     assert all("95 % interval" in name and "n = " in name for name in shown) and len(shown) == 5
+
+
+def test_the_card_ends_its_sentences_and_calls_large_groups_assessed(audited):
+    """No sentence breaks off, there is a line to sign on, and ◇ marks small figures that are shown, nothing else."""
+    context = make_context(audited)
+    card = model_card(context)
+    assert "checks each file." in card and card.rstrip().endswith("signature: " + r"\_" * 12)
+    for task in context.tasks:
+        for line in card.split(f"## {sentence_case(task)}: figures by subgroup")[1].split("\n## ")[0].splitlines():
+            if line.startswith("| ") and "◇" in line:
+                name = line.split("|")[1].split(":")[-1].replace("◇", "").strip()
+                rows = audited.metrics[(audited.metrics["task"] == task) & audited.metrics["small"]]
+                rows = rows[rows["value"].notna() & rows["metric"].isin(CARRIED)]
+                assert name in set(rows["subgroup"]), line
+
+
+@pytest.mark.parametrize("text", ["- one", "+ one", "= one", "1. one", "2) one", "see http://x.test", "WWW.x.test"])
+def test_what_begins_a_list_or_looks_like_an_address_is_text(text):
+    """List marks and addresses are escaped where they stand: a reader of Markdown sees the text as it was."""
+    made = markdown(text)
+    assert re.search(r"^\d*\\[-+=.)]|\\://|(?i:www)\\\.", made) and made.replace("\\", "") == text
 
 
 def test_undefined_figures_are_not_in_the_cards_results():

@@ -166,7 +166,7 @@ def _head(context: Context, task: str) -> list[str]:
     for by, group in _places(context):
         cells = [context.cell(task, by, group, metric) for metric in metrics]
         n = max((cell.n for cell in cells if is_number(cell.n)), default=float("nan"))
-        mark = " ◇" if any(cell.small for cell in cells) else ""
+        mark = " ◇" if any(cell.small and is_number(cell.value) for cell in cells) else ""
         small = small or bool(mark)
         who = "all faces" if by == OVERALL else f"{markdown(axis_label(by))}: {markdown(group)}{mark}"
         texts = [figure(c.value, c.low, c.high, metric_words(m).kind) for c, m in zip(cells, metrics, strict=True)]
@@ -198,8 +198,7 @@ def _limits(context: Context) -> list[str]:
 
 def _provenance(meta: Mapping[str, Any]) -> list[str]:
     rows = [[markdown(name), f"`{visible(value).replace('`', '')}`"] for name, value in hash_rows(meta)]
-    command = f"`{verify_command(meta)}`, in the folder of `audit.json`, makes every number again and checks every "
-    "file."
+    command = f"`{verify_command(meta)}`, in the folder of `audit.json`, makes every number again and checks each file."
     signed = f"Responsible: {markdown(stated(meta).get('responsible') or NOT_STATED)}. Date, place, signature: "
-    "____________"
+    signed += r"\_" * 12
     return [*table(["what", "value"], rows), "", command, "", signed]

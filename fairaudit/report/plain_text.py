@@ -11,6 +11,8 @@ _UNSEEN = re.compile(
 )
 _BLANK = re.compile(r"\s+")
 _MENTION = re.compile(r"@(?=\w)")
+_START = re.compile(r"^(\d{0,9})([-+=.)])")  # of a list or an underlined heading
+_ADDRESS = re.compile(r"(?<=www)\.|:(?=//)", re.IGNORECASE)  # GitHub makes links of what looks like an address
 NOWHERE = "\ufffd"
 
 
@@ -21,7 +23,8 @@ def visible(text: object) -> str:
 
 def markdown(text: object) -> str:
     """Return a text as it is read in Markdown, in a paragraph, a heading, a list or a table cell."""
-    return _MENTION.sub("@\u2060", _MARKUP.sub(r"\\\1", visible(text)))
+    escaped = _START.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", visible(text)))
+    return _MENTION.sub("@\u2060", _ADDRESS.sub(r"\\\g<0>", escaped))
 
 
 def yaml_text(text: object) -> str:
