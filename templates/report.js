@@ -23,8 +23,10 @@
     const first = [...body.rows];
     heads.forEach((head, column) => {
       if (head.classList.contains("chart") || !head.textContent.trim()) return;
-      const button = make("button", head.textContent.trim(), { type: "button", className: "sort" });
-      head.replaceChildren(button);
+      if (!first.some((row) => plain(row.cells[column]))) return; // drawings have no order
+      const button = make("button", "", { type: "button", className: "sort" });
+      button.append(...head.childNodes);
+      head.append(button);
       button.addEventListener("click", () => {
         const next = { none: "ascending", ascending: "descending", descending: "none" };
         const order = next[head.getAttribute("aria-sort") || "none"];

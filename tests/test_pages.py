@@ -226,6 +226,23 @@ def test_the_index_is_sorted_and_searched_by_keyboard(browser, run_folder):
     tab.context.close()
 
 
+def test_sorting_keeps_a_head_as_it_was_and_drawings_have_none(browser, run_folder, tmp_path):
+    """A head of two lines stays so within its button; a column of drawings alone has no button."""
+    rows = "".join(f"<tr><th scope='row'>g{i}<br><small>n {i}</small></th><td><svg></svg></td></tr>" for i in range(4))
+    head = "<th scope='col'>region<br><small>12 %</small></th><th scope='col'>blur<br><small>0.5 %</small></th>"
+    table = f"<table class='curves' id='made'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    text = (run_folder / "audits" / "baseline" / "index.html").read_text(encoding="utf-8")
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</main>", f"<div class='region'>{table}</div></main>"), encoding="utf-8")
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    tab.goto(page.as_uri())
+    tab.locator("#made").scroll_into_view_if_needed()
+    tab.locator("#made button.sort").first.wait_for()
+    assert tab.locator("#made th button.sort small").count() == 1 == tab.locator("#made button.sort").count()
+    assert tab.locator("#made thead th").nth(1).inner_text() == "blur\n0.5 %"
+    tab.context.close()
+
+
 def test_a_chart_draws_another_measure_and_tells_what_it_shows(browser, run_folder):
     """The choice above a chart redraws it from the row's own figures; the pointer is told them in words."""
     tab = browser.new_context(viewport=DESKTOP).new_page()
