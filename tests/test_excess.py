@@ -80,6 +80,13 @@ def test_who_cannot_be_compared_has_no_number():
     assert np.isfinite(found.strength[1:3]).all() and (found.null[:, [0, 3]] == 0).all()
 
 
+def test_where_nobodys_loss_differs_no_interval_of_no_width_is_given():
+    """Eighty faces without a loss do not show that the excess is exactly 0: the limits are undefined."""
+    group = np.arange(80) % 2
+    found = excess_losses(np.zeros((80, 1, 1)), group, group * 0, 2, draws=9, rng=np.random.default_rng(0))
+    assert (found.difference == 0).all() and np.isnan(found.low).all() and np.isnan(found.high).all()
+
+
 def faces(rng: np.random.Generator, fragile: float, equal_spread: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Four groups of unequal size, two labels, five correlated losses; group 1 loses `fragile` more of its faces."""
     group = np.repeat(np.arange(4), [90, 90, 45, 180])

@@ -20,7 +20,7 @@ from fairaudit.masking.placing import check_region, hidden_part
 from fairaudit.masking.tables import masking_tables
 from fairaudit.metrics.intervals import newcombe_paired, z_value
 from fairaudit.models.training import train
-from fairaudit.report.masking import masking_headline, write_masking_report
+from fairaudit.report.masking import _test_table, masking_headline, write_masking_report
 from fairaudit.results import Masking
 from fairaudit.robustness.heads import Head
 from fairaudit.spec import AuditSpec, MaskingSpec, parse_spec
@@ -168,6 +168,14 @@ def test_fills_must_agree_before_a_region_is_named():
     sentence = both[(both["by"] == "overall") & (both["sentence"] != "")]["sentence"].iloc[0]
     assert "with blur" in sentence and "with mean" in sentence and "n 300" in sentence
     assert not tests["finding"].any(), "both subgroups lose alike"
+
+
+def test_a_region_that_changes_no_answer_has_a_reason_in_place_of_an_interval():
+    """No face changes with any fill: excess 0 without limits, and why; its p-value is 1, and small ones never .000."""
+    _, tests = tables({"blur": 0.0, "mean": 0.0})
+    assert len(tests) and tests["low"].isna().all() and tests["reason"].str.contains("all losses are alike").all()
+    shown = _test_table(tests.assign(p_adjusted=0.0004).to_dict("records"), "race")
+    assert {row.entries[3].text for row in shown.rows} == {"< .001"} and shown.notes
 
 
 def test_a_fill_knows_nothing_of_what_it_hides():

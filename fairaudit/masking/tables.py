@@ -14,6 +14,7 @@ from fairaudit.metrics.paired import Change, flips, share_change
 from fairaudit.metrics.rates import METRICS
 from fairaudit.results import MASKING_TABLES
 from fairaudit.robustness.heads import Head, HeadOnAxis
+from fairaudit.robustness.words import NO_SPREAD
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 
@@ -154,6 +155,8 @@ def _fill_rows(
         }  # fmt: skip
         if np.isnan(p_value):
             row["reason"] = "no label is shared with anyone else" if part.sizes[g] > 1 else "one unit gives no spread"
+        elif np.isnan(row["low"]):  # type: ignore[call-overload]
+            row["reason"] = NO_SPREAD
         rows.append(row)
     if finding:
         rows[0]["sentence"] = sentence_of(rows)

@@ -20,9 +20,10 @@ class Excess:
     """Loss of each group beyond that of all others in the same strata, of G groups, T kinds of loss and F variants.
 
     difference, low, high: (G, T, F), Welch's t interval, each for itself; NaN where a group or the others have fewer
-    than two units or share no stratum. error: its standard error. strength (G, T) and null (B, G, T): the least of the
-    variants' studentized differences, as observed and with groups exchanged: a loss counts only as far as every variant
-    shows it (intersection–union). NaN strength where it is not tested; its null is then 0.
+    than two units or share no stratum; limits are NaN, too, where all losses are alike and nothing differs. error: its
+    standard error. strength (G, T) and null (B, G, T): the least of the variants' studentized differences, as observed
+    and with groups exchanged: a loss counts only as far as every variant shows it (intersection–union). NaN strength
+    where it is not tested; its null is then 0.
     """
 
     difference: np.ndarray
@@ -56,6 +57,7 @@ def excess_losses(
     difference, error, freedom = design.compare(ordered[None])
     half = np.where(freedom > 0, stats.t.ppf((1 + confidence) / 2, np.maximum(freedom, 1)), np.nan)[:, None] * error[0]
     shape = (groups, *kinds)
+    half = np.where((error[0] == 0) & (difference[0] == 0), np.nan, half)  # nobody's loss tells how far it might spread
     strength = _strength(difference[0], error[0]).reshape(shape).min(-1)
     null = np.concatenate([
         _strength(*design.compare(part)[:2]).reshape(len(part), *shape).min(-1)

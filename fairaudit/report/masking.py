@@ -9,6 +9,7 @@ from fairaudit.masking.words import MISLEADS, NEEDED
 from fairaudit.report.context import FOLD
 from fairaudit.report.legal import legal_notice
 from fairaudit.report.page import record_pages, write_page
+from fairaudit.report.robustness import p_value
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
 from fairaudit.report.words import (
@@ -180,12 +181,11 @@ def _fill_table(own: Records, by: str) -> Table:
 def _test_table(tests: Records, by: str) -> Table:
     notes, rows = Notes(), []
     for r in tests:
-        p = DASH if not is_number(r["p_adjusted"]) else f"{r['p_adjusted']:.3f}".lstrip("0")
         entries = [
             Entry(r["region"]),
             Entry(r["fill"]),
             Entry(difference(r["difference"], r["low"], r["high"]), notes.number(r["reason"]), "num"),
-            Entry(p, css="num"),
+            Entry(p_value(r["p_adjusted"]), css="num"),
             Entry(f"{count(r['n'])} / {count(r['n_rest'])}", css="num"),
             Entry("needed more" if r["finding"] else "not shown", css="found" if r["finding"] else ""),
         ]

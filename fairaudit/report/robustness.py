@@ -251,7 +251,7 @@ def _test_table(tests: Records, where: tuple[str, str]) -> Table:
             Entry(number(r["drop"]), css="num"),
             Entry(number(r["rest_drop"]), css="num"),
             Entry(difference(r["difference"], r["low"], r["high"]), notes.number(r["reason"]), "num"),
-            Entry(_p(r["p_adjusted"]), css="num"),
+            Entry(p_value(r["p_adjusted"]), css="num"),
             Entry(number(r["detectable"]), css="num"),
             Entry(f"{count(r['n'])} / {count(r['n_rest'])}", css="num"),
             Entry("loses more" if r["finding"] else "not shown", css="found" if r["finding"] else ""),
@@ -267,7 +267,8 @@ def _test_table(tests: Records, where: tuple[str, str]) -> Table:
                  columns=columns, rows=rows, notes=notes.texts)  # fmt: skip
 
 
-def _p(value: Any) -> str:
+def p_value(value: Any) -> str:
+    """Return an adjusted p-value as tables print it."""
     return DASH if not is_number(value) else "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0")
 
 

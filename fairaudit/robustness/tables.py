@@ -15,7 +15,7 @@ from fairaudit.metrics.paired import flips, share_change
 from fairaudit.metrics.rates import METRICS
 from fairaudit.results import ROBUSTNESS_TABLES
 from fairaudit.robustness.heads import CLEAN, Head, HeadOnAxis
-from fairaudit.robustness.words import sentence_of
+from fairaudit.robustness.words import NO_SPREAD, sentence_of
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 
@@ -201,5 +201,7 @@ def _test_row(
     }  # fmt: skip
     if np.isnan(p_value):
         row["reason"] = "no label is shared with anyone else" if part.sizes[g] > 1 else "one unit gives no spread"
+    elif np.isnan(row["low"]):  # type: ignore[call-overload]
+        row["reason"] = NO_SPREAD
     row["sentence"] = sentence_of(row) if row["finding"] else ""
     return row

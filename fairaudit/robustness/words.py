@@ -6,6 +6,7 @@ from typing import Any
 from fairaudit.subgroups import CROSS, parse
 
 CLASS_IS_GROUP = " There the subgroup decides the label: answers may only have moved to other classes."
+NO_SPREAD = "all losses are alike, here and elsewhere: nothing tells how far this might be from 0"
 _HARM = {"jpeg": "JPEG compression", "low-contrast": "Low contrast"}
 
 
