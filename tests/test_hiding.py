@@ -178,9 +178,7 @@ def test_nothing_small_leaves_every_figure(tmp_path):
 def test_faces_of_unknown_subgroup_do_not_unlock_the_sums_of_all_others():
     """White × Male and White × Female add up to White though some other faces have no race: one alone is not hidden."""
     race = {name: frozenset({("race", name)}) for name in ("White", "Black", "unknown")}
-    crossed = {
-        (r, g): frozenset({("race", r), ("gender", g)}) for r, g in itertools.product(("White", "Black"), "MF")
-    }
+    crossed = {(r, g): frozenset({("race", r), ("gender", g)}) for r, g in itertools.product(("White", "Black"), "MF")}
     unknown = frozenset({("race:gender", "unknown")})
     counts = {EVERYBODY: 400.0, unknown: 40.0}
     counts |= dict(zip(race.values(), (160.0, 200.0, 40.0), strict=True))
