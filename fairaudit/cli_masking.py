@@ -1,6 +1,6 @@
 """`fairaudit masking`: which region of the face a model needs, and whether some people's more than others'."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,40 +40,35 @@ def masking(
     Writes masking.csv (per subgroup, region and fill), masking_tests.csv (does a subgroup lose more than everyone
     else?), a page, and every prediction. After an interruption the same command goes on.
     """
-    from fairaudit.console import Bars, say
-    from fairaudit.files import claim
-    from fairaudit.inputs import audit_settings, data_spec, faces_for, heads_of
+    from functools import partial
+
+    from fairaudit.cli_probe import changed, probe
     from fairaudit.masking.measure import hide_regions
-    from fairaudit.models.wrapped.opening import open_model
     from fairaudit.report.masking import masking_headline, write_masking_report
     from fairaudit.results import Masking
     from fairaudit.spec import MaskingSpec
 
-    claim(out, "masking", Masking.MARKER)
-    model = open_model(checkpoint, model_spec, trust_code=trust_code)
-    loaded = data_spec(dataset, spec, model.meta)
-    given: dict[str, Any] = {"regions": tuple(region or ()) or None, "fills": tuple(fill or ()) or None, "faces": faces}
-    given |= {"subgroups": tuple(by or ()) or None, "alignment": alignment}
-    asked = (loaded.masking or MaskingSpec()).model_copy(
-        update={key: value for key, value in given.items() if value is not None}
+    given = {
+        "regions": tuple(region or ()),
+        "fills": tuple(fill or ()),
+        "faces": faces,
+        "subgroups": tuple(by or ()),
+        "alignment": alignment,
+    }
+    probe(
+        checkpoint,
+        data,
+        out,
+        kind="masking",
+        marker=Masking.MARKER,
+        look=lambda loaded: partial(hide_regions, masking=changed(loaded.masking or MaskingSpec(), given)),
+        write=write_masking_report,
+        headline=masking_headline,
+        dataset=dataset,
+        spec=spec,
+        split=split,
+        task=task,
+        device=device,
+        model_spec=model_spec,
+        trust_code=trust_code,
     )
-    with Bars() as bars:
-        table, which = faces_for(model.meta, data, dataset, spec, split, bars)
-        say(f"{which}: {len(table):,}")
-        found = hide_regions(
-            model,
-            table,
-            out,
-            masking=asked,
-            audit=audit_settings(loaded, None),
-            tasks=task or heads_of(model, loaded.tasks, say),
-            seed=loaded.seed,
-            device=device,
-            progress=bars,
-        )
-        for warning in found.meta["warnings"]:
-            say(f"  {warning}")
-        page = write_masking_report(found, out)
-    for line in masking_headline(found):
-        typer.echo(line)
-    typer.echo(f"Open {page}")

@@ -35,39 +35,29 @@ def robustness(
     subgroup lose more than everyone else?), a page, and every prediction. After an interruption the same command goes
     on.
     """
-    from fairaudit.console import Bars, say
-    from fairaudit.files import claim
-    from fairaudit.inputs import audit_settings, data_spec, faces_for, heads_of
-    from fairaudit.models.wrapped.opening import open_model
+    from functools import partial
+
+    from fairaudit.cli_probe import changed, probe
     from fairaudit.report.robustness import headline, write_robustness_report
     from fairaudit.results import Robustness
     from fairaudit.robustness.measure import measure
     from fairaudit.spec import RobustnessSpec
 
-    claim(out, "robustness", Robustness.MARKER)
-    model = open_model(checkpoint, model_spec, trust_code=trust_code)
-    loaded = data_spec(dataset, spec, model.meta)
-    given = {"perturbations": tuple(perturbation or ()) or None, "faces": faces, "subgroups": tuple(by or ()) or None}
-    asked = (loaded.robustness or RobustnessSpec()).model_copy(
-        update={key: value for key, value in given.items() if value is not None}
+    given = {"perturbations": tuple(perturbation or ()), "faces": faces, "subgroups": tuple(by or ())}
+    probe(
+        checkpoint,
+        data,
+        out,
+        kind="robustness",
+        marker=Robustness.MARKER,
+        look=lambda loaded: partial(measure, robustness=changed(loaded.robustness or RobustnessSpec(), given)),
+        write=write_robustness_report,
+        headline=headline,
+        dataset=dataset,
+        spec=spec,
+        split=split,
+        task=task,
+        device=device,
+        model_spec=model_spec,
+        trust_code=trust_code,
     )
-    with Bars() as bars:
-        table, which = faces_for(model.meta, data, dataset, spec, split, bars)
-        say(f"{which}: {len(table):,}")
-        found = measure(
-            model,
-            table,
-            out,
-            robustness=asked,
-            audit=audit_settings(loaded, None),
-            tasks=task or heads_of(model, loaded.tasks, say),
-            seed=loaded.seed,
-            device=device,
-            progress=bars,
-        )
-        for warning in found.meta["warnings"]:
-            say(f"  {warning}")
-        page = write_robustness_report(found, out)
-    for line in headline(found):
-        typer.echo(line)
-    typer.echo(f"Open {page}")

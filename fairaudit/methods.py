@@ -135,22 +135,22 @@ def _seeds(tables: Seeds, name: str) -> dict[str, Predictions]:
 def _aligned(arms: Mapping[str, Mapping[str, Predictions]]) -> tuple[dict[str, dict[str, Predictions]], int]:
     """Return every table with the images that all hold, in the first one's order, and how many images were lost."""
     indexes = {(n, s): pd.Index(table.frame["image"]) for n, arm in arms.items() for s, table in arm.items()}
-    common, union = None, 0
+    common, every = None, None
     for (name, seed), index in indexes.items():
         common = index if common is None else common.intersection(index, sort=False)
-        union = max(union, len(index))
+        every = index if every is None else every.union(index, sort=False)
         if not len(common):
             raise DataError(
                 f"{name}, seed {seed}, has no image in common with the tables before it (such as "
                 f"{examples(arms[name][seed].frame['image'], 1)}): compare methods on the same faces, named the same"
             )
-    assert common is not None  # there is a baseline
+    assert common is not None and every is not None  # there is a baseline
     made: dict[str, dict[str, Predictions]] = {name: {} for name in arms}
     for (name, seed), index in indexes.items():
         table = arms[name][seed]
         places = index.get_indexer(common)
         made[name][seed] = replace(table, frame=table.frame.iloc[places].reset_index(drop=True))
-    return made, union - len(common)
+    return made, len(every) - len(common)
 
 
 def _labelled(names: Sequence[str], arms: Mapping[str, Mapping[str, Predictions]], warnings: list[str]) -> list[str]:

@@ -189,15 +189,16 @@ def predict_test(work: Mitigating, plan: Plan) -> None:
     inputs = {"heads": [file_hash(path) for path in heads], "test": file_hash(out / TEST)}
 
     def predict() -> None:
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        seen = {"when": when, "methods": list(plan.methods), "seeds": len(work.seeds)}
+        # before they are opened: a call that is interrupted after that has seen them, too
+        write_json(out / READS, [*reads_of_test(out), seen])
         faces = FaceTable.load(out / TEST, face_root(work.job.spec, work.job.root))
         x = embeddings_of(work.embedder, faces, work.store, "test").numpy()
         for method, seed in runs:
             own = fitted_heads(out, method, seed)
             if own:
                 predictions_of(faces, own, x).save(predictions_path(out, method, seed))
-        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        seen = {"when": when, "methods": list(plan.methods), "seeds": len(work.seeds), "faces": len(faces)}
-        write_json(out / READS, [*reads_of_test(out), seen])
 
     outputs = [predictions_path(out, *run).relative_to(out).as_posix() for run in runs if fitted_heads(out, *run)]
     work.job.stage("predict test faces", inputs, [*outputs, READS], predict)
@@ -208,7 +209,8 @@ def keep_checkpoint(work: Mitigating, pool: FaceTable, plan: Plan, method: str) 
     out, target = work.job.out, work.job.out / "checkpoints" / method
     stem = out / "mitigated" / method / str(work.seeds[0])
     base = work.checkpoint
-    inputs = {"heads": file_hash(stem.with_suffix(".json")), "embedder": dict(work.embedder.key)}
+    files = [stem.with_suffix(end) for end in (".json", ".safetensors")]
+    inputs = {"heads": [file_hash(path) for path in files], "embedder": dict(work.embedder.key)}
 
     def write() -> None:
         heads = load_heads(stem)
@@ -220,6 +222,6 @@ def keep_checkpoint(work: Mitigating, pool: FaceTable, plan: Plan, method: str) 
         spec = work.job.spec
         pretrained_checkpoint(spec, work.job.weights_folders, divided(work, pool, work.seeds[0]), heads, target)
 
-    files = ("model.json", "model.safetensors", "heads.json", "heads.safetensors", "trained_on.json")
-    work.job.stage(f"keep {method}", inputs, [f"checkpoints/{method}/{file}" for file in files], write)
+    parts = ("model.json", "model.safetensors", "heads.json", "heads.safetensors", "trained_on.json")
+    work.job.stage(f"keep {method}", inputs, [f"checkpoints/{method}/{part}" for part in parts], write)
     return target

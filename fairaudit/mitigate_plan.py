@@ -109,6 +109,14 @@ def check_mitigate(spec: Spec, checkpoint: Checkpoint | None) -> None:
         raise UsageError("the spec has a table `sweep`: run `fairaudit sweep`, or take the table out")
     for name in spec.mitigate.methods:
         lookup(METHODS, name, "mitigation of heads")
+    if "dropout" in spec.mitigate.model_fields_set and not spec.mitigate.hidden:
+        raise UsageError("mitigate.dropout is of a hidden layer, and hidden = 0 has none: give hidden, or take it out")
+    named = spec.mitigate.methods
+    if named and "cap" in spec.mitigate.model_fields_set and not any(METHODS[name].caps for name in named):
+        raise UsageError(
+            f"mitigate.cap = {spec.mitigate.cap:g} is heeded by none of {', '.join(named)}: take it out (it belongs to "
+            f"{', '.join(name for name, method in METHODS.items() if method.caps)})"
+        )
     for task in spec.mitigate.tasks or ():
         known = checkpoint.classes if checkpoint else spec.tasks
         if known:
@@ -160,9 +168,9 @@ def make_plan(work: Mitigating, pool: FaceTable) -> Plan:
     settings = work.settings
     by = settings.by or (work.job.spec.audit.subgroups or [*pool.attributes, *pool.tasks])[0]
     pool.require([by])
-    tasks = _tasks(work, pool)
+    tasks, lacking = _tasks(work, pool)
     empty = np.zeros((len(pool), 0), dtype=np.float32)
-    heads, turned_down, notes, views = {}, [], [], False
+    heads, turned_down, notes, views = {}, [], [f"{task}: the checkpoint has no such head" for task in lacking], False
     for task in tasks:
         outline = make_problem(pool, empty, task, by, seed=0, settings=settings, views=[empty] * work.versions)
         if outline.degenerate and not settings.tasks:
@@ -176,7 +184,9 @@ def make_plan(work: Mitigating, pool: FaceTable) -> Plan:
         views |= any(refused(name, bare) for name in own)
         heads[task] = own
     if not heads:
-        raise UsageError(f"no head is left to mitigate by {by!r}: {'; '.join(notes)}. Choose another axis with --by")
+        raise UsageError(
+            f"no head is left to mitigate by {by!r}: {'; '.join(notes)}. Choose other heads or another axis"
+        )
     for method in settings.methods:
         reasons = [reason for _, name, reason in turned_down if name == method]
         if len(reasons) == len(heads):
@@ -184,18 +194,19 @@ def make_plan(work: Mitigating, pool: FaceTable) -> Plan:
     return Plan(by=by, heads=heads, refused=tuple(turned_down), notes=tuple(notes), views=views)
 
 
-def _tasks(work: Mitigating, pool: FaceTable) -> tuple[str, ...]:
-    """Return the heads to be mitigated: those named, else all of the spec that the checkpoint has."""
+def _tasks(work: Mitigating, pool: FaceTable) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the heads to be mitigated: those named, else all of the spec; and those that the checkpoint lacks."""
     wanted = work.settings.tasks or work.job.spec.tasks or tuple(pool.tasks)
     for task in wanted:
         lookup(pool.tasks, task, "head (the data have no such label)")
     if work.checkpoint is None:
-        return tuple(wanted)
+        return tuple(wanted), ()
     for task in wanted:
         own = work.checkpoint.classes.get(task)
         if own is not None and tuple(own) != tuple(pool.tasks[task]):
             raise DataError(f"the checkpoint's head {task!r} has other classes than the data: {', '.join(own)}")
-    return tuple(task for task in wanted if task in work.checkpoint.classes)
+    known = work.checkpoint.classes
+    return tuple(task for task in wanted if task in known), tuple(task for task in wanted if task not in known)
 
 
 def _allowed(outline: Problem, settings: MitigateSpec) -> tuple[tuple[str, ...], dict[str, str]]:

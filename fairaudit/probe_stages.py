@@ -1,6 +1,9 @@
 """Stages of a run that look at a model beyond its audit, only where the spec asks for them: robustness, masking."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fairaudit.data.tables import FaceTable
 from fairaudit.files import file_hash
@@ -18,60 +21,48 @@ if TYPE_CHECKING:
 
 def robustness_stage(job: "Run", faces: FaceTable, name: str) -> None:
     """Perturb the test faces and see who loses more, into robustness/<name>/, where the spec asks for it."""
-    spec, folder = job.spec, job.out / "robustness" / name
-    if spec.robustness is None:
-        return
-    asked = spec.robustness
-    inputs = {
-        "model": file_hash(job.out / "checkpoints" / name / "model.safetensors"),
-        "faces": file_hash(job.out / "data" / "faces.parquet"),
-        "robustness": asked.model_dump(mode="json"),
-        "audit": spec.audit.model_dump(mode="json"),
-        "seed": spec.seed,
-        "name": spec.name,
-    }
-
-    def work() -> None:
-        found = measure(
-            load_checkpoint(job.out / "checkpoints" / name),
-            faces.part("test"),
-            folder,
-            robustness=asked,
-            audit=spec.audit,
-            tasks=spec.tasks or None,
-            name=f"{spec.name}: {name}",
-            seed=spec.seed,
-            device=spec.training.device,
-            progress=job.progress,
-        )
-        links = {"Run overview": "../../index.html", "Audit": f"../../audits/{name}/index.html"}
-        write_robustness_report(found, folder, links=links)
-
-    files = (Robustness.MARKER, *(f"{table}.csv" for table in ROBUSTNESS_TABLES), "index.html")
-    job.stage(f"robustness {name}", inputs, [f"robustness/{name}/{file}" for file in files], work)
+    asked = job.spec.robustness
+    if asked is not None:
+        look = partial(measure, robustness=asked)
+        files = (Robustness.MARKER, *(f"{table}.csv" for table in ROBUSTNESS_TABLES))
+        _probe(job, faces, name, "robustness", asked.model_dump(mode="json"), look, write_robustness_report, files)
 
 
 def masking_stage(job: "Run", faces: FaceTable, name: str) -> None:
     """Hide each region of the test faces and see who needs it, into masking/<name>/, where the spec asks for it."""
-    spec, folder = job.spec, job.out / "masking" / name
-    if spec.masking is None:
-        return
-    asked = spec.masking
+    asked = job.spec.masking
+    if asked is not None:
+        look = partial(hide_regions, masking=asked)
+        files = (Masking.MARKER, *(f"{table}.csv" for table in MASKING_TABLES))
+        _probe(job, faces, name, "masking", asked.model_dump(mode="json"), look, write_masking_report, files)
+
+
+def _probe(
+    job: "Run",
+    faces: FaceTable,
+    name: str,
+    kind: str,
+    asked: dict[str, Any],
+    look: Callable[..., Any],
+    write: Callable[..., Path],
+    files: Iterable[str],
+) -> None:
+    """Let the model `name` look at the test faces changed, and write what follows into <kind>/<name>/."""
+    spec, folder = job.spec, job.out / kind / name
     inputs = {
         "model": file_hash(job.out / "checkpoints" / name / "model.safetensors"),
         "faces": file_hash(job.out / "data" / "faces.parquet"),
-        "masking": asked.model_dump(mode="json"),
+        kind: asked,
         "audit": spec.audit.model_dump(mode="json"),
         "seed": spec.seed,
         "name": spec.name,
     }
 
     def work() -> None:
-        found = hide_regions(
+        found = look(
             load_checkpoint(job.out / "checkpoints" / name),
             faces.part("test"),
             folder,
-            masking=asked,
             audit=spec.audit,
             tasks=spec.tasks or None,
             name=f"{spec.name}: {name}",
@@ -80,10 +71,9 @@ def masking_stage(job: "Run", faces: FaceTable, name: str) -> None:
             progress=job.progress,
         )
         links = {"Run overview": "../../index.html", "Audit": f"../../audits/{name}/index.html"}
-        write_masking_report(found, folder, links=links)
+        write(found, folder, links=links)
 
-    files = (Masking.MARKER, *(f"{table}.csv" for table in MASKING_TABLES), "index.html")
-    job.stage(f"masking {name}", inputs, [f"masking/{name}/{file}" for file in files], work)
+    job.stage(f"{kind} {name}", inputs, [f"{kind}/{name}/{file}" for file in (*files, "index.html")], work)
 
 
 def probe_links(spec: Spec, name: str) -> dict[str, str]:

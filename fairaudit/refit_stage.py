@@ -41,8 +41,9 @@ def check_method(spec: Spec, mitigation: MitigationSpec) -> None:
 
 
 def settings_of(spec: Spec, mitigation: MitigationSpec) -> MitigateSpec:
-    """Return how heads are fitted: the spec's table `mitigate`, with the axis and cap of the mitigation."""
-    return spec.mitigate.model_copy(update={"by": mitigation.by, "cap": mitigation.cap})
+    """Return how heads are fitted: the spec's table `mitigate`, with the mitigation's axis, and its cap if given."""
+    own = {"cap": mitigation.cap} if "cap" in mitigation.model_fields_set else {}
+    return spec.mitigate.model_copy(update={"by": mitigation.by, **own})
 
 
 def plan_refit(spec: Spec, faces: FaceTable, mitigation: MitigationSpec) -> tuple[tuple[str, ...], bool, list[str]]:

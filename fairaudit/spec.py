@@ -404,7 +404,7 @@ class MitigationSpec(_Part):
 
 
 class MitigateSpec(_Part):
-    """What `fairaudit mitigate` runs: methods × seeds on cached embeddings, compared with the head as it is."""
+    """What `fairaudit mitigate` runs: methods × seeds on cached embeddings, compared with plainly trained heads."""
 
     methods: tuple[str, ...] = Field((), description="default: every method that the head and the axis allow")
     by: str | None = Field(

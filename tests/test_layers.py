@@ -38,7 +38,7 @@ LAYERS = {
     **dict.fromkeys(("verification", "verified_pages"), 4),
     **dict.fromkeys(("compared_axis", "axis_tests", "rest_tests", "disparity_tests", "gap_tests"), 4),
     **dict.fromkeys(("findings", "finding_words", "pooling_table"), 4),
-    **dict.fromkeys(("cli_checks", "cli_robustness", "cli_masking", "probe_stages"), 6),
+    **dict.fromkeys(("cli_checks", "cli_robustness", "cli_masking", "cli_probe", "probe_stages"), 6),
     **dict.fromkeys(("robustness", "masking"), 4),
     **dict.fromkeys(("selftest", "audit_diff", "audit_shifts"), 5),
     "schemas": 0,

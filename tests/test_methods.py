@@ -1,6 +1,7 @@
 """Methods × seeds: against the analysis of variance, fairlearn, t-tests over seeds, and planted truth."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, UsageError
-from fairaudit.methods import compare_methods
+from fairaudit.methods import _aligned, compare_methods
 from fairaudit.metrics import crossed
 from fairaudit.metrics.crossed import Faces
 from fairaudit.report.render import write_methods_report
@@ -280,6 +281,15 @@ def test_a_degenerate_axis_has_no_equalized_odds() -> None:
     row = effect(made, "m", "equalized_odds")
     assert np.isnan(row["delta"])
     assert "determines the label" in row["reason"]
+
+
+def test_faces_that_not_all_tables_have_are_counted() -> None:
+    """Tables of faces 0 to 9 and 4 to 13: six are in both, and eight were left out."""
+    frame = pd.DataFrame({"image": [f"{i}.png" for i in range(14)]})
+    table = Predictions(frame=frame, tasks={}, attributes=())
+    arms = {"a": {"1": replace(table, frame=frame.iloc[:10])}, "b": {"1": replace(table, frame=frame.iloc[4:])}}
+    made, lost = _aligned(arms)
+    assert (len(made["a"]["1"]), len(made["b"]["1"]), lost) == (6, 6, 8)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from fairaudit.models.backbones import build_backbone
 from fairaudit.models.changed import ChangedModel
 from fairaudit.models.checkpoint import load_checkpoint
 from fairaudit.models.inference import predict
+from fairaudit.models.refitting import refitted_checkpoint
 from fairaudit.pipeline import Run
 from fairaudit.spec import ModelSpec, Spec
 from fairaudit.stages import claim_run
@@ -138,7 +140,18 @@ def test_test_faces_change_nothing_that_is_fitted(
         predict_test(work, plan)
         predict_test(work, plan)
         assert opened == ["test.parquet"] and len(reads_of_test(out)) == 1
+    again = a_work(faces_folder, out, a_spec(epochs=2))
+    fit_all(again, prepare(again), plan)
+    monkeypatch.setattr(mitigate, "embeddings_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_test(again, plan)
+    assert len(reads_of_test(out)) == 2  # opened, though nothing came of it
     assert bits["absent"] == bits["as it is"] and bits["poisoned"] == bits["as it is"]
+
+
+def interrupted(*_: object) -> None:
+    """Somebody presses Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def test_a_second_call_fits_nothing_and_a_changed_setting_fits_again(
@@ -209,6 +222,11 @@ def test_what_cannot_be_had_is_refused_before_anything_is_trained(
 
     with pytest.raises(UsageError, match="the spec has a table `sweep`: run `fairaudit sweep`"):
         mitigate_plan.check_mitigate(a_spec().model_copy(update={"sweep": {"model.dropout": (0.1, 0.2)}}), None)
+    with pytest.raises(UsageError, match=r"mitigate\.cap = 3 is heeded by none of undersampling"):
+        plan(methods=["undersampling"], cap=3.0)
+    plan(methods=["undersampling", "reweighing"], cap=3.0)
+    with pytest.raises(UsageError, match=r"mitigate\.dropout is of a hidden layer, and hidden = 0 has none"):
+        plan(dropout=0.1)
     with pytest.raises(UsageError, match="unknown mitigation of heads 'ermm'; did you mean 'erm'"):
         plan(methods=["ermm"])
     with pytest.raises(UsageError, match=r"unknown head in mitigate.tasks 'age'"):
@@ -302,9 +320,45 @@ def test_damaged_heads_of_a_checkpoint_are_refused(faces_folder: Path, tmp_path:
         described.write_text(json.dumps(raw))
         with pytest.raises(DataError, match=message):
             load_checkpoint(folder)
+    assert '"seed": 1,' in text
+    described.write_text(text.replace('"seed": 1,', '"seed": 1e999,'))
+    with pytest.raises(DataError, match="does not describe the heads"):
+        load_checkpoint(folder)
     described.write_text(text)
     head = fitted_heads(tmp_path, "erm", 1)[0]
+    odd = dict(head.fitted.arrays) | {"bias": np.stack([head.fitted.arrays["bias"]] * 2)}  # fits two faces only
+    mitigate.save_heads([replace(head, fitted=replace(head.fitted, arrays=odd))], folder / "heads")
+    with pytest.raises(DataError, match="cannot be asked"):
+        load_checkpoint(folder)
     narrow = {name: values[..., :5] if name == "weight" else values for name, values in head.fitted.arrays.items()}
     mitigate.save_heads([replace(head, fitted=replace(head.fitted, arrays=narrow))], folder / "heads")
     with pytest.raises(DataError, match="cannot be asked"):
         load_checkpoint(folder)
+
+
+def test_heads_of_a_refitted_checkpoint_stay_when_another_is_refitted(faces_folder: Path, tmp_path: Path) -> None:
+    """One head refitted once more: it answers anew, the other as before, and both are described."""
+    work = a_work(faces_folder, tmp_path, a_spec(by="hair"))
+    pool = prepare(work)
+    plan = make_plan(work, pool)
+    assert set(plan.heads) == {"gender", "race"}
+    fit_all(work, pool, plan)
+    kept = load_checkpoint(keep_checkpoint(work, pool, plan, "erm"))
+    other = [head for head in fitted_heads(tmp_path, "erm", 2) if head.task == "gender"]
+    again = load_checkpoint(refitted_checkpoint(kept, other, tmp_path / "again").folder)
+    assert {head.task: head.seed for head in again.refitted} == {"gender": 2, "race": 1}
+    tables = {}
+    for name, model in (("kept", kept), ("again", again)):
+        test = FaceTable.load(tmp_path / "data" / "test.parquet", faces_folder)
+        tables[name] = read_predictions(predict(model, test, tmp_path / f"{name}.parquet", device="cpu")).frame
+    for race in ("A", "B", "C"):
+        assert (tables["again"][f"race_prob_{race}"] == tables["kept"][f"race_prob_{race}"]).all()
+    assert (tables["again"]["gender_prob_Male"] != tables["kept"]["gender_prob_Male"]).any()
+
+
+def test_heads_that_the_checkpoint_lacks_are_told_apart(faces_folder: Path, tmp_path: Path) -> None:
+    """A head of the spec that the checkpoint was not trained for is not mitigated, and known by name."""
+    work = a_work(faces_folder, tmp_path, a_spec(by="hair"))
+    checkpoint = SimpleNamespace(classes={"gender": ("Male", "Female")})
+    asked = SimpleNamespace(settings=work.settings, job=work.job, checkpoint=checkpoint)
+    assert mitigate_plan._tasks(asked, prepare(work)) == (("gender",), ("race",))  # type: ignore[arg-type]

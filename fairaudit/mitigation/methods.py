@@ -17,6 +17,7 @@ from fairaudit.mitigation import (
     postprocessing,
     reductions,
     resampling,
+    selection,
     temperature,
     thresholds,
     weighted,
@@ -107,6 +108,15 @@ METHODS: dict[str, Method] = {
         summary="no mitigation: every face counts the same",
         source="Vapnik 1991",
         any_axis=True,
+    ),
+    "selection": Method(
+        fit=selection.selection,
+        stage="in",
+        groups_at=("val",),
+        summary="plain training, its epoch chosen as every other method's is",
+        source="Zong, Yang & Hospedales 2023",
+        any_axis=True,
+        refuse=selection.refuse,
     ),
     "reweighing": Method(
         caps=True,

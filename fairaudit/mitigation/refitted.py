@@ -156,7 +156,7 @@ def load_heads(stem: Path) -> tuple[RefittedHead, ...]:
         raise DataError(f"{path}: this version of fairaudit reads format {FORMAT}")
     try:
         return tuple(_head(place, entry, arrays) for place, entry in enumerate(described["heads"]))
-    except (KeyError, TypeError, ValueError, IndexError, FairauditError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError, FairauditError) as error:
         raise DataError(f"{path} does not describe the heads in {weights.name}: {error!r}") from None
 
 
@@ -184,13 +184,14 @@ def _head(place: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 
 def check_head(head: RefittedHead, width: int) -> None:
     """Raise DataError unless the head answers embeddings of this width with one probability a class."""
-    x = np.zeros((2, width), dtype=np.float32)
-    groups = np.zeros(2, dtype=np.int64)
+    groups = np.array([0, len(head.groups) - 1, -1, -1, -1])  # the first, the last, unknown
+    count, classes = len(groups), len(head.classes)
     try:
-        answers = head.fitted.predict(x, groups)
-        good = answers.probabilities.shape == (2, len(head.classes)) and answers.labels.shape == (2,)
-        good &= bool(np.isfinite(answers.probabilities).all())
-    except (KeyError, TypeError, ValueError, IndexError, FairauditError) as error:
+        values, labels = head.fitted.predict(np.zeros((count, width), dtype=np.float32), groups)
+        good = values.shape == (count, classes) and labels.shape == (count,)
+        good = good and bool((values >= 0).all() and np.allclose(values.sum(1), 1, atol=1e-3))
+        good = good and bool(np.isin(labels, np.arange(classes)).all())
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError, AssertionError, FairauditError) as error:
         raise DataError(f"the head of {head.task} ({head.method}) cannot be asked: {error!r}") from None
     if not good:
         raise DataError(

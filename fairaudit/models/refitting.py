@@ -44,14 +44,19 @@ def described(heads: Sequence[RefittedHead]) -> dict[str, Any]:
 
 
 def refitted_checkpoint(base: Checkpoint, heads: Sequence[RefittedHead], out: Path) -> Checkpoint:
-    """Write the checkpoint `out`: the network of `base` with these heads in place of its own of the same tasks."""
+    """Write the checkpoint `out`: the network of `base` with these heads in place of its own of the same tasks.
+
+    Heads of `base` that were themselves refitted, of other tasks, stay what they are.
+    """
+    new = {head.task for head in heads}
+    every = [*heads, *(head for head in base.refitted if head.task not in new)]
     assert isinstance(base.model, FaceClassifier)
     made = base.meta["architecture"]
     spec = ModelSpec.model_validate({key: made[key] for key in made if key in ModelSpec.model_fields})
     known = {key: value for key, value in base.meta.items() if key not in ("format", "architecture", "predicts_years")}
-    meta = {**known, "mitigation": described(heads), "base": base.hash}
+    meta = {**known, "mitigation": {**described(heads), "sentences": head_notes(every)}, "base": base.hash}
     trained_on = {part: sorted(names) for part, names in base.trained_on.items()}
-    return save_checkpoint(base.model, spec, meta, base.history, trained_on, out, refitted=heads)
+    return save_checkpoint(base.model, spec, meta, base.history, trained_on, out, refitted=every)
 
 
 def pretrained_checkpoint(
