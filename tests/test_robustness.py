@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from PIL import Image
 from fairaudit import cli
 from fairaudit.data.perturbations import PERTURBATIONS, STRENGTHS, blur
 from fairaudit.data.predictions import read_predictions
+from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, UsageError
 from fairaudit.metrics.intervals import newcombe_paired, z_value
 from fairaudit.models.wrapped.opening import open_model
@@ -18,6 +20,7 @@ from fairaudit.report.robustness import headline, write_robustness_report
 from fairaudit.results import Robustness
 from fairaudit.robustness.heads import Head
 from fairaudit.robustness.measure import measure
+from fairaudit.robustness.probing import asked_heads, unlabelled
 from fairaudit.robustness.tables import robustness_tables
 from fairaudit.spec import AuditSpec, RobustnessSpec, parse_spec
 
@@ -307,3 +310,15 @@ def test_a_head_that_infers_race_carries_the_legal_notice(tmp_path):
     found = Robustness(curves=tables[0], gaps=tables[1], tests=tables[2], meta=meta)
     text = write_robustness_report(found, tmp_path).read_text(encoding="utf-8")
     assert 'id="legal-notice"' in text and "5(1)(g)" in text
+
+
+def test_a_head_without_a_single_label_is_left_out_with_a_word() -> None:
+    """The column is there and empty: the other head is probed; asked for by name, it is an error before any work."""
+    frame = pd.DataFrame({"image": ["a", "b"], "gender_true": ["F", "M"], "gender_pred": ["F", "F"]})
+    frame = frame.assign(age_true=pd.Series([None, None], dtype=object), age_pred=["0-2", "3-9"])
+    clean = Predictions(frame=frame, tasks={"gender": ("F", "M"), "age": ("0-2", "3-9")}, attributes=())
+    model = SimpleNamespace(classes=clean.tasks)
+    assert asked_heads(model, clean, None) == ["gender"]  # type: ignore[arg-type]
+    assert unlabelled(clean, ["gender"]) == ["age: no face is labelled, so nothing can fall; left out."]
+    with pytest.raises(UsageError, match=r"no labels of 'age' \(they have: gender\)"):
+        asked_heads(model, clean, ["age"])  # type: ignore[arg-type]

@@ -20,7 +20,16 @@ from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.results import Masking
 from fairaudit.robustness.heads import CLEAN, Head, by_change
-from fairaudit.robustness.probing import Changing, asked_heads, axes_of, begin, common_meta, predict_all, sample
+from fairaudit.robustness.probing import (
+    Changing,
+    asked_heads,
+    axes_of,
+    begin,
+    common_meta,
+    predict_all,
+    sample,
+    unlabelled,
+)
 from fairaudit.spec import AuditSpec, MaskingSpec
 
 _COLOURS = 200  # faces whose mean colour is taken for that of the data
@@ -62,6 +71,7 @@ def hide_regions(
     clean = read_predictions(paths[CLEAN])
     axes, warnings = choose_axes(clean, axes)
     heads = {task: Head.of(clean, task, axes) for task in asked_heads(model, clean, tasks)}
+    warnings += unlabelled(clean, heads)
     for region in regions:
         for fill in fills:
             by_change(heads, (region, fill), read_predictions(paths[f"{region}-{fill}"]))

@@ -120,11 +120,10 @@ def _answer(found: Robustness, records: Mapping[str, Records]) -> dict[str, Any]
         clean = own["clean", 0]
         for way in ways:
             worst = own[way, _LAST]
+            points = [clean, *(own[way, strength] for strength in (1, 3)), worst]
             entries = [
                 Entry(_name(way)),
-                Entry(figure(clean["value"], clean["low"], clean["high"]), css="num"),
-                *(Entry(figure(own[way, s]["value"]), css="num") for s in (1, 3)),
-                Entry(figure(worst["value"], worst["low"], worst["high"]), css="num"),
+                *(Entry(figure(point["value"], point["low"], point["high"]), css="num") for point in points),
                 Entry(difference(-worst["drop"], -worst["drop_high"], -worst["drop_low"]), css="num"),
                 Entry(count(worst["n"]), css="num"),
             ]

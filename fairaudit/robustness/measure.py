@@ -16,7 +16,16 @@ from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.results import Robustness
 from fairaudit.robustness.heads import CLEAN, Head, by_change
-from fairaudit.robustness.probing import Changing, asked_heads, axes_of, begin, common_meta, predict_all, sample
+from fairaudit.robustness.probing import (
+    Changing,
+    asked_heads,
+    axes_of,
+    begin,
+    common_meta,
+    predict_all,
+    sample,
+    unlabelled,
+)
 from fairaudit.robustness.tables import robustness_tables
 from fairaudit.spec import AuditSpec, RobustnessSpec
 
@@ -51,6 +60,7 @@ def measure(
     clean = read_predictions(paths[CLEAN])
     axes, warnings = choose_axes(clean, axes)
     heads = {task: Head.of(clean, task, axes) for task in asked_heads(model, clean, tasks)}
+    warnings += unlabelled(clean, heads)
     for way in ways:
         for strength in range(1, STRENGTHS + 1):
             by_change(heads, (way, strength), read_predictions(paths[f"{way}-{strength}"]))

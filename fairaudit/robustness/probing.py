@@ -1,12 +1,13 @@
 """What every probe of a model has in common: its faces, their changed predictions on disk, what is said of them."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import fairaudit
 from fairaudit import subgroups
@@ -98,7 +99,7 @@ def _step(progress: Progress, probe: str, number: int, jobs: int, faces: int, na
 
 def asked_heads(model: FaceModel, clean: Predictions, tasks: Sequence[str] | None) -> list[str]:
     """Return the heads to probe: those asked for, else every one with labels. UsageError where there is none."""
-    able = [task for task in clean.tasks if f"{task}_true" in clean.frame]
+    able = [task for task in clean.tasks if clean.frame.get(f"{task}_true", pd.Series(dtype=object)).notna().any()]
     for task in tasks or ():
         lookup({name: name for name in model.classes}, task, "head")
         if task not in able:
@@ -106,6 +107,15 @@ def asked_heads(model: FaceModel, clean: Predictions, tasks: Sequence[str] | Non
     if not able:
         raise UsageError(f"the faces have no labels of any head ({', '.join(model.classes)}): nothing can be right")
     return list(tasks or able)
+
+
+def unlabelled(clean: Predictions, heads: Iterable[str]) -> list[str]:
+    """Return a sentence for each head of the table that is left out because no face has its label."""
+    return [
+        f"{task}: no face is labelled, so nothing can fall; left out."
+        for task in clean.tasks
+        if task not in heads and not clean.frame.get(f"{task}_true", pd.Series(dtype=object)).notna().any()
+    ]
 
 
 def common_meta(
