@@ -114,7 +114,7 @@ def _contrast_table(rows: pd.DataFrame, method: str, task: str, kind: str, *, wi
             versus = str(first["comparison"] if first["comparison"] == _ERRORS else first["other"])
             entries = [Entry(f"{first['subgroup']}: {versus}" if with_subgroup else versus)]
             entries += [Entry(_apart(of.loc[name].to_dict(), ""), css="num") for name in baselines]
-            entries.append(Entry("; ".join(_short(of.loc[name, "net"]) for name in baselines), css="num"))
+            entries.append(Entry("; ".join(_net(of.loc[name].to_dict()) for name in baselines), css="num"))
             entries.append(Entry(f"{count(first['n'])} : {count(first['n_other'])}", css="num"))
             entries.append(Entry(verdict, css="found" if verdict == MODEL else ""))
             lines.append(Row(str(first["region"]), entries))
@@ -206,7 +206,7 @@ def _sentence(record: dict[Hashable, Any], table: pd.DataFrame) -> str:
         same = same[same[key] == record[key]]
     rows = same.to_dict("records")
     each = "; ".join(_apart(row, f"against {row['baseline']} " if row["baseline"] else "") for row in rows)
-    net = " to ".join(dict.fromkeys(_short(value) for value in (same["net"].min(), same["net"].max())))
+    net = "; ".join(_net(row, f"against {row['baseline']} " if row["baseline"] else "") for row in rows)
     more = "more" if record["difference"] > 0 else "less"
     whose = f"in faces labelled {record['subgroup']} than in everyone else’s"
     if record["comparison"] == _ERRORS:
@@ -214,7 +214,7 @@ def _sentence(record: dict[Hashable, Any], table: pd.DataFrame) -> str:
     return (
         f"The {record['task']} head (asked for {record['target']}) gives {more} {record['kind']} attribution to "
         f"{record['region']} {whose}: {each} ({_name(str(record['method'])).lower()}; {count(record['n'])} faces "
-        f"against {count(record['n_other'])}, matched). Net of a model with shuffled weights: {net} points."
+        f"against {count(record['n_other'])}, matched). Net of a model with shuffled weights: {net}."
     )
 
 
@@ -222,8 +222,8 @@ def _apart(row: Any, before: str) -> str:
     return before + difference(row["difference"], row["low"], row["high"])
 
 
-def _short(value: Any) -> str:
-    return difference(value).removesuffix("\u00a0points")
+def _net(row: Any, before: str = "") -> str:
+    return before + difference(row["net"], row["net_low"], row["net_high"])
 
 
 def _plain(value: Any, low: Any, high: Any) -> str:

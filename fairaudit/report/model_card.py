@@ -177,7 +177,8 @@ def _head(context: Context, task: str) -> list[str]:
     return [
         *lines,
         "",
-        "In brackets: the interval. “–”: undefined, with the reason in metrics.csv." + (f" {note}" if small else ""),
+        "In brackets: the interval, where there is one. “–”: undefined. The reason of either stands in metrics.csv."
+        + (f" {note}" if small else ""),
     ]
 
 
