@@ -38,7 +38,13 @@ def effect_rows(axis: MethodAxis, method: str, seed: str = "") -> list[Row]:
         "subgroup": "",
         **dict.fromkeys(_NUMBERS, np.nan),
     }
-    return [{**base, **lead, **row} for row in rows]
+    return [_possible({**base, **lead, **row}) for row in rows]
+
+
+def _possible(row: Row) -> Row:
+    """Return the row with limits that can be: shares and gaps change by 1 at most, a signed difference by 2."""
+    most = 2.0 if row["metric"] == "named_gap" else 1.0
+    return row | {end: float(np.clip(row[end], -most, most)) for end in ("low", "high")}
 
 
 def _change_rows(axis: MethodAxis, law: Joint) -> Iterator[Row]:

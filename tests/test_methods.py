@@ -283,6 +283,16 @@ def test_a_degenerate_axis_has_no_equalized_odds() -> None:
     assert "determines the label" in row["reason"]
 
 
+def test_no_limit_lies_beyond_what_can_be() -> None:
+    """Two seeds that contradict each other: rates change by 1 at most, the signed difference of a pair by 2."""
+    wild = [table(BEFORE, 1), table(dict.fromkeys(BEFORE, 0.05), 2)]
+    found = compare_methods(seeds(BEFORE, 5, 2), {"wild": wild}, by=["race"])
+    rows = found.effects[(found.effects["claim"] == "method") & found.effects["low"].notna()]
+    reach = np.where(rows["metric"] == "named_gap", 2.0, 1.0)
+    assert len(rows) > 5 and (rows["low"].abs() <= reach).all() and (rows["high"].abs() <= reach).all()
+    assert (rows["low"].abs() == reach).any()
+
+
 def test_faces_that_not_all_tables_have_are_counted() -> None:
     """Tables of faces 0 to 9 and 4 to 13: six are in both, and eight were left out."""
     frame = pd.DataFrame({"image": [f"{i}.png" for i in range(14)]})
