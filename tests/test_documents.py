@@ -146,7 +146,7 @@ def test_published_figures_stand_beside_ours_only_where_all_fits(audited):
     )
     assert published_data(other)["tables"], "two classes of gender are FairFace's, too"
     several = {"data": {"dataset": "merged", "sources": ["utkface", "fairface"]}}
-    for meta, why in (({}, "not stated"), (several, "several sets"), ({"report": {"data_set": "mine"}}, "mine")):
+    for meta, why in (({}, "not stated"), (several, "of such a mix."), ({"report": {"data_set": "mine"}}, "mine")):
         none = published_data(make_context(run_audit(make_predictions(300), by=["race"], audit=QUICK, meta=meta)))
         assert not none["tables"] and why in none["why_none"]
 

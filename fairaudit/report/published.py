@@ -109,8 +109,8 @@ def _why_none(context: Context, names: Sequence[str]) -> str:
             f"[report] states it; published figures are known for {listing([title_of(name) for name in known])}."
         )
     if len(names) > 1:
-        return f"The faces are of several sets ({listing([title_of(n) for n in names])}): no published figure is of "
-        "such a mix."
+        sets = listing([title_of(n) for n in names])
+        return f"The faces are of several sets ({sets}): no published figure is of such a mix."
     heads = listing([task for task in context.tasks if parse(task)])
     if names[0] not in known:
         return f"No published figure of {title_of(names[0])} is known to fairaudit."
