@@ -19,13 +19,13 @@ from fairaudit.cli_options import (
     AcknowledgeOption,
     ByOption,
     CacheOption,
-    CheckpointArgument,
     DeviceOption,
     ModelSpecOption,
     TaskOption,
     TrustOption,
 )
 from fairaudit.cli_plan import PolicyOption, StrictOption, plan, power, verdicts_of
+from fairaudit.cli_predict import join, predict
 from fairaudit.cli_robustness import robustness
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.registry import lookup
@@ -52,6 +52,8 @@ app.command()(robustness)
 app.command()(masking)
 app.command()(mitigate)
 app.command()(attribute)
+app.command()(predict)
+app.command()(join)
 
 
 @app.callback(invoke_without_command=True)
@@ -193,56 +195,6 @@ def sweep(
         page, table = run_sweep(job, audit=audit)
     typer.echo(f"First: {table['name'].iloc[0]} (validation score {table['score'].iloc[0]:.4f})")
     typer.echo(f"Open {page}")
-
-
-@app.command()
-def predict(
-    checkpoint: CheckpointArgument,
-    data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
-    dataset: DatasetOption = None,
-    spec: SpecOption = None,
-    split: Annotated[
-        str, typer.Option(help="train, val, test, all, or auto: test on the faces it was trained with, else all.")
-    ] = "auto",
-    device: DeviceOption = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 (faster; how many labels it flips is counted on a sample and printed).")
-    ] = "fp32",
-    cache: CacheOption = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(help="Only this part of the faces, such as 2/4; --out is then the folder of all parts."),
-    ] = None,
-    model_spec: ModelSpecOption = None,
-    trust_code: TrustOption = False,
-) -> None:
-    """Let a checkpoint predict every face of a folder, into a table that anybody can read.
-
-    Parts (--shard) can be predicted in any order, on any machine; a folder with all of them is a table
-    (audit --predictions FOLDER), and the same call skips a part that is done.
-    """
-    from fairaudit.console import Bars, say
-    from fairaudit.data.parts import claim_part, faces_of, is_done, parse_part
-    from fairaudit.inputs import faces_for
-    from fairaudit.models.inference import part_key
-    from fairaudit.models.inference import predict as predict_faces
-    from fairaudit.models.wrapped.opening import open_model
-
-    part = parse_part(shard) if shard else None
-    target = claim_part(out, part) if part else out
-    model = open_model(checkpoint, model_spec, trust_code=trust_code)
-    with Bars() as bars:
-        faces, which = faces_for(model.meta, data, dataset, spec, split, bars)
-        say(f"{which}: {len(faces):,}")
-        if part:
-            faces = faces_of(faces, part)
-            say(f"part {part.number} of {part.of}: {len(faces):,}")
-            if is_done(target, part_key(model, faces, precision)):
-                typer.echo(f"Predictions: {target} (done before)")
-                return
-        predict_faces(model, faces, target, device=device, precision=precision, cache=cache, progress=bars)
-    typer.echo(f"Predictions: {target}")
 
 
 @app.command()

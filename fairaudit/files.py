@@ -4,9 +4,12 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +41,10 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     with plain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent.resolve())
         try:
             yield temporary
             temporary.replace(path)
@@ -54,9 +58,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     An existing `path` is replaced whole: the caller has made sure that it may be (see `claim`).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     with plain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent.resolve())
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
@@ -66,6 +71,41 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return the name under which this process writes what will be `path`."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part")
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+@lru_cache(maxsize=1000)
+def _remove_leftovers(folder: Path) -> None:
+    """Remove, once for each folder, what processes of this machine left in it that were killed while they wrote."""
+    if os.name != "posix":  # elsewhere there is no harmless way to ask whether a process lives
+        return
+    ours = re.compile(rf"\..+\.{_machine()}-(\d+)\.(part|rows)")
+    for left in folder.iterdir():
+        found = ours.fullmatch(left.name)
+        if not found or _lives(int(found[1])):
+            continue
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -33,10 +33,10 @@ def test_an_array_is_found_by_what_it_holds(tmp_path: Path) -> None:
 def test_what_was_unused_for_longest_makes_room(tmp_path: Path) -> None:
     """A folder holds at most `limit` bytes; other files in it, and a command's own unfinished ones, stay."""
     cache = ArrayCache(folder=tmp_path, limit=2500)
-    others = [tmp_path / "faces.bin", tmp_path / "notes.json", tmp_path / f".faces-{'0' * 24}.bin.1.part"]
+    others = [tmp_path / "faces.bin", tmp_path / "notes.json", tmp_path / f".faces-{'0' * 24}.bin.0123abcd-1.part"]
     for path in others:
         path.write_bytes(b"x" * 5000)
-    old = tmp_path / f".faces-{'1' * 24}.bin.1.part"
+    old = tmp_path / f".faces-{'1' * 24}.bin.0123abcd-1.part"
     old.write_bytes(b"x")
     os.utime(old, (time.time() - ABANDONED - 60,) * 2)
     for age, what in ((300, "first"), (200, "second")):

@@ -1,12 +1,19 @@
 """Files are whole or absent; folders of other kinds are never written into."""
 
 import errno
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.files import atomic_file, atomic_folder, claim, plain_disk_errors, write_json
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -26,6 +33,28 @@ def test_an_interrupted_folder_is_absent(tmp_path: Path) -> None:
         (temporary / "part").write_text("x", encoding="utf-8")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """Killed while it wrote a file and a folder, a process leaves neither; the next writer clears its pieces away, and
+    leaves those of a process that lives, and anybody else's, alone."""
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom fairaudit.files import atomic_file, atomic_folder\n"
+        "with atomic_file(Path('a.parquet')) as one, atomic_folder(Path('b')) as two:\n"
+        "    one.with_suffix('.rows').write_text('x'); one.write_text('x'); (two / 'x').write_text('x')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == -signal.SIGKILL
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left) == 3 and not {"a.parquet", "b"} & left
+    lives = re.sub(r"-\d+\.part", f"-{os.getppid()}.part", next(name for name in left if name.startswith(".a.p")))
+    others = [tmp_path / lives, tmp_path / ".a.parquet.99.part", tmp_path / ".notes.part"]
+    for path in others:
+        path.write_text("somebody's", encoding="utf-8")
+    with atomic_file(tmp_path / "c") as temporary:
+        temporary.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"c", *(path.name for path in others)}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from tiny_faces import make_faces, make_spec
 from typer.testing import CliRunner
 
 from fairaudit.cli import app
-from fairaudit.data.parts import Part, check_complete, claim_part, faces_of, is_done, parse_part
+from fairaudit.data.parts import Part, check_complete, claim_part, faces_of, is_done, join_parts, parse_part
+from fairaudit.data.predictions import read_predictions
 from fairaudit.data.shards import read_shards
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table
 from fairaudit.errors import DataError, UsageError
@@ -54,6 +55,17 @@ def test_the_parts_are_the_whole(checkpoint: Checkpoint, faces: FaceTable, tmp_p
     assert joined.schema.remove_metadata() == whole.schema.remove_metadata()
     assert joined.replace_schema_metadata().combine_chunks().equals(whole.replace_schema_metadata().combine_chunks())
     check_complete(tmp_path / "parts")
+    assert join_parts(tmp_path / "parts", tmp_path / "joined.parquet") == len(faces)
+    made = pq.read_table(tmp_path / "joined.parquet")
+    assert made.replace_schema_metadata().combine_chunks().equals(whole.replace_schema_metadata().combine_chunks())
+    told, wanted_of = (json.loads(table.schema.metadata[META_KEY]) for table in (made, whole))
+    own = {"faces_hash", "images_per_second", "share_waiting_for_data", "batch_size", "batch_sizes_tried", "loaders"}
+    for key in told.keys() | wanted_of.keys():
+        if key != "meta":
+            assert told[key] == wanted_of[key], key
+    assert told["meta"].keys() | own == wanted_of["meta"].keys() | own
+    for key in wanted_of["meta"].keys() - own:
+        assert told["meta"][key] == wanted_of["meta"][key], key
     (tmp_path / "one").mkdir()
     (tmp_path / "whole.parquet").rename(tmp_path / "one" / "whole.parquet")
     read, wanted = read_shards(tmp_path / "parts"), read_shards(tmp_path / "one")
@@ -67,6 +79,60 @@ def test_more_parts_than_faces(faces: FaceTable) -> None:
     few = replace(faces, frame=faces.frame[:3].reset_index(drop=True))
     parts = [faces_of(few, Part(number, 5)) for number in range(1, 6)]
     assert [name for part in parts for name in part.frame["image"]] == list(few.frame["image"])
+
+
+def test_findings_are_told_once_however_few_the_faces(faces: FaceTable) -> None:
+    """The part with the first face has them, also where the first part has none."""
+    few = replace(faces, frame=faces.frame[:3].reset_index(drop=True))
+    told = [part for part in range(1, 6) if len(faces_of(few, Part(part, 5)).findings)]
+    first = next(part for part in range(1, 6) if len(faces_of(few, Part(part, 5))))
+    assert told == [first] and first > 1
+
+
+def test_what_is_not_joined(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:
+    """No parts, a missing, damaged or strange one, parts of two models or two sets of faces: a sentence, no file."""
+    parts, out = tmp_path / "parts", tmp_path / "joined.parquet"
+    parts.mkdir()
+    with pytest.raises(DataError, match="holds no parts"):
+        join_parts(parts, out)
+    paths = [predict(checkpoint, faces_of(faces, Part(number, 2)), parts / Part(number, 2).name) for number in (1, 2)]
+    good = paths[1].read_bytes()
+    paths[1].unlink()
+    with pytest.raises(DataError, match="missing: 2"):
+        join_parts(parts, out)
+    paths[1].write_bytes(good[:-9])
+    with pytest.raises(DataError, match="no readable Parquet file"):
+        join_parts(parts, out)
+    damaged = bytearray(good)
+    damaged[4 : len(good) // 2] = bytes(len(good) // 2 - 4)  # the footer is whole, the pages are not
+    paths[1].write_bytes(damaged)
+    with pytest.raises(DataError, match="no readable Parquet file"):
+        join_parts(parts, out)
+    pq.write_table(pa.table({"g_true": ["a"], "g_pred": ["a"]}), paths[1])
+    with pytest.raises(DataError, match="different columns"):
+        join_parts(parts, out)
+    strangers = {
+        "the model": (replace(checkpoint, hash="another"), faces),
+        "the faces": (checkpoint, replace(faces, meta={**faces.meta, "data_hash": "another"})),
+    }
+    for what, (model, table) in strangers.items():
+        predict(model, faces_of(table, Part(2, 2)), paths[1])
+        with pytest.raises(DataError, match=f"differ in {what}"):
+            join_parts(parts, out)
+    assert not out.exists()
+    paths[1].write_bytes(good)
+    assert join_parts(parts, out) == len(faces)
+
+
+def test_joining_as_it_is_typed(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:
+    """One file that an audit reads; into the folder of the parts it is not written, where it would count twice."""
+    for number in (1, 2):
+        predict(checkpoint, faces_of(faces, Part(number, 2)), tmp_path / "parts" / Part(number, 2).name)
+    inside = CliRunner().invoke(app, ["join", str(tmp_path / "parts"), "--out", str(tmp_path / "parts" / "a.parquet")])
+    assert isinstance(inside.exception, UsageError) and len(list((tmp_path / "parts").iterdir())) == 2
+    result = CliRunner().invoke(app, ["join", str(tmp_path / "parts"), "--out", str(tmp_path / "a.parquet")])
+    assert result.exit_code == 0 and "(60 faces)" in result.output
+    assert len(read_predictions(tmp_path / "a.parquet").frame) == 60
 
 
 def test_a_part_is_done_once(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fairaudit.data.images import (
     DECODE_ERRORS,
     BombError,
     has_alpha,
+    in_words,
     open_checked,
     orientation,
     read_bytes,
@@ -61,7 +62,7 @@ def check_image(path: Path) -> ImageCheck:
     except BombError as error:
         return ImageCheck(digest, 0, 0, ("decompression_bomb", str(error)))
     except DECODE_ERRORS as error:
-        return ImageCheck(digest, 0, 0, ("unreadable", _words(error)))
+        return ImageCheck(digest, 0, 0, ("unreadable", in_words(error)))
     width, height = image.size
     notes = tuple(_notes(image, path))
     try:
@@ -70,7 +71,7 @@ def check_image(path: Path) -> ImageCheck:
         image.load()
     except (*DECODE_ERRORS, *BOMB_ERRORS) as error:
         kind = "truncated" if _cut_off(error) else "unreadable"
-        return ImageCheck(digest, width, height, (kind, _words(error)))
+        return ImageCheck(digest, width, height, (kind, in_words(error)))
     return ImageCheck(digest, width, height, None, notes)
 
 
@@ -154,8 +155,3 @@ def _notes(image: Image.Image, path: Path) -> Iterator[tuple[str, str]]:
 def _cut_off(error: BaseException) -> bool:
     words = ("truncated", "broken data stream", "broken png", "not enough", "unexpected end")
     return any(word in str(error).lower() for word in words)
-
-
-def _words(error: BaseException) -> str:
-    text = str(error).split("\n", 1)[0]
-    return "no image of a known format" if "cannot identify" in text else text or type(error).__name__

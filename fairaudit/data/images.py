@@ -63,6 +63,12 @@ def open_checked(data: bytes) -> Image.Image:
     return image
 
 
+def in_words(error: BaseException) -> str:
+    """Return what a decoder's error says in one line that is the same each time (Pillow's names a place in memory)."""
+    text = str(error).split("\n", 1)[0]
+    return "no image of a known format" if "cannot identify" in text else text or type(error).__name__
+
+
 def load_rgb(path: Path, size: int | None = None) -> np.ndarray:
     """Return the picture as uint8 RGB, shape (H, W, 3), or (size, size, 3) after an antialiased bilinear resize.
 
@@ -77,7 +83,7 @@ def load_rgb(path: Path, size: int | None = None) -> np.ndarray:
     except BombError as error:
         raise DataError(f"image {path} is refused as a decompression bomb: {error}") from None
     except DECODE_ERRORS as error:
-        raise DataError(f"image {path} cannot be read: {error}") from None
+        raise DataError(f"image {path} cannot be read: {in_words(error)}") from None
     if size is None or pixels.shape[:2] == (size, size):
         return pixels
     return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))

@@ -107,6 +107,9 @@ def common_description(files: Sequence[ShardFile]) -> dict[str, Any]:
         counts = [meta.get(key) for meta in metas]
         if all(isinstance(count, int) for count in counts):  # what one file does not know, the whole does not
             whole["meta"][key] = sum(counts)
+    seen = [meta.get("seen") for meta in metas]
+    if all(isinstance(counts, dict) for counts in seen):
+        whole["meta"]["seen"] = {part: sum(counts.get(part, 0) for counts in seen) for part in seen[0]}
     return whole
 
 

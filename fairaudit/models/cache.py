@@ -30,7 +30,7 @@ DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "bfloat16": torch.bflo
 CPU = torch.device("cpu")
 MOST_KEPT = 20_000_000_000  # bytes that a folder keeps from one command to the next
 ABANDONED = 24 * 3600  # seconds after which a file that was never finished belongs to no running command
-_OURS = re.compile(r"\.?(faces|maps|embeddings)-[0-9a-f]{24}\.(bin|json)(\.\d+\.part)?")
+_OURS = re.compile(r"\.?(faces|maps|embeddings)-[0-9a-f]{24}\.(bin|json)(\.[0-9a-f]{8}-\d+\.part)?")
 T = TypeVar("T")
 
 
