@@ -17,6 +17,7 @@ from fairaudit.label_noise_table import label_noise_table
 from fairaudit.policy_tables import hypotheses_table, policies_table
 from fairaudit.pooling_table import pooled_table
 from fairaudit.population_table import population_table
+from fairaudit.roc_tables import roc_table, threshold_table
 from fairaudit.summary_table import summary_table
 
 Analysis = Callable[[AuditData], pd.DataFrame]
@@ -33,6 +34,8 @@ ANALYSES: Mapping[str, Analysis] = {
     "summary": summary_table,
     "calibration": calibration_table,
     "coverage": coverage_table,
+    "roc": roc_table,
+    "thresholds": threshold_table,
     "impact": impact_table,
     "custom": custom_table,
     "directed": directed_table,

@@ -136,6 +136,12 @@ MORE_TABLES: dict[str, tuple[str, ...]] = {
         *("task", "by", "subgroup", "point", "threshold", "n", "answered", "coverage", "coverage_low"),
         *("coverage_high", "risk", "risk_low", "risk_high", "aurc", "aurc_low", "aurc_high", "small", "reason"),
     ),
+    "roc": (*("task", "by", "subgroup", "class", "threshold", "fpr", "tpr", "n_class", "n_others"),),
+    "thresholds": (
+        *("task", "by", "subgroup", "class", "threshold", "selection_rate", "selection_rate_low"),
+        *("selection_rate_high", "tpr", "tpr_low", "tpr_high", "fpr", "fpr_low", "fpr_high"),
+        *("n", "n_class", "n_others", "small", "reason"),
+    ),
     "custom": (
         *("task", "by", "subgroup", "metric", "class", "kind", "value", "low", "high", "n", "small", "method", "draws"),
         *("lowest", "highest", "not_assessed", "reason"),

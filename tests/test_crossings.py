@@ -1,5 +1,7 @@
 """Crossed tables of a report: cells are the audit's own figures, small ones are hatched, errors have intervals."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,8 @@ from report_data import AGES, GENDERS, make_predictions
 from scipy import stats
 
 from fairaudit.audit import run_audit
+from fairaudit.metrics.intervals import wilson
+from fairaudit.report.composition import composition_data, counts_of
 from fairaudit.report.context import make_context
 from fairaudit.report.crossings import crossings_data
 from fairaudit.results import AuditResult
@@ -34,7 +38,9 @@ def test_every_cell_of_the_heat_map_is_the_audits_figure(audited: AuditResult, f
         for gender, cell in zip(heat.columns, line, strict=True):
             mine = frame[(frame["race"] == race) & (frame["gender"] == gender)]
             right = (mine["age_true"] == mine["age_pred"]).mean()
-            assert cell.text == f"{100 * right:.1f}" and cell.sub == str(len(mine))
+            bounds = "–".join(f"{100 * edge:.1f}" for edge in wilson(right, len(mine), 1.959964))
+            assert cell.sub == f"({bounds})\nn\u00a0{len(mine)}"
+            assert cell.text == f"{100 * right:.1f}" + ("\u00a0◇" if len(mine) < 30 else "")
             assert (cell.css == "few") == (len(mine) < 30)
             small += cell.css == "few"
             if cell.css != "few":
@@ -53,7 +59,7 @@ def test_signed_errors_are_means_with_students_interval(audited: AuditResult, fr
     cell = table.cells[list(table.heads).index("White (race)")][list(table.columns).index("20-29")]
     assert cell.text == f"{steps.mean():+.2f}" and cell.css == "above"
     shown = [f"{abs(edge):.2f}" for edge in (low, high)]
-    assert all(text in cell.sub for text in shown) and f"n\u00a0=\u00a0{len(steps)}" in cell.sub
+    assert all(text in cell.sub for text in shown) and f"n\u00a0{len(steps)}" in cell.sub
 
 
 def test_what_the_data_do_not_allow_is_said(frame: pd.DataFrame, audited: AuditResult) -> None:
@@ -65,3 +71,47 @@ def test_what_the_data_do_not_allow_is_said(frame: pd.DataFrame, audited: AuditR
     data = crossings_data(make_context(single, history=pd.DataFrame({"epoch": [1], "train_loss": [np.nan]})))
     assert not data["maps"] and not data["signed"]
     assert any("heat map" in line for line in data["absent"]) and not any("history" in line for line in data["absent"])
+
+
+def test_distances_of_an_ordered_head_stand_by_the_crossing_of_two_others(audited: AuditResult) -> None:
+    """How far off, by mean and within one and two classes: the audit's own figures, with n; small rows marked."""
+    (table,) = crossings_data(make_context(audited))["distances"]
+    assert table.rows[0].head == "all faces" and len(table.rows) == 11
+    context = make_context(audited)
+    for row in table.rows[1:]:
+        cell = context.cell("age", "race:gender", row.head, "mae_bins")
+        assert row.entries[0].text == f"{cell.n:,.0f}" and row.entries[1].text.startswith(
+            f"{cell.value:.2f}\u00a0bins ("
+        )
+        assert row.small == (cell.n < 30)
+    assert any(row.small for row in table.rows)
+
+
+def test_a_mosaic_has_every_face_once_in_bars_and_numbers(frame: pd.DataFrame, audited: AuditResult) -> None:
+    """Parts of a bar are as wide as their faces are many, on one scale; the numbers beside are crosstab's."""
+    (table,) = composition_data(make_context(audited))["mosaics"]
+    cross = pd.crosstab(frame["race"], frame["gender"])
+    longest = cross.sum(axis=1).max()
+    names = [re.sub(r"<.*?>", "", column).strip() for column in table.columns[2:]]
+    for row in table.rows:
+        wide = [float(w) for w in re.findall(r' width="([\d.]+)%"', row.entries[1].text)]
+        shown = [int(entry.text.replace(",", "").removesuffix("\u00a0◇")) for entry in row.entries[2:]]
+        assert dict(zip(names, shown, strict=True)) == cross.loc[row.head].to_dict()
+        np.testing.assert_allclose(wide, [100 * n / longest for n in shown], atol=0.006)
+        assert [entry.text.endswith("◇") for entry in row.entries[2:]] == [n < 30 for n in shown]
+
+
+def test_counts_of_a_pair_come_from_a_larger_crossing_without_the_unknown(frame: pd.DataFrame) -> None:
+    """Where only race × gender × age is audited, pairs are its margins; faces of unknown race are counted apart."""
+    table = frame.copy()
+    table.loc[:9, "race"] = None
+    context = make_context(
+        run_audit(table, by=["race", "gender", "age", "race:gender:age"], audit=AuditSpec(draws=100))
+    )
+    counts, unknown = counts_of(context, ["race", "gender"])
+    known = table.dropna(subset=["race"])
+    assert counts == pd.crosstab(known["race"], known["gender"]).stack().to_dict() and unknown == 10
+    found = composition_data(context)
+    assert len(found["mosaics"]) == 3 and "10 whose label of either is unknown" in found["mosaics"][0].caption
+    cells = [cell for line in found["crossed"].cells for cell in line]
+    assert sum(int(c.text.removesuffix("\u00a0◇")) for c in cells) == len(known) and len(cells) == 5 * 2 * 9

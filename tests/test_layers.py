@@ -29,7 +29,7 @@ LAYERS = {
         ("cli_mitigate", "mitigate", "mitigate_plan", "mitigate_files", "mitigate_compare", "refit_stage"), 6
     ),
     "report": 5,
-    **dict.fromkeys(("task_measures", "calibration_tables"), 4),
+    **dict.fromkeys(("task_measures", "calibration_tables", "roc_tables"), 4),
     **dict.fromkeys(("audit", "audit_meta", "audit_tables", "axes", "analyses", "pooled", "gap_tables"), 4),
     **dict.fromkeys(("criteria", "summary_table", "confusion_tables", "impact_table"), 4),
     **dict.fromkeys(("custom_table", "custom_metrics"), 4),
@@ -57,6 +57,7 @@ NEEDS_NO_TORCH = (
     *("findings", "finding_words", "pooling_table"),
     "task_measures",
     "calibration_tables",
+    "roc_tables",
     *("covariates", "adjusted", "adjusted_table", "label_noise_table", "label_inversions"),
     "report",
     "audit",

@@ -326,7 +326,7 @@ def test_ordered_heads_show_their_own_measures(tmp_path):
 def test_sections_appear_only_with_their_data(planted, tmp_path):
     """No attribution, no history, no planted truth: no such section; with them: each once."""
     context = make_context(planted)
-    absent = {"attribution", "training", "planted", "policies", "population", "exploratory", "calibration"}
+    absent = {"attribution", "training", "planted", "policies", "population", "exploratory", "calibration", "roc"}
     absent |= {"adjusted", "custom"}
     assert {name for name, make in SECTIONS.items() if make(context) is None} == absent
     told = {

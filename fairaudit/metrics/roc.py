@@ -45,3 +45,16 @@ def _on_grid(alarms: np.ndarray, found: np.ndarray) -> np.ndarray:
     values = found[::-1][first]
     made: np.ndarray = np.interp(GRID, places, values)
     return made
+
+
+def thinned(found: np.ndarray, others: np.ndarray, most: int = 41) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return false and true positive rates of at most `most` points of a ROC curve, and the place of each threshold.
+
+    found, others: weight of the class and of all others at each distinct score, ascending (D,); neither may be empty.
+    Even steps of the two rates' sum, each the first point that reaches it, from (0, 0), whose place is D, to (1, 1).
+    """
+    alarms, hits = (np.append(0, part[::-1].cumsum()) / part.sum() for part in (others, found))
+    through = alarms + hits
+    at = np.searchsorted(through, np.linspace(0, through[-1], most) - 1e-12)
+    at = np.unique(np.append(0, np.minimum(at, len(through) - 1)))
+    return alarms[at], hits[at], len(found) - at

@@ -13,7 +13,7 @@ from scipy import stats
 
 from fairaudit.metrics.ordinal import distances
 from fairaudit.report.context import Cell, Context
-from fairaudit.report.tables import MatrixCell
+from fairaudit.report.tables import Entry, MatrixCell, Notes, Row, Table, entry
 from fairaudit.report.verdict import HEADLINES
 from fairaudit.report.words import (
     DASH,
@@ -21,12 +21,20 @@ from fairaudit.report.words import (
     count,
     difference,
     figure,
+    interval,
     is_number,
     metric_label,
+    metric_words,
     number,
     sentence_case,
 )
-from fairaudit.subgroups import CROSS, UNKNOWN, parse
+from fairaudit.subgroups import CROSS, OVERALL, UNKNOWN, parse
+
+# how far an ordered head is off: mean distance, its sign, the share within one and two classes; in years where known
+OFF_BY = (
+    *("mae_bins", "signed_error_bins", "cumulative_score_1", "cumulative_score_2"),
+    *("mae_years", "signed_error_years", "cumulative_score_5_years"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +56,32 @@ def crossings_data(context: Context) -> dict[str, Any]:
     maps = [_heat_map(context, task, by, parts) for task in context.tasks] if parts and all(parts) else []
     ordered = [task for task in context.tasks if context.result.meta["tasks"][task].get("ordered")]
     signed = [table for task in ordered if (table := _signed(context, task)) is not None]
-    return {"by": axis_label(by) if by else "", "maps": maps, "signed": signed, "absent": _absent(context, maps)}
+    distances = [table for task in ordered if (table := _distances(context, task)) is not None]
+    return {"maps": maps, "distances": distances, "signed": signed, "absent": _absent(context, maps)}
+
+
+def _distances(context: Context, task: str) -> Table | None:
+    """Return how far an ordered head is off in each intersection of two other attributes, gender and race if there."""
+    pairs = [by for by in context.axes if len(parse(by)) == 2 and (task, by) not in context.degenerate]
+    by = next((by for by in pairs if {"gender", "race"} == set(parse(by))), pairs[0] if pairs else "")
+    metrics = [
+        m for m in OFF_BY if any((m, "") in context.figures.get((task, by, g), {}) for g in context.axes.get(by, ()))
+    ]
+    places = [(OVERALL, OVERALL), *((by, group) for group in context.axes.get(by, ()))]
+    metrics = [m for m in metrics if any(is_number(context.cell(task, *place, m).value) for place in places)]
+    if not by or not metrics:
+        return None
+    notes, rows = Notes(), []
+    for where, group in places:
+        cells = [context.cell(task, where, group, metric) for metric in metrics]
+        entries = [Entry(count(cells[0].n), css="num")]
+        entries += [entry(cell, metric, notes) for cell, metric in zip(cells, metrics, strict=True)]
+        page = "" if where == OVERALL else f"groups/{context.slugs[by, group]}.html"
+        name = "all faces" if where == OVERALL else group
+        rows.append(Row(name, entries, page, cells[0].small and where != OVERALL, where == OVERALL))
+    caption = f"{sentence_case(task)} by {axis_label(by)}: how far off, with intervals"
+    columns = ["n", *(metric_words(metric).label for metric in metrics)]
+    return Table(caption=caption, first=axis_label(by), columns=columns, rows=rows, notes=notes.texts)
 
 
 def _values(context: Context, name: str) -> list[str]:
@@ -65,8 +98,8 @@ def _heat_map(context: Context, task: str, by: str, parts: Sequence[Sequence[str
     span = f"{number(low)} to {number(high)} %" if assessed else "no cell is assessed"
     names = [axis_label(":".join(parse(by)[:-1])), parse(by)[-1]]
     return Crossed(
-        caption=f"{sentence_case(task)}: {metric_label(metric)} in %, with n, by {axis_label(by)}; darker is lower "
-        f"({span})",
+        caption=f"{sentence_case(task)}: {metric_label(metric)} in %, with interval and n, by {axis_label(by)}; "
+        f"darker is lower ({span})",
         corner=f"{names[0]} ↓ {names[1]} →",
         columns=parts[-1],
         heads=[CROSS.join(row) for row in rows],
@@ -81,10 +114,12 @@ def _heat_map(context: Context, task: str, by: str, parts: Sequence[Sequence[str
 def _heat_cell(cell: Cell, low: float, high: float) -> MatrixCell:
     if not is_number(cell.value):
         return MatrixCell(DASH, "", 0, "few")
+    bounds = interval(cell.low, cell.high)
+    sub = "\n".join([*([f"({bounds})"] if bounds else []), f"n\u00a0{count(cell.n)}"])
     if cell.small:
-        return MatrixCell(number(cell.value), count(cell.n), 0, "few")
+        return MatrixCell(f"{number(cell.value)}\u00a0◇", sub, 0, "few")
     share = (high - cell.value) / (high - low) if high > low else 0.0
-    return MatrixCell(number(cell.value), count(cell.n), round(100 * share), "")
+    return MatrixCell(number(cell.value), sub, round(100 * share), "")
 
 
 def _told(cell: Cell) -> str:
@@ -138,9 +173,9 @@ def _signed_cell(mean: float, low: float, high: float, n: float, small: bool, *,
         return MatrixCell(DASH, "", 0, "few")
     text = number(mean, "bins", signed=True)
     bounds = difference(mean, low, high, "bins").split("\u00a0bins")[-1].strip() if is_number(low) else ""
-    sub = f"{bounds} n\u00a0=\u00a0{count(n)}".strip()
+    sub = f"{bounds}\nn\u00a0{count(n)}".strip()
     if small:
-        return MatrixCell(text, sub, 0, "few")
+        return MatrixCell(f"{text}\u00a0◇", sub, 0, "few")
     side = "above" if mean > 0 else "below" if mean < 0 else ""
     return MatrixCell(text, sub, round(100 * min(abs(mean) / largest, 1.0)), side)
 
@@ -151,10 +186,12 @@ def _absent(context: Context, maps: Sequence[Crossed]) -> list[str]:
     lines = []
     if result.table("calibration").empty:
         lines.append("Reliability and ROC curves, calibration, thresholds: the predictions hold no probabilities.")
-    else:
+    elif result.table("roc").empty:
         lines.append(
-            "ROC curves of each subgroup: the audit keeps the areas under them, with intervals, not the curves."
+            "ROC curves: this audit holds no points of them; it was made before there were any, or hides them."
         )
+    elif result.table("thresholds").empty:
+        lines.append("Rates at other limits: there is one limit to choose only where a head has two classes.")
     years = result.metrics["metric"].str.endswith("_years")
     if not result.metrics.loc[years, "value"].notna().any():
         lines.append("Errors in years: the predictions hold no ages in years, only classes or no age at all.")

@@ -8,12 +8,12 @@ from fairaudit.report.adjusted import adjusted_data
 from fairaudit.report.annex_iv import annex_data
 from fairaudit.report.attributions import attribution_views
 from fairaudit.report.calibration import calibration_data
+from fairaudit.report.composition import composition_data
 from fairaudit.report.confusions import confusions_data
-from fairaudit.report.context import FOLD, Context
+from fairaudit.report.context import Context
 from fairaudit.report.criteria import criteria_data, shades_data, spread_data
 from fairaudit.report.crossings import crossings_data
 from fairaudit.report.datasheet import datasheet_data
-from fairaudit.report.figures import share_bar
 from fairaudit.report.findings import findings_data
 from fairaudit.report.first_screen import first_screen
 from fairaudit.report.heads import head_view
@@ -25,10 +25,11 @@ from fairaudit.report.policies import exploratory_data, plan_data, population_da
 from fairaudit.report.provenance import provenance_data
 from fairaudit.report.published import published_data
 from fairaudit.report.rationale import rationale_data
+from fairaudit.report.roc import roc_data
 from fairaudit.report.scope import scope_data
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import verdicts
-from fairaudit.report.words import axis_label, count, figure, number, sentence_case
+from fairaudit.report.words import axis_label, count, number, sentence_case
 from fairaudit.subgroups import OVERALL, parse
 
 LONGEST = 300  # characters of a fact about model or data on the first page
@@ -121,7 +122,6 @@ def audited_section(context: Context) -> Section:
 def composition_section(context: Context) -> Section:
     """Show who the faces are labelled as, what was left out and why."""
     meta = context.result.meta
-    views = [(axis_label(by), len(groups) > FOLD, _composition(context, by)) for by, groups in context.axes.items()]
     outcomes = [
         Row(
             f"{entry['task']}, {entry['subgroup']}",
@@ -138,7 +138,7 @@ def composition_section(context: Context) -> Section:
         rows=outcomes,
     )
     excluded = [entry for entry in meta.get("excluded", ()) if entry.get("count")]
-    data = {"views": views, "excluded": excluded, "unpredicted": unpredicted, "count": count}
+    data = {**composition_data(context), "excluded": excluded, "unpredicted": unpredicted, "count": count}
     data["outcomes"] = table if outcomes else None
     return Section(key="composition", title="Who was audited", template="sections/composition.html", data=data)
 
@@ -264,6 +264,14 @@ def calibration_section(context: Context) -> Section | None:
     return _optional("calibration", "Calibration", calibration_data(context))
 
 
+def roc_section(context: Context) -> Section | None:
+    """Show how well probabilities tell each class from all others, in every subgroup."""
+    data = roc_data(context)
+    if data is None:
+        return None
+    return Section(key="roc", title="ROC curves", template="sections/roc_curves.html", data=data)
+
+
 def attribution_section(context: Context) -> Section | None:
     """Show where the model looks, per subgroup."""
     if context.attribution is None:
@@ -321,21 +329,6 @@ def hashes_section(context: Context) -> Section:
     return Section(key="hashes", title="Versions and hashes", template="sections/provenance.html", data=data)
 
 
-def _composition(context: Context, by: str) -> Table:
-    sizes = context.result.meta.get("subgroups", {}).get(by, {})
-    hidden = context.result.meta.get("hidden")  # sizes of hidden subgroups are no numbers
-    total = context.result.meta.get("n", 0) if hidden else sum(sizes.values())
-    rows = []
-    for group in context.axes[by]:
-        n = sizes.get(group, 0)
-        share = n / total if total else float("nan")
-        text = [Entry(count(n), css="num"), Entry(figure(share), css="num"), Entry(share_bar(share))]
-        small = n < (context.result.meta.get("min_group_size") or 0)
-        rows.append(Row(group, text, f"groups/{context.slugs[by, group]}.html", small))
-    caption = f"Faces by {axis_label(by)}: {count(total)} in all"
-    return Table(caption=caption, first=axis_label(by), columns=["faces", "share", "drawn"], rows=rows)
-
-
 def _confidence(context: Context) -> float:
     return float(context.result.meta.get("confidence", 0.95))
 
@@ -389,6 +382,7 @@ SECTIONS: dict[str, Callable[[Context], Section | None]] = {
     "published": published_section,
     "crossings": crossings_section,
     "calibration": calibration_section,
+    "roc": roc_section,
     "shades": shades_section,
     "criteria": criteria_section,
     "spread": spread_section,
