@@ -429,7 +429,8 @@ def _attribute(job: Run, faces: FaceTable, name: str, axes: Sequence[str] | None
             )
             found.save(folder)
 
-    files = ("attribution.json", "attribution.csv", "regions.csv", "contrasts.csv", "sanity.csv", "maps.npz")
+    tables = ("attribution", "regions", "contrasts", "sanity", "curves")
+    files = ("attribution.json", *(f"{table}.csv" for table in tables), "maps.npz")
     job.stage(f"attribute {name}", inputs, [f"attribution/{name}/{file}" for file in files], work)
 
 

@@ -210,6 +210,7 @@ CONTRAST_COLUMNS = (
 SANITY_COLUMNS = (
     *("method", "baseline", "task", "check", "part", "value", "low", "high", "limit", "n", "outcome", "sentence"),
 )
+CURVE_COLUMNS = ("method", "baseline", "task", "check", "fill", "order", "share", "value", "low", "high", "n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +340,8 @@ class Attribution:
     shares: ATTRIBUTION_COLUMNS (region "centre" or "border"; share of absolute attribution in 0…1; `difference` is
     against everyone else). maps: {(task, by, subgroup): array (h, w), mean absolute attribution of the first method,
     each face scaled to sum 1}; the subgroup `overall` of the axis `overall` is the mean of all. regions:
-    REGION_COLUMNS; contrasts: CONTRAST_COLUMNS; sanity: SANITY_COLUMNS; each empty where nothing was asked for.
+    REGION_COLUMNS; contrasts: CONTRAST_COLUMNS; sanity: SANITY_COLUMNS; curves: CURVE_COLUMNS; each empty where nothing
+    was asked for.
     pictures: {(method, what, task, by, subgroup): array (h, w)}, what: "signed", "absolute" (of the methods after the
     first), "difference" (from everyone else, matched, mean over baselines), "net" (the same minus that of the
     randomized model), "wrong" (wrong minus right predictions). meta keys: method, methods, steps, seed, baseline,
@@ -356,6 +358,7 @@ class Attribution:
     regions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(REGION_COLUMNS)))
     contrasts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CONTRAST_COLUMNS)))
     sanity: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SANITY_COLUMNS)))
+    curves: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CURVE_COLUMNS)))
     pictures: Mapping[tuple[str, ...], np.ndarray] = field(default_factory=dict)
 
     def rest_map(self, task: str, by: str, subgroup: str) -> np.ndarray | None:
@@ -367,8 +370,7 @@ class Attribution:
         return np.average(np.stack(maps), axis=0, weights=others["n"].to_numpy()) if maps else None
 
     def save(self, folder: Path) -> None:
-        """Write attribution.json, attribution.csv, regions.csv, contrasts.csv, sanity.csv and maps.npz, whole or not at
-        all."""
+        """Write attribution.json, its five tables as CSV and maps.npz, whole or not at all."""
         keys, shown = sorted(self.maps), sorted(self.pictures)
         arrays = {f"map{i}": np.asarray(self.maps[key], dtype=np.float32) for i, key in enumerate(keys)}
         arrays |= {f"picture{i}": np.asarray(self.pictures[key], dtype=np.float32) for i, key in enumerate(shown)}
@@ -378,13 +380,14 @@ class Attribution:
             "regions": self.regions,
             "contrasts": self.contrasts,
             "sanity": self.sanity,
+            "curves": self.curves,
         }
         _save(folder, "attribution.json", tables, meta, None, arrays)
 
     @classmethod
     def load(cls, folder: Path) -> "Attribution":
         """Read what `save` wrote."""
-        more = ("regions", "contrasts", "sanity")
+        more = ("regions", "contrasts", "sanity", "curves")
         tables, meta = _load(folder, "attribution.json", "attribution", ("attribution",), more)
         try:
             with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
@@ -475,7 +478,7 @@ _TEXT = frozenset(
         *("kind", "lowest", "highest", "other", "family"),
         *("claim", "seed", "front", "standing", "dominated_by"),
         *("perturbation", "unit", "matched", "fill"),
-        *("comparison", "check", "part", "outcome"),
+        *("comparison", "check", "part", "outcome", "order"),
     )
 )
 _FLAGS = frozenset(("confirmed", "finding", "small", "levelling_down", "recommended"))

@@ -498,7 +498,9 @@ class AttributionSpec(_Part):
         default_factory=dict, description="of contrasts: the class explained in every face; default: a head's commonest"
     )
     sanity: Literal["none", "quick", "full"] = Field(
-        "quick", description="quick: a randomized model and infidelity on six faces; full: also cascading and labels"
+        "quick",
+        description="quick: infidelity, a randomized model on six faces, deletion and insertion on eight; full: more "
+        "faces, cascading and shuffled labels",
     )
 
     @model_validator(mode="after")

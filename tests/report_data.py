@@ -10,6 +10,7 @@ from fairaudit.results import (
     ATTRIBUTION_COLUMNS,
     COMPARISON_COLUMNS,
     CONTRAST_COLUMNS,
+    CURVE_COLUMNS,
     GAP_CHANGE_COLUMNS,
     REGION_COLUMNS,
     SANITY_COLUMNS,
@@ -99,6 +100,24 @@ def make_attribution(
             *("integrated-gradients", "blurred", tasks[0], "model randomization", "absolute"),
             *(0.7, 0.6, 0.8, 0.5, 6, "failed", "maps stay as they were"),
         ),
+        *(
+            (
+                *("integrated-gradients", "blurred", tasks[0], "deletion", fill),
+                *(-0.2, -0.3, 0.1, 0.0, 6, "not shown", "it may be chance"),
+            )
+            for fill in ("blurred", "mean")
+        ),
+    ]
+    curves = [
+        (
+            *("integrated-gradients", "blurred", task, check, fill, order, share),
+            *((value := 0.9 - share * (0.7 if order == "attribution" else 0.5)), value - 0.1, value + 0.1, 6),
+        )
+        for task in tasks
+        for check in ("deletion", "insertion")
+        for fill in ("blurred", "mean")
+        for order in ("attribution", "scattered", "blocks")
+        for share in (0, 0.25, 0.5, 0.75, 1)
     ]
     pictures = {
         ("integrated-gradients", what, *key): value - value.mean()
@@ -111,6 +130,7 @@ def make_attribution(
         regions=pd.DataFrame(regions, columns=list(REGION_COLUMNS)),
         contrasts=_contrasts(axes, tasks),
         sanity=pd.DataFrame(sanity, columns=list(SANITY_COLUMNS)),
+        curves=pd.DataFrame(curves, columns=list(CURVE_COLUMNS)),
         pictures=pictures,
         meta={
             "method": "integrated-gradients",

@@ -23,6 +23,7 @@ from fairaudit.results import (
     COMPARISON_COLUMNS,
     CONFUSION_COLUMNS,
     CONTRAST_COLUMNS,
+    CURVE_COLUMNS,
     GAP_CHANGE_COLUMNS,
     GAP_COLUMNS,
     METHOD_TABLES,
@@ -346,7 +347,7 @@ def test_every_column_is_documented() -> None:
     tables |= METHOD_TABLES
     tables |= {"churn": CHURN_COLUMNS, "non_inferiority": NON_INFERIORITY_COLUMNS}
     tables |= {"attribution": ATTRIBUTION_COLUMNS, "regions": REGION_COLUMNS}
-    tables |= {"contrasts": CONTRAST_COLUMNS, "sanity": SANITY_COLUMNS}
+    tables |= {"contrasts": CONTRAST_COLUMNS, "sanity": SANITY_COLUMNS, "curves": CURVE_COLUMNS}
     assert set(tables) == set(told)
     missing = [
         f"{name}.csv: {column}"

@@ -13,6 +13,8 @@ from fairaudit.attribution import maps as face_maps
 from fairaudit.attribution.alignment import align
 from fairaudit.attribution.backdrops import BASELINES, pool_of
 from fairaudit.attribution.comparing import compare_groups
+from fairaudit.attribution.curve_rows import curve_checks, curve_table
+from fairaudit.attribution.curves import CURVED, STEPS, measure_curves
 from fairaudit.attribution.drawing import draw_evenly
 from fairaudit.attribution.methods import ATTRIBUTIONS
 from fairaudit.attribution.networks import randomized, ready
@@ -25,7 +27,7 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.models.protocol import FaceModel
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
-from fairaudit.results import ATTRIBUTION_COLUMNS, CONTRAST_COLUMNS, Attribution
+from fairaudit.results import ATTRIBUTION_COLUMNS, CONTRAST_COLUMNS, CURVE_COLUMNS, Attribution
 from fairaudit.spec import AttributionSpec
 from fairaudit.subgroups import OVERALL
 
@@ -93,12 +95,17 @@ def attribute(
     shown = {axis: groups[axis] for axis in by}
     found: dict[str, list[Explained]] = {}
     checks: list[dict[str, object]] = []
+    curves: list[dict[str, object]] = []
     for method in attribution.methods:
         one = Pass(method=method, baseline=_baseline(method, attribution.baselines[0]))
         found[method] = run_pass(job, one, model, rows.tolist(), f"attribute {method}")
-        checks += _checks(job, one, network, place, [face for face in found[method] if not face.unreadable])
+        good = [face for face in found[method] if not face.unreadable]
+        checks += _checks(job, one, network, place, good)
+        beside_random, points = _curves(job, one, model, good)
+        checks, curves = checks + beside_random, curves + points
     first = found[attribution.methods[0]]
-    return _result(job, network, place, by, shown, groups, first, found, sanity_frame(checks))
+    tables = (sanity_frame(checks), pd.DataFrame(curves, columns=list(CURVE_COLUMNS)))
+    return _result(job, network, place, by, shown, groups, first, found, *tables)
 
 
 def _groups(faces: FaceTable, by: Sequence[str], attribution: AttributionSpec) -> dict[str, pd.Categorical]:
@@ -129,7 +136,7 @@ def _checks(job: Job, one: Pass, network: Any, place: Any, found: Sequence[Expla
     level = job.settings.sanity
     if level == "none" or not found:
         return rows
-    some = found[:: max(1, len(found) // CHECKED[level])][: CHECKED[level]]
+    some = _some(found, CHECKED[level])
     random = ready(randomized(network, job.pool.faces, job.seed), place)
     other = Pass(method=one.method, baseline=one.baseline, variant=RANDOMIZED)
     stage = f"sanity {one.method}"
@@ -137,6 +144,23 @@ def _checks(job: Job, one: Pass, network: Any, place: Any, found: Sequence[Expla
     if level == "full":
         rows += full_checks(job, one, network, some, lambda made: ready(made, place))
     return rows
+
+
+def _curves(
+    job: Job, one: Pass, model: Any, found: Sequence[Explained]
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Return what deletion and insertion curves add to sanity.csv, and the rows of curves.csv, of one method."""
+    level = job.settings.sanity
+    if level == "none" or not found:
+        return [], []
+    some = _some(found, CURVED[level])
+    curves = measure_curves(job, one, model, some, STEPS[level])
+    return curve_checks(one, curves, len(some)), curve_table(one, curves)
+
+
+def _some(found: Sequence[Explained], count: int) -> Sequence[Explained]:
+    """Return about `count` of the faces, spread over all of them."""
+    return found[:: max(1, len(found) // count)][:count]
 
 
 def _result(
@@ -149,6 +173,7 @@ def _result(
     drawn: Sequence[Explained],
     found: Mapping[str, Sequence[Explained]],
     sanity: pd.DataFrame,
+    curves: pd.DataFrame,
 ) -> Attribution:
     """Put the tables, maps and sentences together."""
     settings, alignment, size = job.settings, job.alignment, job.checkpoint.image_size
@@ -165,6 +190,7 @@ def _result(
         if contrasts
         else pd.DataFrame(columns=list(CONTRAST_COLUMNS)),
         sanity=sanity,
+        curves=curves,
         pictures={**pictures, **compared_maps},
         meta={
             **describe.meta_of(job.checkpoint, job.faces, first, settings, job.seed, by[0]),

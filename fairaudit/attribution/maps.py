@@ -14,6 +14,7 @@ CENTRE_AREA = 0.5
 CONFIDENCE = 0.95
 REGIONS = ("centre", "border")
 LARGEST = 56  # pixels of a map's longer side
+CELLS = 14  # a side, where maps are compared or parts of a picture are taken away: single pixels are noise
 
 
 def normalized(attributions: np.ndarray) -> np.ndarray:
@@ -46,6 +47,17 @@ def coarse(maps: np.ndarray) -> np.ndarray:
     return np.stack(small).reshape(*maps.shape[:-2], *size[::-1])
 
 
+def cell_of(side: int) -> np.ndarray:
+    """Return the row (or column) of CELLS that each of `side` rows (or columns) of pixels lies in: (side,) integers."""
+    return np.minimum(np.arange(side) * CELLS // side, CELLS - 1)
+
+
+def cell_sums(values: np.ndarray) -> np.ndarray:
+    """Return the sums of a map (H, W) over CELLS × CELLS cells; of fewer where it has fewer pixels."""
+    rows, columns = (np.unique(cell_of(side), return_index=True)[1] for side in values.shape)
+    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1))
+
+
 def share_of_centre(absolute: np.ndarray) -> float:
     """Return the share of an absolute map (H, W) that lies in the centre."""
     return float(absolute[centre_mask(*absolute.shape)].sum())
@@ -69,6 +81,12 @@ def describe_centre(height: int, width: int) -> str:
 
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Return the mean of shares and its Student t interval, clipped to 0…1; NaN for what n cannot give."""
+    mean, low, high = signed_interval(values)
+    return mean, float(np.maximum(0.0, low)), high  # NaN stays NaN
+
+
+def signed_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean of correlations, or of differences of shares, and its Student t interval, clipped to −1…1."""
     n = len(values)
     if n == 0:
         return np.nan, np.nan, np.nan
@@ -76,7 +94,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     if n < 2:
         return mean, np.nan, np.nan
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
+    return mean, max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def difference_interval(values: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from fairaudit.attribution.alignment import Alignment
 from fairaudit.attribution.backdrops import BASELINES, Pool
 from fairaudit.attribution.effort import Effort
 from fairaudit.attribution.infidelity import infidelity
-from fairaudit.attribution.maps import coarse, normalized, share_of_centre
+from fairaudit.attribution.maps import cell_sums, coarse, normalized, share_of_centre
 from fairaudit.attribution.methods import ATTRIBUTIONS, completeness_error, rows_a_pass
 from fairaudit.attribution.regions import REGIONS, Frame, region_masks, to_frame
 from fairaudit.attribution.superpixels import region_pieces, superpixels
@@ -31,6 +31,7 @@ from fairaudit.spec import AttributionSpec
 _MARKER = "attributing.json"
 NO_BASELINE = ""  # of methods that have none
 TRAINED, RANDOMIZED, RELABELLED = "trained", "randomized", "relabelled"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class Explained:
     face coordinates, at most 56 pixels wide; NaN where a face has no attribution at all. shares: {task: (2, R)}, the
     same in the face's own coordinates, summed over each region; NaN where its place is not known. centre: {task: share
     of absolute attribution in the centre}. errors: {task: completeness error}. predicted: {task: class}. unlabelled:
-    the tasks whose label the head does not know, so that the predicted class was explained.
+    the tasks whose label the head does not know, so that the predicted class was explained. cells: {task: (14, 14)}, of
+    the trained model: what each cell of the picture as it is adds to the score by this attribution.
     """
 
     row: int
@@ -53,6 +55,7 @@ class Explained:
     infidelity: Mapping[str, float] = field(default_factory=dict)
     predicted: Mapping[str, str] = field(default_factory=dict)
     unlabelled: frozenset[str] = frozenset()
+    cells: Mapping[str, np.ndarray] = field(default_factory=dict)
     unreadable: str = ""
 
 
@@ -111,10 +114,6 @@ def run_pass(job: Job, one: Pass, model: Any, rows: Sequence[int], stage: str) -
     On a CPU each core works on a face of its own, so that no core waits for another, where the method allows it.
     Returns one result a row, in order.
     """
-    method = ATTRIBUTIONS[one.method]
-    where = model.mean.device
-    apart = where.type == "cpu" and method.shared
-    threads = torch.get_num_threads()
     folder = job.keep / job.key(one) if job.keep is not None else None
     explain = _explainer(job, one, model)
 
@@ -127,7 +126,18 @@ def run_pass(job: Job, one: Pass, model: Any, rows: Sequence[int], stage: str) -
                 _write(file, found)
         return found
 
-    results: list[Explained] = []
+    return each_face(job, work, rows, stage, apart=on_cpu(model) and ATTRIBUTIONS[one.method].shared)
+
+
+def on_cpu(model: Any) -> bool:
+    """Return whether a model computes on the CPU."""
+    return bool(model.mean.device.type == "cpu")
+
+
+def each_face(job: Job, work: Callable[[int], T], rows: Sequence[int], stage: str, *, apart: bool) -> list[T]:
+    """Return work(row) for each row, in order; `apart`: as many faces at once as there are cores, one core each."""
+    threads = torch.get_num_threads()
+    results: list[T] = []
     try:
         torch.set_num_threads(1 if apart else threads)
         with ThreadPoolExecutor(threads if apart else 1) as pool:
@@ -164,7 +174,7 @@ def _explainer(job: Job, one: Pass, model: Any) -> Callable[[int], Explained]:
             return Explained(row=row, image=image, unreadable=str(error))
         x = model.prepare(torch.from_numpy(pixels)[None])
         baseline = BASELINES[one.baseline or "blurred"].make(x, job.pool, job.seed + row)
-        targets, unlabelled, predicted = _targets(model, x, record, one.target)
+        targets, unlabelled, predicted = targets_of(model, x, record, one.target)
         told = effort
         if one.method in ("lime", "kernel-shap"):
             pieces = superpixels(pixels)
@@ -174,9 +184,11 @@ def _explainer(job: Job, one: Pass, model: Any) -> Callable[[int], Explained]:
         found = method.explain(model, x, baseline, targets, told)
         errors = completeness_error(model, x, baseline, targets, found) if method.adds_up else {}
         unfaithful: dict[str, float] = {}
+        cells: dict[str, np.ndarray] = {}
         if one.variant == TRAINED:
             readable = {task: v * (x - baseline) if method.factor == "gradient" else v for task, v in found.items()}
             unfaithful = infidelity(model, x, baseline, targets, readable, seed=job.seed + row)
+            cells = {task: cell_sums(v[0].double().sum(0).cpu().numpy()) for task, v in readable.items()}
         maps = {task: normalized(values.cpu().numpy())[:, 0] for task, values in found.items()}
         return Explained(
             row=row,
@@ -188,12 +200,13 @@ def _explainer(job: Job, one: Pass, model: Any) -> Callable[[int], Explained]:
             infidelity=unfaithful,
             predicted=predicted,
             unlabelled=unlabelled,
+            cells=cells,
         )
 
     return explain
 
 
-def _targets(
+def targets_of(
     model: Any, x: Tensor, record: Any, target: Mapping[str, str]
 ) -> tuple[dict[str, Tensor], frozenset[str], dict[str, str]]:
     """Return each head's class (1,): the wanted one, else the labelled one, else the predicted one; for which heads it
@@ -237,6 +250,7 @@ def _write(file: Path, found: Explained) -> None:
         "unlabelled": np.array([task in found.unlabelled for task in tasks]),
         "measured": np.array([task in found.errors for task in tasks]),
         "infidelity": np.array([found.infidelity.get(task, np.nan) for task in tasks]),
+        "cells": np.stack([found.cells[task] for task in tasks]) if found.cells else np.zeros(0),
         "image": np.array(found.image),
     }
     with atomic_file(file) as temporary, temporary.open("wb") as stream:
@@ -265,6 +279,7 @@ def _read(file: Path, faces: FaceTable, row: int) -> Explained | None:
                 infidelity=dict(zip(tasks, kept["infidelity"].tolist(), strict=True)),
                 predicted=dict(zip(tasks, map(str, kept["predicted"]), strict=True)),
                 unlabelled=frozenset(task for task, is_so in zip(tasks, kept["unlabelled"], strict=True) if is_so),
+                cells=dict(zip(tasks, kept["cells"], strict=True)) if kept["cells"].size else {},
             )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None

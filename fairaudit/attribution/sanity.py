@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from fairaudit.attribution.maps import mean_interval
+from fairaudit.attribution.maps import cell_sums, mean_interval, signed_interval
 from fairaudit.attribution.methods import ATTRIBUTIONS
 from fairaudit.attribution.networks import module_of, parts, randomized
 from fairaudit.attribution.passes import RELABELLED, Explained, Job, Pass, run_pass
@@ -32,24 +32,17 @@ _LIMITS = {
 }
 PASSED, FAILED, SHOWN = "passed", "failed", "shown only"
 CHECKED = {"quick": 6, "full": 16}  # faces
-_CELLS = 14  # maps are compared in this many cells a side: noise in single pixels must not hide a likeness
 _LEVELS = 4  # of cascading randomization
 _MOST, _STEPS, _RATE = 512, 150, 1e-3  # faces, steps and rate at which heads are trained on permuted labels
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return Spearman's correlation of two maps (h, w) over cells of about a fourteenth of their side."""
-    cells = [_cells(values).ravel() for values in (one, other)]
+    """Return Spearman's correlation of two maps (h, w) over cells of about a fourteenth of their side: noise in single
+    pixels must not hide a likeness."""
+    cells = [cell_sums(values).ravel() for values in (one, other)]
     if any(not np.isfinite(values).all() or np.ptp(values) == 0 for values in cells):
         return float("nan")
     return float(stats.spearmanr(*cells).statistic)
-
-
-def _cells(values: np.ndarray) -> np.ndarray:
-    height, width = values.shape
-    rows, columns = (np.minimum(np.arange(n) * _CELLS // n, _CELLS - 1) for n in (height, width))
-    down = np.add.reduceat(values, np.unique(rows, return_index=True)[1], axis=0)
-    return np.asarray(np.add.reduceat(down, np.unique(columns, return_index=True)[1], axis=1))
 
 
 def measured(one: Pass, found: Sequence[Explained]) -> list[dict[str, object]]:
@@ -96,7 +89,7 @@ def compared(
             values = np.array([value for value in each if np.isfinite(value)])
             if not values.size:
                 continue
-            mean, low, high = _correlation_interval(values)
+            mean, low, high = signed_interval(values)
             said = (
                 f"{name} maps of {task} beside those of {_MODELS[check].format(part=part)}: rank correlation "
                 f"{mean:.2f}, mean over {len(values)} faces (at most {LARGEST_CORRELATION:g} is wanted)"
@@ -111,15 +104,6 @@ _MODELS = {
     CASCADE: "a model with shuffled weights in {part}",
     LABELS: "heads trained on shuffled labels",
 }
-
-
-def _correlation_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Return mean and Student t limits of correlations, clipped to −1…1."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, np.nan, np.nan
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def _row(

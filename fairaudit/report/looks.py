@@ -13,7 +13,11 @@ from fairaudit.subgroups import OVERALL
 MODEL, IMAGE, NONE = "model", "image content, not model", "no difference shown"  # verdicts of contrasts.csv
 _SHOWN = 6  # contrasts told in a sentence each
 _ERRORS = "wrong against right"
-_FAILED, _CHECKED = "failed", ("passed", "failed")
+_FAILED, _PASSED, _OPEN = "failed", "passed", "not shown"
+_BESIDE_RANDOM = {
+    "deletion": "below 0",
+    "insertion": "above 0",
+}  # what is wanted of an area minus that of random orders
 
 
 def contrast_sentences(context: Context) -> list[str]:
@@ -47,20 +51,27 @@ def contrast_sentences(context: Context) -> list[str]:
 
 
 def check_sentences(context: Context) -> tuple[list[str], list[str]]:
-    """Return the checks that failed, and a line about those that passed or were not made."""
+    """Return the checks that failed, and a line about those that passed, that show neither, or were not made."""
     found = context.attribution
     if found is None:
         return [], []
-    judged = found.sanity[found.sanity["outcome"].isin(_CHECKED)]
-    failed = judged[judged["outcome"] == _FAILED]
+    failed, passed, left = (found.sanity[found.sanity["outcome"] == outcome] for outcome in (_FAILED, _PASSED, _OPEN))
     said = [f"{_name(row['method'])} fails: {row['sentence']}." for row in failed.to_dict("records")]
-    passed = judged[judged["outcome"] != _FAILED]
-    names = [f"{check} ({len(rows):,})" for check, rows in passed.groupby("check", sort=False)]
     made = set(found.sanity["check"])
+    names = _counted(passed)
     rest = [f"Passed: {listing(names)}." if names else "No check was passed."]
+    if len(left):
+        whose = listing(list(dict.fromkeys(f"{_name(str(row.method))} ({row.task})" for row in left.itertuples())))
+        rest.append(f"Not shown to beat a random order: {listing(_counted(left))}, of {whose}. That is no pass.")
+    if found.curves.empty:
+        rest.append("Whether answers depend most on what is most attributed (deletion, insertion) was not checked.")
     if not any("randomization" in check for check in made):
         rest.append("Whether maps change when the model’s weights are shuffled was not checked.")
     return said, rest
+
+
+def _counted(rows: pd.DataFrame) -> list[str]:
+    return [f"{check} ({len(each):,})" for check, each in rows.groupby("check", sort=False)]
 
 
 def check_table(context: Context) -> Table | None:
@@ -75,7 +86,7 @@ def check_table(context: Context) -> Table | None:
                 Entry(str(row["task"])),
                 Entry(f"{row['check']}{': ' if row['part'] else ''}{row['part']}", css="t"),
                 Entry(_plain(row["value"], row["low"], row["high"]), css="num"),
-                Entry(f"at most {row['limit']:g}" if is_number(row["limit"]) else "–", css="num"),
+                Entry(_wanted(row), css="num"),
                 Entry(count(row["n"]), css="num"),
                 Entry(str(row["outcome"]), css="found" if row["outcome"] == _FAILED else ""),
             ],
@@ -84,6 +95,12 @@ def check_table(context: Context) -> Table | None:
     ]
     columns = ["head", "check", "value", "wanted", "n", "outcome"]
     return Table(caption="Checks of the attribution itself", first="method", columns=columns, rows=rows)
+
+
+def _wanted(row: dict[Hashable, Any]) -> str:
+    if row["check"] in _BESIDE_RANDOM:
+        return _BESIDE_RANDOM[row["check"]]
+    return f"at most {row['limit']:g}" if is_number(row["limit"]) else "–"
 
 
 def contrast_tables(context: Context, *, by: str = "", subgroup: str = "", task: str = "") -> list[Table]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fairaudit.report.adjusted import adjusted_data
 from fairaudit.report.annex_iv import annex_data
+from fairaudit.report.attribution_curves import order_view
 from fairaudit.report.attributions import attribution_views
 from fairaudit.report.calibration import calibration_data
 from fairaudit.report.composition import composition_data
@@ -286,6 +287,7 @@ def attribution_section(context: Context) -> Section | None:
         "passed": passed,
         "checks": check_table(context),
         "contrasts": contrast_tables(context),
+        "orders": order_view(context),
     }
     return Section(key="attribution", title="Where the model looks", template="sections/attribution.html", data=data)
 
