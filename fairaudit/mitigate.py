@@ -40,6 +40,11 @@ def run_mitigate(work: Mitigating, *, keep: str | None = None) -> tuple[Path, li
     """
     spec, out = work.job.spec, work.job.out
     check_mitigate(spec, work.checkpoint)
+    if set(spec.mitigate.methods) == {BASELINE} and keep != BASELINE:
+        raise UsageError(
+            f"{BASELINE!r} is plain training, which always runs and which every method is compared with: name at least "
+            "one other method (`fairaudit list mitigations`)"
+        )
     claim_run(out, f"mitigate {spec.name}")
     pool = prepare(work)
     plan = make_plan(work, pool)

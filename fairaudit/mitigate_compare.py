@@ -10,7 +10,7 @@ import pandas as pd
 
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
-from fairaudit.files import file_hash
+from fairaudit.files import file_hash, value_hash
 from fairaudit.methods import compare_methods
 from fairaudit.mitigate_files import failures, fitted_heads, predictions_path, reads_of_test, validation_path
 from fairaudit.mitigate_plan import BASELINE, Mitigating, Plan
@@ -18,6 +18,11 @@ from fairaudit.mitigation.methods import METHODS
 from fairaudit.report.mitigate import write_mitigate_report
 from fairaudit.report.render import write_methods_report
 from fairaudit.results import MethodComparison
+
+NOTHING = (
+    "Nothing is compared: no method beside plain training (erm) was fitted with every seed, of those asked for; "
+    "`fairaudit list mitigations` names them all."
+)
 
 
 def compared(work: Mitigating, plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -30,8 +35,13 @@ def compared(work: Mitigating, plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def comparison_folder(out: Path, task: str) -> Path:
-    """Return where the comparison of one head's methods lies."""
-    return out / "comparison" / re.sub(r"[^\w.=-]+", "-", task)
+    """Return where the comparison of one head's methods lies; no two heads share a folder.
+
+    A name that cannot be a folder's as it is gets its hash, so that "age group" and "age-group" are told apart.
+    """
+    safe = re.sub(r"[^\w.=-]+", "-", task)
+    plain = safe == task and safe.strip(".")
+    return out / "comparison" / (safe if plain else f"{safe}-{value_hash(task)[:8]}")
 
 
 def compare_all(work: Mitigating, plan: Plan) -> None:
@@ -121,7 +131,9 @@ def write_page(work: Mitigating, plan: Plan) -> tuple[Path, list[str]]:
     ]  # fmt: skip
     costs = {task: {name: _costs(work, task, name) for name in own[task]} for task in found}
     links = {task: f"{comparison_folder(out, task).relative_to(out).as_posix()}" for task in found}
-    return write_mitigate_report(
+    if not found:
+        facts = [NOTHING, *facts]
+    page, lines = write_mitigate_report(
         out,
         work.job.spec,
         plan.by,
@@ -131,3 +143,4 @@ def write_page(work: Mitigating, plan: Plan) -> tuple[Path, list[str]]:
         facts=facts,
         refused=[*plan.refused, *failures(work, plan)],
     )
+    return page, lines if found else [NOTHING]

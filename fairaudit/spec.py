@@ -414,7 +414,7 @@ class MitigateSpec(_Part):
         None, description="heads; default: all whose label the axis does not determine"
     )
     seeds: int = Field(5, ge=1, description="repetitions; fewer than 3 recommend nothing")
-    select: Literal["overall", "worst-subgroup", "pareto"] = Field(
+    select: Literal["overall", "worst-subgroup", "pareto", "equalized-odds"] = Field(
         "worst-subgroup", description="what epochs and candidates of a method are chosen by, on validation faces"
     )
     margin: float = Field(0.02, gt=0, lt=0.5, description="loss of a subgroup's accuracy that still counts as no harm")

@@ -324,6 +324,7 @@ def test_intervals_hold_and_nothing_is_recommended_in_vain() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("law", ["same", "effect"])
 def test_intervals_hold_over_many_draws(law: str) -> None:
     """At least .93 of nominal 95 % intervals hold; under the null at most .04 of comparisons recommend any method."""

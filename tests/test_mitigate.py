@@ -15,7 +15,8 @@ from fairaudit import mitigate, mitigate_plan
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
-from fairaudit.mitigate import fit_all, keep_checkpoint, predict_test
+from fairaudit.mitigate import fit_all, keep_checkpoint, predict_test, run_mitigate
+from fairaudit.mitigate_compare import comparison_folder
 from fairaudit.mitigate_files import fitted_heads, predictions_path, reads_of_test, validation_path
 from fairaudit.mitigate_plan import Mitigating, make_plan, prepare
 from fairaudit.mitigation.methods import METHODS, Method
@@ -241,6 +242,28 @@ def test_what_cannot_be_had_is_refused_before_anything_is_trained(
     assert plan(tasks=["race"], by="race").heads == {"race": ("erm",)}
     with pytest.raises(UsageError, match="no pretrained weights"):
         a_work(faces_folder, tmp_path / "x", make_spec())
+
+
+def test_plain_training_alone_is_refused_or_says_that_nothing_is_compared(faces_folder: Path, tmp_path: Path) -> None:
+    """`erm` compares with nothing: refused before a folder is made; to keep its head it is fitted, and that is said."""
+    out = tmp_path / "out"
+    spec = a_spec(seeds=1)
+    job = Run(spec=spec, root=faces_folder, out=out, weights_folders=(faces_folder.parent / "weights",))
+    with pytest.raises(UsageError, match="'erm' is plain training, which always runs"):
+        run_mitigate(Mitigating(job=job))
+    assert not out.exists()
+    page, lines = run_mitigate(Mitigating(job=job), keep="erm")
+    assert len(lines) == 1 and lines[0].startswith("Nothing is compared: no method beside plain training")
+    assert "Nothing is compared" in page.read_text(encoding="utf-8")
+
+
+def test_heads_of_like_names_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Spaces, dashes and dots: all inside `comparison`, none shared, plain names as they are."""
+    names = ["age group", "age-group", "age  group", "age/group", "..", ".", "gender", "Alter über 30"]
+    places = [comparison_folder(tmp_path, name) for name in names]
+    assert len(set(places)) == len(names)
+    assert all(place.resolve().parent == (tmp_path / "comparison").resolve() for place in places)
+    assert places[1].name == "age-group" and places[6].name == "gender"
 
 
 def test_a_kept_head_is_a_checkpoint_that_answers_as_it_did(faces_folder: Path, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fairlearn.metrics import equalized_odds_difference
 from sklearn.linear_model import LogisticRegression
 
 from fairaudit.errors import DataError, UsageError
-from fairaudit.mitigation.choosing import choose, validation_scores
+from fairaudit.mitigation.checks import check_problem
+from fairaudit.mitigation.choosing import best_epoch, choose, odds_difference, validation_scores
 from fairaudit.mitigation.heads import fit_head, weighted_cross_entropy
 from fairaudit.mitigation.methods import fit_method, refused
 from fairaudit.mitigation.problem import Answers, Fitted, Part, Problem
@@ -90,13 +92,61 @@ def test_choosing_by_overall_worst_and_pareto() -> None:
     try:
         made = {name: candidate(*counts) for name, counts in right.items()}
         chosen = {how: choose(problem, made, how).tried for how in ("overall", "worst-subgroup", "pareto")}
+        epochs = [made[name] for name in ("bad", "even", "near", "strong")]
+        kept = {how: best_epoch(problem, epochs, how) for how in ("worst-subgroup", "pareto")}
     finally:
         del module.PREDICTORS["fixed"]
     picked = {how: table.loc[table["chosen"], "candidate"].item() for how, table in chosen.items()}
     assert picked == {"overall": "strong", "worst-subgroup": "even", "pareto": "near"}
+    assert kept["worst-subgroup"] is made["even"] and kept["pareto"] is made["near"]
     front = chosen["overall"].set_index("candidate")["pareto"]
     assert front.to_dict() == {"even": True, "strong": True, "near": True, "bad": False}
     assert chosen["overall"].set_index("candidate")["worst_accuracy"]["near"] == 38 / 50
+
+
+def test_the_odds_difference_is_fairlearns() -> None:
+    """Two classes: fairlearn's; three: the largest over one-vs-rest; small cells and unknown faces take no part."""
+    rng = np.random.default_rng(5)
+    for classes in (2, 3):
+        problem = made_up(1200, classes=classes)
+        y, g = problem.val.y, problem.val.g
+        said = np.where(rng.random(len(y)) < 0.3 + 0.2 * g, rng.integers(classes, size=len(y)), y)
+        wanted = [equalized_odds_difference(y == k, said == k, sensitive_features=g) for k in range(classes)]
+        assert odds_difference(problem, said) == pytest.approx(max(wanted))
+        masked = replace(problem.val, g=np.where(np.arange(len(g)) % 5 == 0, -1, g))
+        rows = masked.g >= 0
+        wanted = [
+            equalized_odds_difference(y[rows] == k, said[rows] == k, sensitive_features=g[rows]) for k in range(classes)
+        ]
+        assert odds_difference(replace(problem, val=masked), said) == pytest.approx(max(wanted))
+    few = replace(problem.val, g=np.where(np.arange(len(g)) < 9, 1, 0))
+    assert np.isnan(odds_difference(replace(problem, val=few), said))
+
+
+def test_choosing_by_equalized_odds_needs_odds_and_keeps_the_accuracy() -> None:
+    """Heads that answer alike have no difference: without the bound on accuracy they would win. Else in words."""
+    problem = replace(made_up(1200), settings=MitigateSpec(select="equalized-odds"))
+    x, y, g = problem.val.x, problem.val.y, problem.val.g
+    weight = np.zeros((2, 6), dtype=np.float32)
+    alike = Fitted(kind="softmax", arrays={"weight": weight, "bias": np.array([1.0, 0.0])})
+    strong = fit_head(problem, select="overall")
+    offset = np.zeros((3, 2))
+    offset[1] = [3.0, 0.0]
+    tilted = Fitted(
+        kind="group-adjusted", arrays={**strong.arrays, "slope": np.ones(3), "offset": offset}, uses_group=True
+    )
+    table = choose(problem, {"alike": alike, "tilted": tilted, "strong": strong}).tried.set_index("candidate")
+    assert table["odds_difference"]["alike"] == 0
+    assert table["odds_difference"]["strong"] == odds_difference(problem, strong.predict(x).labels)
+    assert table["chosen"].to_dict() == {"alike": False, "tilted": False, "strong": True}
+    assert best_epoch(problem, [alike, tilted, strong], "equalized-odds") is strong
+    assert fit_method("selection", problem).kind == "softmax"
+    with pytest.raises(UsageError, match="mean nothing here, because g tells t"):
+        check_problem(replace(problem, degenerate="g tells t"))
+    one = replace(problem, val=Part(x=x, y=np.where(g == 1, 0, 1), g=g))
+    with pytest.raises(DataError, match="no label has 10 of the faces"):
+        check_problem(one)
+    assert (y >= 0).all()
 
 
 def test_small_subgroups_are_not_chosen_by_and_none_left_is_an_error() -> None:

@@ -112,6 +112,30 @@ def test_the_search_finds_the_best_offset_of_two_classes(seed: int, kind: str, s
     assert value(found[1] - found[0]) >= max(value(d) for d in offsets.GRID) - 1e-9
 
 
+def test_the_share_of_found_subgroups_is_of_faces_that_chose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every validation face is asked once, of a finder whose epoch it did not choose; unknown subgroups are not."""
+    problem = replace(shifted(n=400), settings=QUICK.model_copy(update={"epochs": 2}))
+    hidden = np.arange(len(problem.val)) % 7 == 0
+    problem = replace(problem, val=replace(problem.val, g=np.where(hidden, -1, problem.val.g)))
+    seen: list[tuple[set[bytes], set[bytes]]] = []
+    original = offsets.subgroup_head
+
+    class Watched:
+        def __init__(self, own: Problem) -> None:
+            self.head, self.chose = original(own), {row.tobytes() for row in own.val.x}
+
+        def predict(self, x: np.ndarray) -> object:
+            seen.append((self.chose, {row.tobytes() for row in x}))
+            return self.head.predict(x)
+
+    monkeypatch.setattr(offsets, "subgroup_head", Watched)
+    right, n = offsets.found_subgroups(problem)
+    asked = [row for _, faces in seen for row in faces]
+    assert n == len(asked) == len(set(asked)) == (~hidden).sum()
+    assert all(not chose & faces for chose, faces in seen)
+    assert 0.7 * n < right <= n
+
+
 def test_offsets_stay_where_nothing_is_gained() -> None:
     """A head that is right everywhere gets no offset: of equal values the one nearest to 0 is taken."""
     y = np.arange(30) % 3

@@ -4,7 +4,7 @@ import numpy as np
 
 from fairaudit.errors import DataError
 from fairaudit.mitigation import cells
-from fairaudit.mitigation.choosing import SMALLEST
+from fairaudit.mitigation.choosing import SMALLEST, check_select
 from fairaudit.mitigation.problem import Part, Problem
 
 
@@ -12,7 +12,8 @@ def check_problem(problem: Problem) -> tuple[str, ...]:
     """Return sentences on what every method lacks here: subgroups and classes with few faces or none, masked labels.
 
     Raises DataError for arrays that do not fit together, embeddings that are not finite, training faces of fewer than
-    two classes, and validation faces that nothing can be chosen by.
+    two classes, and validation faces that nothing can be chosen by; UsageError where equalized odds are to be chosen by
+    on an axis that determines the label.
     """
     for name, part in (("training", problem.train), ("validation", problem.val)):
         _check_part(problem, name, part)
@@ -21,7 +22,9 @@ def check_problem(problem: Problem) -> tuple[str, ...]:
             f"{problem.task}: training embeddings have {problem.train.x.shape[1]} numbers a face, validation "
             f"embeddings {problem.val.x.shape[1]}; both must come from the same model"
         )
-    return (*_classes(problem), *_groups(problem), *_unknown(problem))
+    said = (*_classes(problem), *_groups(problem), *_unknown(problem))
+    check_select(problem)
+    return said
 
 
 def _check_part(problem: Problem, name: str, part: Part) -> None:

@@ -1,16 +1,19 @@
-"""Choose an epoch or a candidate on the validation faces: by overall accuracy, the worst subgroup, or both (Pareto)."""
+"""Choose an epoch or a candidate on the validation faces: by overall accuracy, the worst subgroup, both (Pareto), or
+the equalized-odds difference.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fairaudit.errors import DataError
+from fairaudit.errors import DataError, UsageError
+from fairaudit.mitigation import cells
 from fairaudit.mitigation.problem import Answers, Fitted, Problem
 
 SMALLEST = 10  # labelled validation faces; the accuracy of fewer jumps too much to choose by
-TOLERANCE = 0.01  # how much overall accuracy a candidate of the Pareto front may give up
+TOLERANCE = 0.01  # how much overall accuracy may be given up ("pareto", "equalized-odds")
 
 
 def validation_scores(problem: Problem, answers: Answers) -> dict[str, Any]:
@@ -45,38 +48,101 @@ def validation_scores(problem: Problem, answers: Answers) -> dict[str, Any]:
     }
 
 
-def score(problem: Problem, fitted: Fitted, select: str) -> tuple[float, ...]:
-    """Return what an epoch is chosen by, larger is better.
+def odds_difference(problem: Problem, labels: np.ndarray) -> float:
+    """Return the equalized-odds difference (0…1) of answers on validation faces, NaN where no rate has two subgroups.
 
-    "overall": the lower log loss, because accuracies of neighbouring epochs differ by chance and an early, half-trained
-    epoch would win often; else worst-subgroup accuracy, then accuracy, then log loss.
+    The largest difference of two subgroups' recalls or false positive rates of a class, one-vs-rest; a rate counts in
+    subgroups that have `SMALLEST` faces for it. For two classes fairlearn's equalized_odds_difference.
     """
-    seen = validation_scores(problem, fitted.predict(problem.val.x, problem.val.g))
-    if select == "overall":
-        return (-seen["log_loss"], seen["accuracy"])
-    return (seen["worst_accuracy"], seen["accuracy"], -seen["log_loss"])
+    rows = cells.known(problem.val)
+    y, g, said = problem.val.y[rows], problem.val.g[rows], labels[rows]
+    most = np.nan
+    for k in range(len(problem.classes)):
+        for of in (y == k, y != k):
+            n = np.bincount(g[of], minlength=len(problem.groups))
+            rates = np.bincount(g[of & (said == k)], minlength=len(n))[n >= SMALLEST] / n[n >= SMALLEST]
+            if len(rates) > 1:
+                most = np.fmax(most, np.ptp(rates))
+    return float(most)
+
+
+def check_select(problem: Problem) -> None:
+    """Raise UsageError where equalized odds are to be chosen by and mean nothing; DataError for too few faces."""
+    if problem.settings.select != "equalized-odds":
+        return
+    if problem.degenerate:
+        raise UsageError(
+            f"{problem.task}: equalized odds mean nothing here, because {problem.degenerate}; choose by "
+            "mitigate.select = 'worst-subgroup' or 'pareto'"
+        )
+    _odds(problem, problem.val.y)
+
+
+def _odds(problem: Problem, labels: np.ndarray) -> float:
+    found = odds_difference(problem, labels)
+    if np.isnan(found):
+        raise DataError(
+            f"{problem.task}: no label has {SMALLEST} of the faces to choose by in two subgroups of {problem.by}, so "
+            "that there is no equalized-odds difference; choose by mitigate.select = 'worst-subgroup' or 'pareto', or "
+            "take a larger split.val"
+        )
+    return found
+
+
+def _seen(problem: Problem, fitted: Fitted, how: str) -> dict[str, Any]:
+    """Return the validation scores that a way of choosing looks at; the odds only where they are chosen by."""
+    answers = fitted.predict(problem.val.x, problem.val.g)
+    seen = validation_scores(problem, answers)
+    return seen | ({"odds_difference": _odds(problem, answers.labels)} if how == "equalized-odds" else {})
+
+
+def _best(rows: Sequence[Mapping[str, Any]], how: str) -> int:
+    """Return the place of the best row, of equals the first."""
+    highest = max(row["accuracy"] for row in rows)
+    allowed = [
+        place
+        for place, row in enumerate(rows)
+        if how not in ("pareto", "equalized-odds") or row["accuracy"] >= highest - TOLERANCE
+    ]
+
+    def worse(place: int) -> tuple[float, ...]:
+        row = rows[place]
+        if how == "overall":
+            return (-row["accuracy"], -row["worst_accuracy"], row["log_loss"])
+        if how == "equalized-odds":
+            return (row["odds_difference"], -row["accuracy"], row["log_loss"])
+        return (-row["worst_accuracy"], -row["accuracy"], row["log_loss"])
+
+    return min(allowed, key=worse)
+
+
+def best_epoch(problem: Problem, epochs: Sequence[Fitted], how: str) -> Fitted:
+    """Return the epoch that the validation faces prefer, as `choose` does, of equals the earliest.
+
+    But "overall" means the lowest log loss: accuracies of neighbouring epochs differ by chance, and an early,
+    half-trained epoch would win often.
+    """
+    rows = [_seen(problem, fitted, how) for fitted in epochs]
+    if how == "overall":
+        return epochs[min(range(len(rows)), key=lambda place: (rows[place]["log_loss"], -rows[place]["accuracy"]))]
+    return epochs[_best(rows, how)]
 
 
 def choose(problem: Problem, candidates: Mapping[str, Fitted], select: str | None = None) -> Fitted:
     """Return the candidate that the validation faces prefer, with the table of all of them in `tried`.
 
     "overall": the highest accuracy; "worst-subgroup": the highest worst-subgroup accuracy; "pareto": of those that no
-    other beats in both, the highest worst-subgroup accuracy whose accuracy lies within `TOLERANCE` of the best.
+    other beats in both, the highest worst-subgroup accuracy whose accuracy lies within `TOLERANCE` of the best;
+    "equalized-odds": the smallest equalized-odds difference of those within `TOLERANCE` of the best accuracy (without
+    that bound whoever answers everybody alike would win).
     """
     how = select or problem.settings.select
-    rows = []
-    for name, fitted in candidates.items():
-        seen = validation_scores(problem, fitted.predict(problem.val.x, problem.val.g))
-        rows.append({"candidate": name, **seen})
-    table = pd.DataFrame(rows)
-    allowed = table
-    if how == "pareto":
-        allowed = table[table["accuracy"] >= table["accuracy"].max() - TOLERANCE]
-    keys = ["accuracy", "worst_accuracy"] if how == "overall" else ["worst_accuracy", "accuracy"]
-    best = allowed.sort_values([*keys, "log_loss"], ascending=[False, False, True], kind="stable").index[0]
+    names = list(candidates)
+    rows = [{"candidate": name, **_seen(problem, candidates[name], how)} for name in names]
+    best, table = _best(rows, how), pd.DataFrame(rows)
     table["pareto"] = [_on_front(table, row) for row in range(len(table))]
     table["chosen"] = table.index == best
-    kept = candidates[str(table["candidate"][best])]
+    kept = candidates[names[best]]
     return Fitted(kind=kept.kind, arrays=kept.arrays, uses_group=kept.uses_group, notes=kept.notes, tried=table)
 
 

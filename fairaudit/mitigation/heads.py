@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairaudit.mitigation.choosing import score
+from fairaudit.mitigation.choosing import best_epoch
 from fairaudit.mitigation.problem import Fitted, Part, Problem
 
 Loss = Callable[[Tensor, np.ndarray], Tensor]
@@ -73,8 +73,7 @@ def fit_head(
     rng = np.random.default_rng([problem.seed, 1])
     decay = settings.weight_decay if weight_decay is None else weight_decay
     absent = np.bincount(problem.train.y[problem.train.y >= 0], minlength=len(problem.classes)) == 0
-    best: tuple[float, ...] | None = None
-    kept: Fitted | None = None
+    seen: list[Fitted] = []
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(problem.seed)
         net = _network(problem, outputs or len(problem.classes))
@@ -92,12 +91,8 @@ def fit_head(
             arrays = _arrays(net, mean, scale)
             if outputs is None:
                 arrays["bias"][absent] = NEVER
-            fitted = finish(arrays) if finish else Fitted(kind="softmax", arrays=arrays)
-            reached = score(problem, fitted, how)
-            if best is None or reached > best:
-                best, kept = reached, fitted
-    assert kept is not None
-    return kept
+            seen.append(finish(arrays) if finish else Fitted(kind="softmax", arrays=arrays))
+    return best_epoch(problem, seen, how)
 
 
 def _network(problem: Problem, outputs: int) -> nn.Sequential:

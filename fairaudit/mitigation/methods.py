@@ -306,7 +306,7 @@ METHODS: dict[str, Method] = {
         groups_at=("train", "val"),
         summary="moves each class's score by an offset of the subgroup that it infers",
         source="Hardt et al. 2016",
-        fits=2,
+        fits=4,
         refuse=postprocessing.too_few,
         caution=postprocessing.unadjusted,
     ),
