@@ -8,6 +8,7 @@ import numpy as np
 
 from fairaudit.metrics import crossed
 from fairaudit.metrics.crossed import Extreme, Faces, Joint
+from fairaudit.metrics.crossed_cells import auc_cells, churn_cells, own_churn_cells
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
 
@@ -28,7 +29,8 @@ class Named:
 class MethodAxis:
     """Faces of a task with their subgroups, and codes of every arm's predictions, (S, N); the baseline is arm `first`.
 
-    named: by validation faces, None where there were none (then `chosen` names them on these faces).
+    named: by validation faces, None where there were none (then `chosen` names them on these faces). scores: every
+    arm's probabilities (S, N, K), NaN where a face has none; None where an arm has none at all.
     """
 
     task: str
@@ -40,6 +42,7 @@ class MethodAxis:
     degenerate: str | None
     named: Named | None
     audit: AuditSpec
+    scores: Mapping[str, np.ndarray] | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -71,13 +74,16 @@ class MethodAxis:
         return {}
 
     def law(self, first: str, second: str, kind: str = "accuracy", seed: str = "") -> Joint:
-        """Return the joint law of two arms' rates ("accuracy" or "odds"); with `seed`, of that seed's checkpoints."""
+        """Return the joint law of two arms' rates; with `seed`, of that seed's checkpoints.
+
+        kind: "accuracy", "odds", "auc" (where there are `scores`), or "churn": both arms are then the share of faces
+        that the arms, paired, answer differently.
+        """
         key = (first, second, kind, seed)
         if key not in self._laws:
-            cells = crossed.accuracy_cells if kind == "accuracy" else crossed.odds_cells
             paired = self.paired(first, second)
             order = self.seeds[first] if paired else None
-            sides = [cells(self.faces, self._of(name, order, seed)) for name in (first, second)]
+            sides = self._sides(first, second, kind, order, seed)
             made = crossed.joint(
                 self.faces,
                 (sides[0][0], sides[1][0]),
@@ -89,16 +95,43 @@ class MethodAxis:
             self._laws[key] = made
         return self._laws[key]
 
+    def _sides(
+        self, first: str, second: str, kind: str, order: tuple[str, ...] | None, seed: str
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        arms = [self._places(name, order, seed) for name in (first, second)]
+        if kind == "auc":
+            assert self.scores is not None
+            scored = zip((first, second), arms, strict=True)
+            return [auc_cells(self.faces, self.scores[name][at], self.scored) for name, at in scored]
+        codes = [self.predictions[name][at] for name, at in zip((first, second), arms, strict=True)]
+        if kind == "churn":
+            return [churn_cells(self.faces, codes[0], codes[1])] * 2
+        cells = crossed.accuracy_cells if kind == "accuracy" else crossed.odds_cells
+        return [cells(self.faces, own) for own in codes]
+
+    @cached_property
+    def scored(self) -> np.ndarray:
+        """Which faces every arm and seed has probabilities of, (N,)."""
+        every = np.ones(len(self.faces.label), dtype=bool)
+        for values in (self.scores or {}).values():
+            every &= ~np.isnan(values).any((0, 2))
+        return every
+
     def frozen(self, name: str, kind: str = "accuracy") -> Joint:
         """Return the law of one arm's checkpoints as they are: only faces vary."""
         cells = crossed.accuracy_cells if kind == "accuracy" else crossed.odds_cells
         top, bottom = cells(self.faces, self.predictions[name])
         return crossed.joint(self.faces, (top, top), bottom, paired=True, seeds_random=False)
 
-    def _of(self, name: str, order: tuple[str, ...] | None, seed: str) -> np.ndarray:
+    def own_churn(self, name: str) -> Joint:
+        """Return the law of the share of faces that two of an arm's seeds answer differently, a row a pair of seeds."""
+        top, bottom = own_churn_cells(self.faces, self.predictions[name])
+        return crossed.joint(self.faces, (top, top), bottom, paired=True, seeds_random=False)
+
+    def _places(self, name: str, order: tuple[str, ...] | None, seed: str) -> list[int]:
         own = list(self.seeds[name])
         wanted = [seed] if seed else list(order or own)
-        return self.predictions[name][[own.index(s) for s in wanted]]
+        return [own.index(s) for s in wanted]
 
     def usable(self, law: Joint) -> np.ndarray:
         """Return which rates of the known subgroups stand on enough faces, (G, R)."""

@@ -1,4 +1,10 @@
-"""The tables of methods × seeds for one task and axis: effects, harm, spread over seeds, Pareto fronts."""
+"""The tables of methods × seeds for one task and axis: effects, harm, spread over seeds, Pareto fronts.
+
+Beside accuracy, the named pair and the extremes, `method_effects.csv` has for every subgroup, over seeds: `auc` (what a
+method does to the ranking, whatever its thresholds) and `churn` (the share of faces that it answers otherwise than the
+baseline with the same seed; 0 of the baseline itself). `seed_spread.csv` has each arm's `own_churn`: the share that two
+of its seeds answer differently, which is what retraining alone changes.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +15,7 @@ from fairaudit.method_axis import MethodAxis, fits
 from fairaudit.metrics import crossed, harm
 from fairaudit.metrics.crossed import Contrasts, Joint
 from fairaudit.metrics.intervals import z_value
+from fairaudit.metrics.scores import LEAST_OF_EACH
 from fairaudit.subgroups import OVERALL
 
 Row = dict[str, Any]
@@ -19,6 +26,10 @@ ONE_SEED = "one seed: how much the method varies between seeds is unknown, so th
 UNNAMED = "the validation faces name no pair of subgroups that is assessed here"
 DEGENERATE = "the subgroup determines the label: equalized odds mean nothing here"
 TOO_MANY = "too many subgroups and classes for equalized odds to be compared at once"
+NO_SCORES = "not every table has probabilities of this task"
+FEW_RANKED = f"no class has {LEAST_OF_EACH} faces, and as many others, with probabilities in every table"
+UNPAIRED = "the method has other seeds than the baseline, so that no two belong together"
+ALONE = "one seed: there is no other to differ from"
 _NUMBERS = ("baseline", "value", "delta", "low", "high", "df", "sd_faces", "sd_seeds", "sd_interaction")
 
 
@@ -31,6 +42,8 @@ def effect_rows(axis: MethodAxis, method: str, seed: str = "") -> list[Row]:
     if axis.by != OVERALL:
         rows += [_named_row(axis, law), *(_extreme_row(axis, law, m) for m in EXTREMES[:2]), _named_gap(axis, law)]
         rows.append(_odds_row(axis, method, seed))
+    if not seed:
+        rows += [*_auc_rows(axis, method), *_churn_rows(axis, method)]
     base: Row = {
         "levelling_down": False,
         "small": False,
@@ -140,6 +153,33 @@ def _odds_row(axis: MethodAxis, method: str, seed: str) -> Row:
     return _extreme_row(axis, axis.law(axis.first, method, "odds", seed), "equalized_odds")
 
 
+def _auc_rows(axis: MethodAxis, method: str) -> Iterator[Row]:
+    """Yield the change of every subgroup's ROC AUC: of two classes, or the mean over classes one-vs-rest."""
+    if axis.scores is None:
+        yield {"metric": "auc", "reason": NO_SCORES, "n": 0}
+        return
+    law = axis.law(axis.first, method, "auc")
+    found = crossed.changes(law, np.arange(law.entries))
+    for g, group in enumerate(axis.faces.groups):
+        row = _contrast_row(axis, law, found, g) | {"metric": "auc", "subgroup": group, "n": int(law.denominator[g])}
+        row |= {"baseline": law.value[0, g], "value": law.value[1, g]}
+        yield row | ({"reason": FEW_RANKED} if np.isnan(row["delta"]) else {})
+
+
+def _churn_rows(axis: MethodAxis, method: str) -> Iterator[Row]:
+    """Yield the share of every subgroup's faces that the method answers otherwise than the baseline, seed by seed."""
+    if not axis.paired(axis.first, method):
+        yield {"metric": "churn", "reason": UNPAIRED, "n": 0}
+        return
+    law = axis.law(axis.first, method, "churn")
+    value, low, high = crossed.levels(law, 0, np.arange(law.entries), axis.audit.confidence)
+    found = crossed.contrasts(law, np.arange(law.entries)[:, None], np.ones((law.entries, 1)))
+    for g, group in enumerate(axis.faces.groups):
+        row = _contrast_row(axis, law, found, g) | {"metric": "churn", "subgroup": group, "baseline": 0.0}
+        row |= {"value": value[g], "low": low[g], "high": high[g], "n": int(law.denominator[g])}
+        yield row
+
+
 def harm_rows(axis: MethodAxis, method: str, margin: float) -> list[Row]:
     """Return method_harm.csv of one method: one-sided bounds for all known subgroups at once, and what would decide."""
     law = axis.law(axis.first, method)
@@ -194,6 +234,7 @@ def spread_rows(axis: MethodAxis, name: str) -> list[Row]:
     for g, group in enumerate(axis.faces.groups):
         figures = {"value": value[g], "low": low[g], "high": high[g]}
         rows.append({"metric": "accuracy", "subgroup": group, **figures, **_over_seeds(law.by_seed[0][:, g])})
+    rows += _own_churn_rows(axis, name)
     if axis.by != OVERALL:
         chosen = axis.chosen
         if chosen is not None:
@@ -204,6 +245,20 @@ def spread_rows(axis: MethodAxis, name: str) -> list[Row]:
             rows.append(_spread_of(axis, axis.frozen(name, "odds"), "equalized_odds"))
     lead = {"method": name, "task": axis.task, "by": axis.by, "subgroup": "", "seeds": len(axis.seeds[name])}
     return [{"reason": "", **lead, **row} for row in rows]
+
+
+def _own_churn_rows(axis: MethodAxis, name: str) -> Iterator[Row]:
+    """Yield the share of faces that two seeds of an arm answer differently; mean, sd and range are over the pairs."""
+    if len(axis.seeds[name]) < 2:
+        empty = dict.fromkeys(("value", "low", "high", "mean", "sd", "least", "most"), np.nan)
+        for group in axis.faces.groups:
+            yield {"metric": "own_churn", "subgroup": group, "reason": ALONE, **empty}
+        return
+    law = axis.own_churn(name)
+    value, low, high = crossed.levels(law, 0, np.arange(law.entries), axis.audit.confidence)
+    for g, group in enumerate(axis.faces.groups):
+        figures = {"value": value[g], "low": low[g], "high": high[g], **_over_seeds(law.by_seed[0][:, g])}
+        yield {"metric": "own_churn", "subgroup": group, **figures}
 
 
 def _over_seeds(figures: np.ndarray) -> Row:

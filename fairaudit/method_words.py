@@ -136,7 +136,7 @@ def summarize_method(method: str, tables: Mapping[str, pd.DataFrame], confidence
     effects, harms = tables["method_effects"], tables["method_harm"]
     mine = effects[(effects["method"] == method) & (effects["claim"] == "method")]
     said = []
-    for row in mine[(mine["by"] == OVERALL)].to_dict("records"):
+    for row in mine[(mine["by"] == OVERALL) & (mine["metric"] == "accuracy")].to_dict("records"):
         said.append(f"{row['task']}: accuracy over all faces {change_words(row, confidence)}.")
     for row in mine[mine["metric"].isin(["gap", "named_accuracy", "equalized_odds"])].to_dict("records"):
         if not np.isnan(row["delta"]):

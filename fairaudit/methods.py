@@ -26,6 +26,7 @@ from fairaudit.progress import Progress, silent
 from fairaudit.results import FORMAT_VERSION, METHOD_TABLES, MethodComparison
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
+from fairaudit.task_measures import usable_probabilities
 
 Seeds = Sequence[Predictions] | Mapping[str, Predictions]
 METHOD = (
@@ -33,8 +34,9 @@ METHOD = (
     "seeds, minus their interaction, which both hold; each part enters an interval with Student's quantile at its own "
     "degrees of freedom (Banerjee 1960). Seeds of the same name are paired with the baseline's. The worst subgroup, "
     "the gap and equalized odds are those of the rates' means over seeds; their changes have intersection–union "
-    "intervals from contrasts, never from draws of max − min. A face without a prediction counts as wrong. Rows of "
-    "single checkpoints hold their seed fixed and recommend nothing."
+    "intervals from contrasts, never from draws of max − min. A face without a prediction counts as wrong. AUC enters "
+    "by each face's influence on it (DeLong 1988). Rows of single checkpoints hold their seed fixed and recommend "
+    "nothing."
 )
 ON_TEST = (
     "No validation predictions were given, so the subgroup to be helped was named on the compared faces: its gain is "
@@ -188,6 +190,7 @@ def _axes(
         warnings.append(f"{task}: {lost} faces lack a label or some model's prediction and were left out.")
     if not len(common):
         return []
+    scores = _scores(task, base, arms, common, warnings)
     codes = {n: np.stack([one.column[np.searchsorted(one.position, common)] for one in r]) for n, r in rows.items()}
     truth = task_rows(base, task)
     label = truth.row[np.searchsorted(truth.position, common)]
@@ -210,8 +213,25 @@ def _axes(
         why = subgroups.degenerate(groups, frame[f"{task}_true"], by, task) if by != OVERALL else None
         seeds = {name: tuple(arm) for name, arm in arms.items()}
         made.append(MethodAxis(task=task, by=by, first=first_name, faces=faces, predictions=codes, seeds=seeds,
-                               degenerate=why, named=None, audit=audit))  # fmt: skip
+                               degenerate=why, named=None, audit=audit, scores=scores))  # fmt: skip
     return made
+
+
+def _scores(
+    task: str, base: Predictions, arms: Mapping[str, Mapping[str, Predictions]], common: np.ndarray, warnings: list[str]
+) -> dict[str, np.ndarray] | None:
+    """Return every arm's probabilities (S, N, K) of the faces `common`, None where a table has none."""
+    found = {}
+    for name, arm in arms.items():
+        tables = [same_labels(base, table, task, name)[1] for table in arm.values()]
+        own = [usable_probabilities(table.frame, task, table.tasks[task]) for table in tables]
+        there = [values[common] for values in own if values is not None]
+        if len(there) < len(own):
+            return None
+        found[name] = np.stack(there)
+    if lost := int(np.any([np.isnan(v).any((0, 2)) for v in found.values()], axis=0).sum()):
+        warnings.append(f"{task}: {lost} faces lack usable probabilities in some table and are left out of AUC.")
+    return found
 
 
 def _named(validation: Seeds | Predictions, axis: MethodAxis) -> Named | None:

@@ -113,6 +113,12 @@ def class_probabilities(frame: pd.DataFrame, task: str, classes: Sequence[str]) 
     return values
 
 
+def usable_probabilities(frame: pd.DataFrame, task: str, classes: Sequence[str]) -> np.ndarray | None:
+    """Return what `class_probabilities` does, with NaN for a face whose probabilities are no probabilities."""
+    values = class_probabilities(frame, task, classes)
+    return None if values is None else np.where((_faults(values) == "")[:, None], values, np.nan)
+
+
 def _faults(values: np.ndarray) -> np.ndarray:
     """Return what is wrong with each row of probabilities, "" for nothing."""
     faults = np.full(len(values), "", dtype=object)

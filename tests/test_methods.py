@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from fairlearn.metrics import equalized_odds_difference
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
@@ -16,6 +17,9 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.methods import _aligned, compare_methods
 from fairaudit.metrics import crossed
 from fairaudit.metrics.crossed import Faces
+from fairaudit.metrics.crossed_cells import auc_cells, own_churn_cells
+from fairaudit.metrics.measures import ranked
+from fairaudit.metrics.scores import auc, score_table
 from fairaudit.report.render import write_methods_report
 from fairaudit.results import METHOD_TABLES, MethodComparison
 
@@ -127,6 +131,114 @@ def test_equalized_odds_are_fairlearns() -> None:
                 for k in range(classes)
             )
             assert figure == pytest.approx(oracle, abs=1e-12)
+
+
+def scored(seed: int = 0, n: int = 400, classes: int = 2, seeds: int = 3) -> tuple[Faces, np.ndarray]:
+    """Faces of two groups with weights, and each seed's probabilities, some of them tied."""
+    rng = np.random.default_rng([seed, 8])
+    label, group = rng.integers(classes, size=n), rng.integers(2, size=n)
+    faces = Faces(label=label, classes=classes, group=group, groups=("a", "b"), weight=rng.choice([0.5, 1.5], n))
+    raw = rng.normal(size=(seeds, n, classes)).round(1) + 1.2 * np.eye(classes)[label]
+    return faces, np.exp(raw) / np.exp(raw).sum(-1, keepdims=True)
+
+
+def test_auc_over_seeds_is_sklearns_and_its_variance_delongs() -> None:
+    """Every seed and group, weighted, ties halved; of three classes the mean of one-vs-rest; unusable faces are out."""
+    for classes in (2, 3):
+        faces, scores = scored(classes=classes)
+        usable = np.arange(len(faces.label)) % 11 > 0
+        top, bottom = auc_cells(faces, scores, usable)
+        law = crossed.joint(faces, (top, top), bottom, paired=True, seeds_random=False)
+        for g in range(2):
+            rows = usable & (faces.group == g)
+            for s, own in enumerate(scores):
+                oracle = np.mean([
+                    roc_auc_score(faces.label[rows] == k, own[rows, k], sample_weight=faces.weight[rows])
+                    for k in ([1] if classes == 2 else range(3))
+                ])  # fmt: skip
+                assert law.by_seed[0][s, g] == pytest.approx(oracle)
+            assert law.denominator[g] == rows.sum()
+    faces, scores = scored(seeds=1)
+    even = replace(faces, weight=np.ones(400))
+    scores = scores[:1]
+    top, bottom = auc_cells(even, scores, np.ones(400, dtype=bool))
+    law = crossed.joint(even, (top, top), bottom, paired=True, seeds_random=False)
+    delong = auc(score_table(ranked(scores[0, :, 1]), faces.group, 2, faces.label == 1)).variance
+    least = 1 / (2 * (law.denominator + 2) ** 2)
+    assert law.faces.diagonal()[:2] - least == pytest.approx(delong, rel=0.02)
+
+
+def test_auc_without_ten_faces_of_each_side_is_not_assessed() -> None:
+    """Nine faces of a class in a group: no AUC there, and the other group is as before."""
+    faces, scores = scored()
+    label = np.where(faces.group == 0, 0, faces.label)
+    label[np.flatnonzero(faces.group == 0)[:9]] = 1
+    thin = replace(faces, label=label)
+    top, bottom = auc_cells(thin, scores, np.ones(400, dtype=bool))
+    law = crossed.joint(thin, (top, top), bottom, paired=True)
+    assert np.isnan(law.value[0, 0]) and 0.5 < law.value[0, 1] < 1
+
+
+def test_own_churn_is_over_all_pairs_of_seeds() -> None:
+    """Four seeds make six pairs, one seed none; the shares are counted by hand."""
+    faces, (a, _) = arms()
+    top, bottom = own_churn_cells(faces, a)
+    assert top[..., 0].tolist() == [(a[i] != a[j]).tolist() for i in range(4) for j in range(i + 1, 4)]
+    assert len(own_churn_cells(faces, a[:1])[0]) == 0 and bottom.sum() == len(faces.label)
+
+
+def with_probabilities(tables: list[Predictions], tilt: float, seed: int) -> list[Predictions]:
+    """Add probabilities that go with the labels by `tilt`, the rest by chance; predictions stay as they are."""
+    made = []
+    for number, one in enumerate(tables):
+        rng = np.random.default_rng([seed, number])
+        said = tilt * (one.frame["gender_true"] == "Male") + rng.normal(size=N)
+        p = 1 / (1 + np.exp(-said.to_numpy()))
+        made.append(replace(one, frame=one.frame.assign(gender_prob_Female=1 - p, gender_prob_Male=p)))
+    return made
+
+
+def test_auc_and_churn_rows_equal_recomputation() -> None:
+    """Every group and all faces: values by masks and sklearn; a planted gain in ranking is seen, churn stays churn."""
+    base, better = with_probabilities(BASE, 0.5, 1), with_probabilities(METHODS["good"], 2.0, 2)
+    found = compare_methods(base, {"m": better}, by=["race"])
+    rows = found.effects[found.effects["claim"] == "method"].set_index(["metric", "by", "subgroup"])
+    for by, group in (("overall", "overall"), ("race", "Black"), ("race", "White")):
+        masks = [t.frame["race"].isin([group] if by == "race" else list(BEFORE)) for t in base]
+        old, new = (
+            np.mean([roc_auc_score(t.frame["gender_true"][m] == "Male", t.frame["gender_prob_Male"][m])
+                     for t, m in zip(tables, masks, strict=True)]) for tables in (base, better)
+        )  # fmt: skip
+        auc_row, churn = rows.loc[("auc", by, group)], rows.loc[("churn", by, group)]
+        assert (auc_row["baseline"], auc_row["value"]) == pytest.approx((old, new))
+        assert auc_row["low"] > 0 and auc_row["n"] == masks[0].sum()
+        differ = [(b.frame["gender_pred"] != o.frame["gender_pred"])[m].mean() for o, b, m in
+                  zip(base, better, masks, strict=True)]  # fmt: skip
+        assert churn["value"] == churn["delta"] == pytest.approx(np.mean(differ))
+        assert 0 <= churn["low"] < churn["value"] < churn["high"] <= 1 and churn["baseline"] == 0
+    own = found.spread[(found.spread["metric"] == "own_churn") & (found.spread["subgroup"] == "White")]
+    mask = base[0].frame["race"] == "White"
+    codes = [t.frame["gender_pred"][mask].to_numpy() for t in base]
+    pairs = [(one != two).mean() for i, one in enumerate(codes) for two in codes[:i]]
+    row = own[own["method"] == "baseline"].iloc[0]
+    assert (row["value"], row["least"], row["most"]) == pytest.approx((np.mean(pairs), min(pairs), max(pairs)))
+
+
+def test_no_auc_without_probabilities_and_no_churn_without_pairs(found: MethodComparison) -> None:
+    """The reason stands in place of the figure; faces with impossible probabilities are counted out."""
+    row = effect(found, "good", "auc")
+    assert np.isnan(row["delta"]) and row["reason"] == "not every table has probabilities of this task"
+    other = compare_methods(BASE, {"m": METHODS["good"][:3]}, by=["race"])
+    assert "other seeds than the baseline" in effect(other, "m", "churn")["reason"]
+    base = with_probabilities(BASE, 0.5, 1)
+    broken = base[0].frame.assign(
+        gender_prob_Male=np.where(np.arange(N) < 7, 0.9999, base[0].frame["gender_prob_Male"])
+    )
+    said = compare_methods(
+        [replace(base[0], frame=broken), *base[1:]], {"m": with_probabilities(BASE, 0.6, 3)}, by=["race"]
+    )
+    assert any("7 faces lack usable probabilities" in text for text in said.meta["warnings"])
+    assert said.effects.loc[said.effects["metric"] == "auc", "n"].max() == N - 7
 
 
 def test_pictures_of_one_person_are_no_new_evidence() -> None:
@@ -255,7 +367,7 @@ def test_the_page_answers_first_and_names_the_cost(found: MethodComparison, tmp_
     assert "Harmed: White" in first
     assert "No one is harmed at a margin of 6.0" in first
     assert text.count('<svg class="pareto"') == 2
-    for key in ("effects", "harm", "pareto", "spread", "hashes"):
+    for key in ("effects", "harm", "ranking", "pareto", "spread", "hashes"):
         assert f'<section id="{key}"' in text
     assert "nan" not in text.replace("governance", "")
 

@@ -21,6 +21,7 @@ WORDS = {
     "named_gap": "named best minus named worst",
     "equalized_odds": "equalized-odds difference",
 }
+BESIDE = ("auc", "churn", "own_churn")  # metrics with a table of their own
 LEVELS = ("accuracy", "named_accuracy", "worst_accuracy")
 FRONTS = {"accuracy–worst": "accuracy of the worst subgroup, %", "accuracy–gap": "accuracy gap, points"}
 
@@ -69,7 +70,7 @@ def _method_line(context: MethodContext, advice: Record) -> dict[str, Any]:
     where = {"claim": "method", "method": advice["method"], "task": advice["task"]}
     own = {r["metric"]: r for r in context.of("effects", by=advice["by"], **where) if r["metric"] != "accuracy"}
     gap, named = own.get("gap"), own.get("named_accuracy")
-    overall = context.of("effects", by=OVERALL, **where)
+    overall = context.of("effects", by=OVERALL, metric="accuracy", **where)
     state = "none" if gap is None else "smaller" if gap["high"] < 0 else "larger" if gap["low"] > 0 else "open"
     words = {"smaller": "gap fell", "larger": "gap grew", "open": "no change shown", "none": "not assessed"}
     parts = []
@@ -136,7 +137,7 @@ def effects(context: MethodContext) -> Section:
             for method in context.methods
             for r in (*context.of("effects", claim="method", method=method, task=task, by=OVERALL),
                       *context.of("effects", claim="method", method=method, task=task, by=by))
-            if r["by"] == OVERALL or r["metric"] != "accuracy"
+            if (r["by"] == OVERALL or r["metric"] != "accuracy") and r["metric"] not in BESIDE
         ]  # fmt: skip
         scale = Scale([r[key] for r in rows for key in ("delta", "low", "high")], zero=True)
         columns = ["figure", "before", "after", "change", scale.header(), "seeds", "claim"]
@@ -161,6 +162,49 @@ def _effect(row: Record, scale: Scale, notes: Notes) -> list[Entry]:
         Entry(count(row["seeds"]), css="num"),
         Entry(f"this {row['claim']}", css="soft"),
     ]
+
+
+def ranking(context: MethodContext) -> Section:
+    """Show per method and subgroup what happens to the ranking (AUC), and how many answers are other than before."""
+    first, tables = str(context.found.meta["baseline"]), []
+    for task, by in context.places:
+        notes, made = Notes(), []
+        for name in (first, *context.methods):
+            for axis in (OVERALL, by):
+                made += _ranking_rows(context, name, {"task": task, "by": axis}, notes)
+        caption = f"{sentence_case(task)} by {axis_label(by)}: ROC AUC, and answers that differ from those of {first}"
+        columns = ["AUC before", "AUC", "change", f"other answers than {first}", "n", "two of its seeds differ in"]
+        tables.append((True, Table(caption=caption, first="method and subgroup", columns=columns, rows=made,
+                                   notes=notes.texts)))  # fmt: skip
+    return _tables("ranking", "What happens to the ranking, and how many answers change", tables)
+
+
+def _ranking_rows(context: MethodContext, name: str, where: Mapping[str, str], notes: Notes) -> list[Row]:
+    """Return a row for all faces, or for each subgroup: the baseline's has neither a change nor other answers."""
+    changes = {
+        metric: {r["subgroup"]: r for r in context.of("effects", claim="method", method=name, metric=metric, **where)}
+        for metric in ("auc", "churn")
+    }
+    made = []
+    for own in context.of("spread", method=name, metric="own_churn", **where):
+        # a reason why a metric has no rows of subgroups stands in its one row, which names none
+        auc, churn = (rows.get(own["subgroup"], rows.get("", {})) for rows in changes.values())
+        n = churn.get("n") or auc.get("n")
+        cells = [
+            Entry(figure(auc.get("baseline"), kind="plain"), notes.number(auc.get("reason", "")), "num"),
+            Entry(figure(auc.get("value"), kind="plain"), css="num"),
+            Entry(difference(*(auc.get(key) for key in ("delta", "low", "high")), kind="plain"), css="num"),
+            Entry(
+                figure(*(churn.get(key) for key in ("value", "low", "high"))),
+                notes.number(churn.get("reason", "")),
+                "num",
+            ),
+            Entry(count(n) if n else DASH, css="num"),
+            Entry(figure(own["value"], own["low"], own["high"]), notes.number(own["reason"]), "num"),
+        ]
+        whom = "all faces" if where["by"] == OVERALL else own["subgroup"]
+        made.append(Row(f"{name}: {whom}" if whom else name, cells))
+    return made
 
 
 def harms(context: MethodContext) -> Section:
@@ -225,7 +269,7 @@ def spread(context: MethodContext) -> Section:
     tables = []
     for task, by in context.places:
         rows = [r for r in context.of("spread", task=task) if r["by"] in (OVERALL, by)]
-        rows = [r for r in rows if r["by"] == OVERALL or r["metric"] != "accuracy"]
+        rows = [r for r in rows if (r["by"] == OVERALL or r["metric"] != "accuracy") and r["metric"] not in BESIDE]
         rows.sort(key=lambda r: list(WORDS).index(r["metric"]))
         kept = [r for r in rows if is_number(r["mean"])]
         scale = Scale([r[key] for r in kept for key in ("least", "most")])
@@ -286,6 +330,7 @@ METHOD_SECTIONS: dict[str, Callable[[MethodContext], Section | None]] = {
     "warnings": warnings,
     "effects": effects,
     "harm": harms,
+    "ranking": ranking,
     "pareto": pareto,
     "spread": spread,
     "costs": costs,
