@@ -202,14 +202,15 @@ def test_auc_and_churn_rows_equal_recomputation() -> None:
     """Every group and all faces: values by masks and sklearn; a planted gain in ranking is seen, churn stays churn."""
     base, better = with_probabilities(BASE, 0.5, 1), with_probabilities(METHODS["good"], 2.0, 2)
     found = compare_methods(base, {"m": better}, by=["race"])
-    rows = found.effects[found.effects["claim"] == "method"].set_index(["metric", "by", "subgroup"])
+    effects = found.effects[found.effects["claim"] == "method"]
+    rows = {(r["metric"], r["by"], r["subgroup"]): r for r in effects.to_dict("records")}
     for by, group in (("overall", "overall"), ("race", "Black"), ("race", "White")):
         masks = [t.frame["race"].isin([group] if by == "race" else list(BEFORE)) for t in base]
         old, new = (
             np.mean([roc_auc_score(t.frame["gender_true"][m] == "Male", t.frame["gender_prob_Male"][m])
                      for t, m in zip(tables, masks, strict=True)]) for tables in (base, better)
         )  # fmt: skip
-        auc_row, churn = rows.loc[("auc", by, group)], rows.loc[("churn", by, group)]
+        auc_row, churn = rows["auc", by, group], rows["churn", by, group]
         assert (auc_row["baseline"], auc_row["value"]) == pytest.approx((old, new))
         assert auc_row["low"] > 0 and auc_row["n"] == masks[0].sum()
         differ = [(b.frame["gender_pred"] != o.frame["gender_pred"])[m].mean() for o, b, m in
@@ -218,7 +219,7 @@ def test_auc_and_churn_rows_equal_recomputation() -> None:
         assert 0 <= churn["low"] < churn["value"] < churn["high"] <= 1 and churn["baseline"] == 0
     own = found.spread[(found.spread["metric"] == "own_churn") & (found.spread["subgroup"] == "White")]
     mask = base[0].frame["race"] == "White"
-    codes = [t.frame["gender_pred"][mask].to_numpy() for t in base]
+    codes = [t.frame["gender_pred"][mask].to_numpy(dtype=str) for t in base]
     pairs = [(one != two).mean() for i, one in enumerate(codes) for two in codes[:i]]
     row = own[own["method"] == "baseline"].iloc[0]
     assert (row["value"], row["least"], row["most"]) == pytest.approx((np.mean(pairs), min(pairs), max(pairs)))

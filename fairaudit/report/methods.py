@@ -193,9 +193,9 @@ def _ranking_rows(context: MethodContext, name: str, where: Mapping[str, str], n
         cells = [
             Entry(figure(auc.get("baseline"), kind="plain"), notes.number(auc.get("reason", "")), "num"),
             Entry(figure(auc.get("value"), kind="plain"), css="num"),
-            Entry(difference(*(auc.get(key) for key in ("delta", "low", "high")), kind="plain"), css="num"),
+            Entry(difference(auc.get("delta"), auc.get("low"), auc.get("high"), "plain"), css="num"),
             Entry(
-                figure(*(churn.get(key) for key in ("value", "low", "high"))),
+                figure(churn.get("value"), churn.get("low"), churn.get("high")),
                 notes.number(churn.get("reason", "")),
                 "num",
             ),
