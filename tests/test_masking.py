@@ -1,6 +1,7 @@
 """Masking: fills, hidden parts, tables against counts, and a planted cue found by it and not where there is none."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,15 @@ import pytest
 from PIL import Image
 
 from fairaudit import cli
-from fairaudit.attribution.regions import REGIONS, alignment, region_masks
+from fairaudit.attribution.regions import REGIONS, alignment, chip, region_masks
 from fairaudit.data.fills import FILLS, Palette, hide, palette_of
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.synthetic import synthesize
+from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.inputs import load_and_split
 from fairaudit.masking.measure import hide_regions
-from fairaudit.masking.placing import check_region, hidden_part
+from fairaudit.masking.placing import check_region, hidden_part, place_faces
 from fairaudit.masking.tables import masking_tables
 from fairaudit.metrics.intervals import newcombe_paired, z_value
 from fairaudit.models.training import train
@@ -237,6 +239,21 @@ def test_errors_say_what_to_do(place, tmp_path, monkeypatch, capsys, given, said
     """Exit code 2 and a sentence for each wrong word, and nothing is written."""
     assert mask(place, monkeypatch, "by_mouth", tmp_path / "a", *given) == 2
     assert said in capsys.readouterr().err and not (tmp_path / "a").exists()
+
+
+def test_faces_lie_as_attribution_takes_them_to(tmp_path):
+    """One frame a face by its set, the release told by the pictures' size; faces of unknown place are left out."""
+    frame = pd.DataFrame({"image": list("abc"), "dataset": ["utkface", "mine", "fairface"]})
+    faces = FaceTable(frame=frame, root=tmp_path, tasks={}, attributes=(), meta={"dataset": "merged"})
+    placed = place_faces(faces, None, "auto")
+    assert dict(placed.frames) == {"a": alignment("utkface"), "c": alignment("fairface")}
+    assert list(placed.faces.frame["image"]) == ["a", "c"] and "mine" in placed.said
+    padded = replace(faces, meta={"dataset": "fairface", "image_sizes": {"448 × 448": 3}})
+    assert set(place_faces(padded, None, "auto").frames.values()) == {chip(1.25)}
+    uncropped = replace(faces, meta={"dataset": "utkface", "image_sizes": {"640 × 480": 3}})
+    with pytest.raises(UsageError, match="faces of utkface lie in their pictures is not known"):
+        place_faces(uncropped, None, "auto")
+    assert len(place_faces(uncropped, None, "arcface").frames) == 3
 
 
 def test_boxes_are_checked():

@@ -30,7 +30,7 @@ class Alignment:
     said: str
 
 
-def align(faces: FaceTable, model: Any, setting: str, landmarks: str) -> Alignment:
+def align(faces: FaceTable, model: Any, setting: str, landmarks: str = "") -> Alignment:
     """Return how faces lie in the pictures that `model` reads.
 
     setting: "auto" (what the data set is known for), "none", "landmarks" (dlib's, from the file `landmarks`), or a name

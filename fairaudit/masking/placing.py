@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fairaudit.attribution.regions import ALIGNMENTS, REGIONS, Frame, chip, region_masks
+from fairaudit.attribution.alignment import align
+from fairaudit.attribution.regions import ALIGNMENTS, REGIONS, Frame, region_masks
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.registry import lookup
 
 AUTO = "auto"
 BOX = "box"
-_OF_DATA = {"utkface": "utkface", "fairface": "fairface", "synthetic": "avatars"}
 _FEATHER = 2.0  # how many times a region's soft share is hidden: all of the region, fading out beyond its border
 
 
@@ -35,34 +35,22 @@ class Placed:
 def place_faces(faces: FaceTable, model: Any, setting: str) -> Placed:
     """Return how faces lie in the pictures that `model` reads.
 
-    setting: "auto" (as the data set is aligned; dlib's chip where the model's description asks for one), or a name of
-    regions.ALIGNMENTS. Faces of merged sets whose alignment is not known are left out. Raises UsageError for another
-    setting, and where no face has a known place.
+    setting: "auto" or a name of regions.ALIGNMENTS, as `attribution.alignment.align` reads them. Faces of merged sets
+    whose alignment is not known are left out. Raises UsageError for another setting, and where no face has a known
+    place.
     """
     lookup(dict.fromkeys((AUTO, *ALIGNMENTS)), setting, "alignment of faces")
-    described = getattr(getattr(model, "description", None), "input", None)
+    found = align(faces, model, setting)
     images = [str(image) for image in faces.frame["image"]]
-    if setting == AUTO and described is not None and described.align == "dlib":
-        frame = chip(described.padding)
-        said = f"dlib’s face chips with padding {described.padding:g}, as the model reads faces"
-        return Placed(faces=faces, frames=dict.fromkeys(images, frame), said=said)
-    zoom = described.resize / described.size if described is not None and described.resize else 1.0
-    merged = faces.meta.get("dataset") == "merged" and "dataset" in faces.frame
-    own = (
-        [str(name) for name in faces.frame["dataset"]] if merged else [str(faces.meta.get("dataset", ""))] * len(faces)
-    )
-    names = [setting if setting != AUTO else _OF_DATA.get(dataset, "") for dataset in own]
-    kept = [row for row, name in enumerate(names) if name]
-    if not kept:
-        what = " and ".join(dict.fromkeys(own)) or "these data"
+    frames = {image: frame for row, image in enumerate(images) if (frame := found.of(row)) is not None}
+    if not frames:
         raise UsageError(
-            f"how the faces of {what} lie in their pictures is not known, so no region can be hidden; name an "
-            f"alignment ({', '.join(ALIGNMENTS)})"
+            f"how the faces of {faces.meta.get('dataset') or 'these data'} lie in their pictures is not known, so no "
+            f"region can be hidden; name an alignment ({', '.join(ALIGNMENTS)})"
         )
-    frames = {images[row]: ALIGNMENTS[names[row]].zoomed(zoom) for row in kept}
-    known = ", ".join(dict.fromkeys(names[row] for row in kept))
+    kept = [row for row, image in enumerate(images) if image in frames]
     table = replace(faces, frame=faces.frame.iloc[kept].reset_index(drop=True)) if len(kept) < len(images) else faces
-    return Placed(faces=table, frames=frames, said=f"each face is taken to lie as in {known}")
+    return Placed(faces=table, frames=frames, said=found.said)
 
 
 def check_region(name: str) -> str:
