@@ -156,7 +156,8 @@ def test_the_cache_gives_the_same_predictions(
     """The second time no image is decoded, and the table is the same; without a cache, too."""
     plain = read_predictions(predict(checkpoint, faces, tmp_path / "a.parquet")).frame
     first = read_predictions(predict(checkpoint, faces, tmp_path / "b.parquet", cache=tmp_path / "cache")).frame
-    monkeypatch.setattr(Checkpoint, "read", lambda *a: pytest.fail("an image was decoded"))
+    for where, name in ((Checkpoint, "read"), (reading, "load_faces")):
+        monkeypatch.setattr(where, name, lambda *a: pytest.fail("an image was decoded"))
     again = read_predictions(predict(checkpoint, faces, tmp_path / "c.parquet", cache=tmp_path / "cache")).frame
     pd.testing.assert_frame_equal(first, plain)
     pd.testing.assert_frame_equal(again, plain)

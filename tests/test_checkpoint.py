@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fairaudit.errors import DataError
+from fairaudit.models import checkpoint as checkpoint_module
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
@@ -189,6 +191,25 @@ def test_absurd_architectures_are_refused_before_memory_is_taken(saved: Checkpoi
     edit(saved, architecture={**saved.meta["architecture"], **change})
     with pytest.raises(DataError, match=r"model\.json"):
         load_checkpoint(saved.folder)
+
+
+def test_a_named_giant_takes_no_memory(saved: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A description that names a network of 645 million parameters is compared with the file by shape alone."""
+    built: list[set[str]] = []
+
+    def noted(*given: Any, **named: Any) -> Any:
+        made = build_backbone(*given, **named)
+        built.append({value.device.type for value in made.blocks.parameters()})
+        return made
+
+    monkeypatch.setattr(checkpoint_module, "build_backbone", noted)
+    load_checkpoint(saved.folder)
+    assert built == [{"meta"}, {"cpu"}]
+    for name in ("regnet_y_128gf", "vit_h_14"):
+        edit(saved, architecture={**saved.meta["architecture"], "backbone": name, "image_size": 224})
+        with pytest.raises(DataError, match="tensors differ"):
+            load_checkpoint(saved.folder)
+    assert built[2:] == [{"meta"}] * 2
 
 
 @pytest.mark.parametrize(

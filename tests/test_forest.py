@@ -15,11 +15,12 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models import forest_training
+from fairaudit.models import trees as trees_module
 from fairaudit.models.checkpoint import load_checkpoint
 from fairaudit.models.forest import PixelForest
 from fairaudit.models.inference import predict
 from fairaudit.models.training import train
-from fairaudit.models.trees import from_sklearn, from_xgboost
+from fairaudit.models.trees import Trees, checked_trees, from_sklearn, from_xgboost
 from fairaudit.spec import AttributionSpec, Spec
 
 
@@ -219,6 +220,48 @@ def test_damaged_trees_are_refused(faces: FaceTable, tmp_path: Path, damage: tup
     save_file(arrays, path)
     with pytest.raises(DataError, match=r"damaged|do not fit"):
         load_checkpoint(tmp_path / "c")
+
+
+def chain(length: int, trees: int = 1) -> dict[str, np.ndarray]:
+    """Return a tree in which every step but the last goes right, and that many roots at its first node."""
+    inner = np.arange(length + 1) < length
+    return {
+        "roots": np.zeros(trees, dtype=np.int32),
+        "adds_to": np.full(trees, -1, dtype=np.int32),
+        "feature": np.where(inner, 0, -1).astype(np.int32),
+        "threshold": np.zeros(length + 1, dtype=np.float32),
+        "left": np.where(inner, length, 0).astype(np.int32),
+        "right": np.where(inner, np.arange(length + 1) + 1, 0).astype(np.int32),
+        "values": np.array([[0.25, 0.75]]),
+    }
+
+
+def test_trees_that_would_stop_a_machine_are_refused() -> None:
+    """One root named a million times, and a way down of a million steps: both fit in a few megabytes of a file."""
+    for arrays, said in ((chain(3, 5001), "5,001 trees, more than 5,000"), (chain(1001), "1,000 steps deep")):
+        with pytest.raises(DataError, match=said):
+            checked_trees(arrays, 1, 2, boosted=False, where="a file")
+    trees = checked_trees(chain(1000, 5000), 1, 2, boosted=False, where="a file")
+    np.testing.assert_array_equal(trees.mean(np.ones((3, 1), dtype=np.float32)), [[0.25, 0.75]] * 3)
+
+
+def test_many_trees_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many leaves that few faces fit beside each other: the answers are those of all at once."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 4)).astype(np.float32), rng.integers(3, size=300)
+    trees = from_sklearn(RandomForestClassifier(40, random_state=0).fit(x, y), 3)
+    whole = trees.mean(x)
+    sizes: list[int] = []
+    leaves = Trees._leaves
+
+    def counted(self: Trees, part: np.ndarray) -> np.ndarray:
+        sizes.append(len(part))
+        return leaves(self, part)
+
+    monkeypatch.setattr(Trees, "_leaves", counted)
+    monkeypatch.setattr(trees_module, "LARGEST", 7 * 40 * 3)
+    np.testing.assert_array_equal(trees.mean(x), whole)
+    assert max(sizes) == 7
 
 
 def test_missing_trees_are_refused(faces: FaceTable, tmp_path: Path) -> None:

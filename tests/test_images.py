@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from fairaudit.data.images import ORIENTATION, Inside, list_images, load_rgb
 from fairaudit.errors import DataError
-from fairaudit.models.pixels import load_face
+from fairaudit.models.pixels import load_face, load_faces
 
 
 def png_claiming(width: int, height: int) -> bytes:
@@ -217,6 +217,28 @@ def test_faces_are_resized_as_pillow_does(tmp_path: Path, size: int) -> None:
     assert got.shape == (size, size, 3) and got.dtype == np.uint8 and got.flags.c_contiguous
     assert np.abs(got.astype(int) - wanted).max() <= 1
     assert (got != wanted).mean() < 0.04
+
+
+@pytest.mark.parametrize("together", [1, 100_000, 10**9])
+def test_faces_read_together_are_those_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """Bit by bit and in order, whatever shapes and damaged files lie between; errors are those of one face."""
+    monkeypatch.setattr("fairaudit.models.pixels.TOGETHER", together)
+    rng = np.random.default_rng(0)
+    shapes = [(90, 70)] * 5 + [(33, 33)] * 3 + [(40, 60)] + [(90, 70)] * 4 + [(20, 200)] * 2
+    for number, shape in enumerate(shapes):
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(tmp_path / f"{number:02d}.png")
+    for number in (3, 5, 14):
+        (tmp_path / f"{number:02d}.png").write_bytes(b"no image")
+    paths = [*sorted(tmp_path.glob("*.png")), tmp_path / "nowhere.png"]
+    for path, found in zip(paths, load_faces(paths, 33), strict=True):
+        try:
+            np.testing.assert_array_equal(found, load_face(path, 33))
+            assert isinstance(found, np.ndarray) and found.flags.c_contiguous
+        except DataError as error:
+            assert str(found) == str(error)
+    assert not list(load_faces([], 33))
 
 
 @pytest.mark.parametrize("folder", ["utkface", "fairface/train"])

@@ -15,7 +15,7 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.quality import QUALITY
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
-from fairaudit.models import inference
+from fairaudit.models import inference, reading
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.inference import predict
 from fairaudit.models.pixels import load_face
@@ -128,7 +128,8 @@ def test_other_classes_are_refused_before_any_image(
     checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Classes that are not the checkpoint's are named, both of them, and nothing is read or written."""
-    monkeypatch.setattr(Checkpoint, "read", lambda *a: pytest.fail("an image was read"))
+    for where, name in ((Checkpoint, "read"), (reading, "load_faces")):
+        monkeypatch.setattr(where, name, lambda *a: pytest.fail("an image was read"))
     frame = faces.frame.assign(race=faces.frame["race"].cat.rename_categories({"A": "X"}))
     table = replace(faces, frame=frame, tasks={**faces.tasks, "race": ("X", "B", "C")})
     with pytest.raises(DataError, match=r"'race' knows the classes A, B, C.*X, B, C"):

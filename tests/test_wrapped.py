@@ -25,6 +25,7 @@ from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.inference import predict
 from fairaudit.models.mobilefacenet import MobileFaceNet
+from fairaudit.models.wrapped import networks
 from fairaudit.models.wrapped.description import (
     InputDescription,
     ModelDescription,
@@ -33,7 +34,7 @@ from fairaudit.models.wrapped.description import (
     parse_description,
     presets,
 )
-from fairaudit.models.wrapped.networks import build_head
+from fairaudit.models.wrapped.networks import build_head, build_network
 from fairaudit.models.wrapped.opening import open_model
 from fairaudit.models.wrapped.outputs import logits_of, named_outputs, places
 from fairaudit.models.wrapped.pictures import prepare, reader
@@ -509,6 +510,27 @@ def test_absurd_heads_take_no_memory() -> None:
     """Nine words that ask for 120 GB."""
     with pytest.raises(UsageError, match=r"'linear 65536' it would hold 4,\d+,\d+,\d+ values"):
         build_head(("linear 65536",) * 8 + ("linear",), 512, 2)
+
+
+def test_a_named_giant_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny file that says it is a network of 645 million parameters, or of a million classes: compared by shape."""
+    built: list[set[str]] = []
+
+    def noted(description: ModelDescription) -> torch.nn.Module:
+        network = build_network(description)
+        built.append({value.device.type for value in network.parameters()})
+        return network
+
+    monkeypatch.setattr(networks, "build_network", noted)
+    torch.save({"stem.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "a.pt")
+    many = [f"c{number}" for number in range(10_000)]
+    gender = {"gender": {"classes": ["a", "b"]}}
+    heads = {f"t{number}": {"classes": many} for number in range(100)}
+    for network, tasks in (("regnet_y_128gf", gender), ("vit_h_14", gender), ("resnet50", heads)):
+        description = parse_description({"network": network, "tasks": tasks})
+        with pytest.raises(DataError, match=f"does not fit {network}"):
+            networks.open_state_dict(tmp_path / "a.pt", description)
+    assert built == [{"meta"}] * 3
 
 
 def test_a_very_long_picture_is_refused(tmp_path: Path) -> None:

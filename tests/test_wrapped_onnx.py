@@ -1,5 +1,7 @@
 """ONNX: what onnxruntime gives is what is predicted; sizes and paths in a stranger's file are looked at first."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 torch.set_num_threads(1)
 SIZE = 32
+ROOT = Path(__file__).parents[1]
 TEXT = f"""
 [input]
 size = {SIZE}
@@ -174,6 +177,78 @@ def test_absurd_results_in_between(tmp_path: Path) -> None:
     node = helper.make_node("ConstantOfShape", ["shape"], ["huge"])
     with pytest.raises(DataError, match=r"'huge' would have 1,048,576 × 1,048,576 values"):
         open_model(save(graph(extra=(node,), more=(shape,)), tmp_path))
+
+
+def endless() -> Any:
+    """A loop of 2⁶² turns that doubles what it was given."""
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["a", "a"], ["b"])], "body",
+        [info("i", TensorProto.INT64, []), info("go", TensorProto.BOOL, []), info("a", TensorProto.FLOAT, ["n", 2])],
+        [info("on", TensorProto.BOOL, []), info("b", TensorProto.FLOAT, ["n", 2])],
+    )  # fmt: skip
+    node = helper.make_node("Loop", ["turns", "yes", "gender"], ["doubled"], body=body)
+    made = graph(
+        extra=(node,),
+        more=(
+            helper.make_tensor("turns", TensorProto.INT64, [], [2**62]),
+            helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
+        ),
+    )
+    made.graph.output.append(info("doubled", TensorProto.FLOAT, ["n", 2]))
+    return made
+
+
+def test_a_loop_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a loop runs only its running shows: it is stopped after a time, with a sentence."""
+    monkeypatch.setattr(onnx_files, "LONGEST", 0.2)
+    monkeypatch.setattr(onnx_files, "A_FACE", 0.1)
+    with pytest.raises(DataError, match=r"no answer for 2 faces in 0 s"):
+        open_model(save(endless(), tmp_path))
+
+
+def test_sizes_that_hang_on_pixels_are_bounded(tmp_path: Path) -> None:
+    """A size computed from the picture is known to nobody before: memory beyond the limit is refused, not taken.
+
+    In a process of its own, because the limit holds for all models of a process, and memory is measured.
+    """
+    number = numpy_helper.from_array(np.array(3e8, dtype=np.float32), "number")  # 1.2 GB of floats
+    nothing = numpy_helper.from_array(np.array(0, dtype=np.float32), "nothing")
+    one = helper.make_tensor("one", TensorProto.INT64, [1], [1])
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    nodes = (
+        helper.make_node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+        helper.make_node("Mul", ["brightest", "nothing"], ["zero"]),
+        helper.make_node("Add", ["zero", "number"], ["many"]),
+        helper.make_node("Cast", ["many"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["whole", "one"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["huge"], value=value),
+        helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+    )
+    made = graph(extra=nodes, more=(number, nothing, one))
+    made.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, []))
+    path = save(made, tmp_path)
+    code = (
+        "import resource, sys\nfrom fairaudit.models.wrapped import onnx_files, opening\n"
+        "onnx_files.LARGEST_MEMORY = 200_000_000\npeak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "try:\n    opening.open_model(sys.argv[1])\n"
+        "except Exception as error:\n    print(type(error).__name__, (peak() - before) >> 10, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], text=True, capture_output=True, check=True, cwd=ROOT)
+    kind, taken, said = done.stdout.split(" ", 2)
+    assert kind == "DataError" and "MemoryError" in said and int(taken) < 600, done.stdout
+
+
+def test_absurd_results_in_branches(tmp_path: Path) -> None:
+    """What only a branch of an If would make is looked at, too."""
+    shape = helper.make_tensor("t", TensorProto.INT64, [2], [2**20, 2**20])
+    nodes = [helper.make_node("Constant", [], ["s"], value=shape), helper.make_node("ConstantOfShape", ["s"], ["huge"])]
+    inner = helper.make_graph(nodes, "inner", [], [helper.make_tensor_value_info("huge", TensorProto.FLOAT, None)])
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    node = helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)
+    with pytest.raises(DataError, match="is refused"):
+        open_model(save(graph(extra=(node,), more=(yes,)), tmp_path))
 
 
 def test_foreign_operators_and_no_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,8 @@ def _load(net: _Net, path: Path, spec: ModelSpec) -> Match:
 
 
 def _channels(blocks: nn.Sequential, pool: nn.Module | None, size: int, name: str) -> int:
+    if any(value.is_meta for value in blocks.parameters()):  # of `limits.WithoutMemory`; what it left numbers in, too
+        blocks.to("meta")
     with torch.no_grad():
         try:
             out: Tensor = blocks(torch.zeros(1, 3, size, size))

@@ -30,6 +30,7 @@ from fairaudit.models.feeds import frozen_blocks
 from fairaudit.models.folding import fold
 from fairaudit.models.forest import FORESTS, ForestArchitecture, PixelForest, build_forest, on_cpu
 from fairaudit.models.heads import AGE_YEARS, smallest_size
+from fairaudit.models.limits import WithoutMemory
 from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
 from fairaudit.models.runtime import autocast, pick_device
@@ -282,8 +283,11 @@ def _model(folder: Path, meta: Mapping[str, Any]) -> FaceClassifier | PixelFores
         _check_format(meta, path)
         made = _architecture(ForestArchitecture, meta, path)
         return build_forest(made, _classes(meta, path), load_file(folder / WEIGHTS), str(folder / WEIGHTS))
-    model = _build(meta, path, sum(map(math.prod, shapes.values())))
-    _fill(model, folder / WEIGHTS, shapes)
+    size = sum(map(math.prod, shapes.values()))
+    with WithoutMemory():  # a few words of JSON can name billions of parameters
+        _check_fit(_build(meta, path, size), folder / WEIGHTS, shapes)
+    model = _build(meta, path, size)
+    model.load_state_dict(load_file(folder / WEIGHTS))
     return model.eval()
 
 
@@ -357,8 +361,8 @@ def _shapes(path: Path) -> dict[str, list[int]]:
         ) from None
 
 
-def _fill(model: FaceClassifier, path: Path, found: Mapping[str, list[int]]) -> None:
-    """Load the weights where every name and shape in the file's header, `found`, fits."""
+def _check_fit(model: FaceClassifier, path: Path, found: Mapping[str, list[int]]) -> None:
+    """Raise DataError unless every name and shape in the header of the weights file, `found`, is the model's."""
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
     wrong = [
         f"{name}: {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
@@ -370,4 +374,3 @@ def _fill(model: FaceClassifier, path: Path, found: Mapping[str, list[int]]) -> 
             f"{path} does not fit {DESCRIPTION}: {len(wrong)} tensors differ ({'; '.join(wrong[:3])}); "
             "the two files belong to different models"
         )
-    model.load_state_dict(load_file(path))

@@ -38,7 +38,7 @@ from fairaudit.models.record import provenance
 from fairaudit.models.selection import Verdict, make_judge
 from fairaudit.models.stages import Part
 from fairaudit.models.trainable import check_labels, checked_weights, face_hashes, heads_of, usable
-from fairaudit.models.trees import Trees, from_sklearn, from_xgboost
+from fairaudit.models.trees import DEEPEST, Trees, from_sklearn, from_xgboost
 from fairaudit.progress import Progress, silent
 from fairaudit.spec import ForestSpec, Spec
 
@@ -148,7 +148,7 @@ def _random_forest(settings: ForestSpec, seed: int) -> _Fit:
     def fit(x: np.ndarray, codes: np.ndarray, weights: np.ndarray, classes: int) -> Trees:
         forest = RandomForestClassifier(
             settings.trees,
-            max_depth=settings.depth,
+            max_depth=settings.depth or DEEPEST,
             min_samples_leaf=settings.min_leaf,
             n_jobs=os.cpu_count(),
             random_state=seed,

@@ -4,11 +4,14 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from fairaudit.errors import UsageError
 
+_WEIGHTS = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))  # as layers make them
 _FULL = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -39,6 +42,19 @@ def deterministic(device: torch.device, *, wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
+class WithoutMemory(TorchFunctionMode):
+    """Within the context a network is built of names and shapes: its weights take no memory and hold nothing.
+
+    torch.device("meta") does the same and more: it leaves no numbers either that a network's own sizes are computed of.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _WEIGHTS and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
 
 
 def out_of_memory(error: BaseException) -> bool:

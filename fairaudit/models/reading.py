@@ -1,6 +1,6 @@
 """Faces for prediction: decoded from their files, or once for all commands into a cache on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fairaudit.errors import DataError, FairauditError
 from fairaudit.models.cache import MOST_KEPT, ArrayCache
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.feeds import decoded
+from fairaudit.models.pixels import load_faces
 from fairaudit.models.protocol import FaceModel
 from fairaudit.models.trainable import face_hashes
 from fairaudit.progress import Progress
@@ -46,7 +47,7 @@ def batches(
             pixels = stored[rows].clone()
             read = [(face, image_quality(face), "") for face in pixels.numpy()]
         else:
-            read = [_read(checkpoint, path) for path in paths[rows]]
+            read = [_measured(found, checkpoint.image_size) for found in _read(checkpoint, paths[rows])]
             pixels = torch.from_numpy(np.stack([face for face, *_ in read]))
         return Batch(
             rows=slice(rows.start, rows.start + len(read)),
@@ -74,10 +75,20 @@ def _stored(
         return None, [note]
 
 
-def _read(checkpoint: FaceModel, path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    try:
-        pixels = checkpoint.read(path)
-        return pixels, image_quality(pixels), ""
-    except (DataError, OSError) as error:
-        nothing = np.full(len(QUALITY), np.nan, dtype=np.float32)
-        return np.zeros((checkpoint.image_size, checkpoint.image_size, 3), dtype=np.uint8), nothing, str(error)
+def _read(checkpoint: FaceModel, paths: Sequence[Path]) -> Iterator[np.ndarray | DataError | OSError]:
+    """Yield each face as the model sees it, or why it cannot be read."""
+    if isinstance(checkpoint, Checkpoint):  # its `read` is `load_face`
+        yield from load_faces(paths, checkpoint.image_size)
+        return
+    for path in paths:
+        try:
+            yield checkpoint.read(path)
+        except (DataError, OSError) as error:
+            yield error
+
+
+def _measured(found: np.ndarray | DataError | OSError, size: int) -> tuple[np.ndarray, np.ndarray, str]:
+    if isinstance(found, np.ndarray):
+        return found, image_quality(found), ""
+    nothing = np.full(len(QUALITY), np.nan, dtype=np.float32)
+    return np.zeros((size, size, 3), dtype=np.uint8), nothing, str(found)

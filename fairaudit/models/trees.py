@@ -1,6 +1,6 @@
 """Decision trees as plain arrays: fitted by another library, stored as tensors, read and answered in numpy alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +9,9 @@ import numpy as np
 from fairaudit.errors import DataError
 
 ROWS = 256  # faces that go down all trees together; more would only take more memory
+LARGEST = 2**24  # values of leaves held at once, 128 MiB; only trees beyond all that can be trained here reach it
+MOST_TREES = 5000  # a head, or of boosted trees a class: as many as a spec may ask for
+DEEPEST = 1000  # steps from a root to a leaf: a chain of a million would be a way to stop a machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +38,16 @@ class Trees:
 
     def mean(self, x: np.ndarray) -> np.ndarray:
         """Return the mean of the leaves' values (n, K), float64, for features `x` (n, D), float32: a random forest."""
-        return _in_parts(x, lambda part: self.values[self._leaves(part)].mean(1))
+        return self._in_parts(x, lambda part: self.values[self._leaves(part)].mean(1))
 
     def total(self, x: np.ndarray, classes: int) -> np.ndarray:
         """Return the sum of the leaves' values per class (n, classes), float64: the scores of boosted trees."""
         add = np.eye(classes)[self.adds_to]
-        return _in_parts(x, lambda part: self.values[self._leaves(part), 0] @ add)
+        return self._in_parts(x, lambda part: self.values[self._leaves(part), 0] @ add)
+
+    def _in_parts(self, x: np.ndarray, work: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        rows = max(1, min(ROWS, LARGEST // (len(self.roots) * self.values.shape[1])))
+        return np.concatenate([work(x[start : start + rows]) for start in range(0, len(x), rows)])
 
     def _leaves(self, x: np.ndarray) -> np.ndarray:
         """Return the row of `values` (n, T) in which each face ends in each tree."""
@@ -53,10 +60,6 @@ class Trees:
                 return self.left[node]
             smaller = x[rows, np.where(inner, feature, 0)] <= self.threshold[node]
             node = np.where(inner, np.where(smaller, self.left[node], self.right[node]), node)
-
-
-def _in_parts(x: np.ndarray, work: Any) -> np.ndarray:
-    return np.concatenate([work(x[start : start + ROWS]) for start in range(0, len(x), ROWS)])
 
 
 def join_trees(trees: Sequence[Mapping[str, np.ndarray]]) -> Trees:
@@ -156,4 +159,20 @@ def checked_trees(arrays: Mapping[str, np.ndarray], features: int, classes: int,
         good = False
     if not good:
         raise DataError(f"{where}: the trees are damaged (a node, feature or leaf that is not there, or no number)")
+    most = MOST_TREES * (classes if boosted else 1)
+    if len(trees.roots) > most:
+        raise DataError(f"{where} is refused: it has {len(trees.roots):,} trees, more than {most:,}")
+    if _deeper(trees, DEEPEST):
+        raise DataError(f"{where} is refused: a tree of it is more than {DEEPEST:,} steps deep")
     return trees
+
+
+def _deeper(trees: Trees, steps: int) -> bool:
+    """Return whether a way from a root is longer than `steps`."""
+    nodes = np.unique(trees.roots)
+    for _ in range(steps + 1):
+        inner = nodes[trees.feature[nodes] >= 0]
+        if not len(inner):
+            return False
+        nodes = np.unique(np.concatenate([trees.left[inner], trees.right[inner]]))
+    return True

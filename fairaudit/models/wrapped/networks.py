@@ -15,6 +15,7 @@ from torchvision.models import get_model, list_models
 
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.backbones import BACKBONES
+from fairaudit.models.limits import WithoutMemory
 from fairaudit.models.runtime import autocast, pick_device
 from fairaudit.models.weights import read_weights
 from fairaudit.models.wrapped.description import ModelDescription
@@ -94,8 +95,8 @@ def open_state_dict(path: Path, description: ModelDescription) -> TorchRunner:
 
 def fill_network(state: Mapping[str, Tensor], path: Path, description: ModelDescription) -> TorchRunner:
     """Return the described network with the tensors of `state`; errors as in `open_state_dict`."""
-    network = build_network(description)
-    own = network.state_dict()
+    with WithoutMemory():  # a few words can name billions of parameters
+        own = build_network(description).state_dict()
     if description.prefix:
         start = description.prefix
         state = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
@@ -108,7 +109,8 @@ def fill_network(state: Mapping[str, Tensor], path: Path, description: ModelDesc
             f"{path} does not fit {description.network} with {outputs_of(description)} outputs: {len(wrong)} tensors "
             f"differ ({shown}){_hint(state, own, description)}"
         )
-    network.load_state_dict({**counters, **state})
+    network = build_network(description)
+    network.load_state_dict({**{name: network.state_dict()[name] for name in counters}, **state})
     return TorchRunner(module=network.float().eval().requires_grad_(False))
 
 

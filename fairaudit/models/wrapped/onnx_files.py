@@ -2,8 +2,11 @@
 
 import importlib
 import math
+import os
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +20,9 @@ from fairaudit.named_code import first_line
 
 LARGEST_FILE = 2 * 2**30  # bytes: protobuf's own limit
 LARGEST_TENSOR = 2**31  # values of one intermediate result of one face: more than any classifier of faces has
-_FULL = ("Failed to allocate memory", "bad_alloc")  # of onnxruntime
+LARGEST_MEMORY = 8 * 2**30  # bytes that onnxruntime may take, and half of the machine's: sizes may hang on pixels
+LONGEST, A_FACE = 300.0, 60.0  # seconds for a call, and for each face in it: a loop may end when the file likes
+_FULL = ("Failed to allocate memory", "bad_alloc", "smaller than requested bytes")  # of onnxruntime
 _DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 
 
@@ -44,14 +49,24 @@ class OnnxRunner:
     def on(self, device: torch.device, dtype: torch.dtype) -> Run:
         """Return the function from inputs to the outputs by name; DataError where onnxruntime fails."""
         only_fp32(dtype, "an ONNX file")
+        runtime = importlib.import_module("onnxruntime")
 
         def run(x: Tensor) -> dict[str, Any]:
+            given = {self.input: x.contiguous().numpy().astype(self.numpy_type)}
+            told, limit = runtime.RunOptions(), LONGEST + A_FACE * len(x)
+            timer = threading.Timer(limit, setattr, (told, "terminate", True))
+            timer.daemon = True
+            timer.start()
             try:
-                found = self.session.run(self.outputs, {self.input: x.contiguous().numpy().astype(self.numpy_type)})
+                found = self.session.run(self.outputs, given, told)
             except Exception as error:  # onnxruntime's errors have no public base class
                 if any(words in str(error) for words in _FULL):
                     raise MemoryError(first_line(error)) from None  # a smaller batch may do
+                if told.terminate:
+                    raise DataError(f"the model was stopped: no answer for {len(x)} faces in {limit:,.0f} s") from None
                 raise DataError(f"onnxruntime could not run the model: {first_line(error)}") from None
+            finally:
+                timer.cancel()
             return dict(zip(self.outputs, found, strict=True))
 
         return run
@@ -80,6 +95,8 @@ def open_onnx(path: Path) -> OnnxRunner:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    _limit_memory(runtime)
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
@@ -88,6 +105,16 @@ def open_onnx(path: Path) -> OnnxRunner:
         return _runner(session, path, more_files)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is damaged: a name in it is no text ({error})") from None
+
+
+@lru_cache(maxsize=1)
+def _limit_memory(runtime: Any) -> None:
+    """Give all sessions of this process one store of memory, which refuses what is beyond its size."""
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else LARGEST_MEMORY
+    place = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+    usual = dict.fromkeys(("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk"), -1)
+    most = {**usual, "max_mem": min(LARGEST_MEMORY, half)}
+    runtime.create_and_register_allocator(place, runtime.OrtArenaCfg(most))
 
 
 def _runner(session: Any, path: Path, more_files: tuple[Path, ...]) -> OnnxRunner:
@@ -127,7 +154,8 @@ def check_model(model: Any, path: Path, onnx: Any) -> tuple[Path, ...]:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:
         raise DataError(f"{path} is damaged: {first_line(error)}") from None
-    for value in [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]:
+    inner = [value for graph in _graphs(inferred) for value in graph.value_info]
+    for value in [*inner, *inferred.graph.output, *inferred.graph.input]:
         known = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
         if any(dim < 0 for dim in known) or math.prod(known) > LARGEST_TENSOR:
             raise DataError(
