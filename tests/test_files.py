@@ -48,7 +48,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     left = {path.name for path in tmp_path.iterdir()}
     assert len(left) == 3 and not {"a.parquet", "b"} & left
-    lives = re.sub(r"-\d+\.part", f"-{os.getppid()}.part", next(name for name in left if name.startswith(".a.p")))
+    dead = next(name for name in left if name.startswith(".a.parquet.") and name.endswith(".part"))
+    lives = re.sub(r"-\d+\.part", f"-{os.getppid()}.part", dead)
     others = [tmp_path / lives, tmp_path / ".a.parquet.99.part", tmp_path / ".notes.part"]
     for path in others:
         path.write_text("somebody's", encoding="utf-8")

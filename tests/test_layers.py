@@ -13,6 +13,7 @@ LAYERS = {
             "cli",
             "cli_methods",
             "cli_data",
+            "cli_predict",
             "cli_attribute",
             "cli_options",
             "cli_plan",
