@@ -11,6 +11,8 @@ from fairaudit.subgroups import OVERALL, UNKNOWN
 
 HEADLINES = ("accuracy", BY_CLASS)
 
+MOST_FACES = 1_000_000  # beyond it how many faces would decide is no plan
+
 
 def summarize(
     model: str, deltas: pd.DataFrame, gaps: pd.DataFrame, losses: pd.DataFrame, confidence: float
@@ -112,6 +114,8 @@ def _loss(row: "pd.Series[Any]") -> str:
     if row["verdict"] == harm.HARMED:
         bound = f"lost {_points(-row['high'], sign=False)} to {_points(-row['low'], sign=False)}"
     needed = f"; about {row['n_needed']:,.0f} faces would tell, {row['n']:,.0f} are here"
+    if row["n_needed"] > MOST_FACES:
+        needed = f"; more than {MOST_FACES:,} faces would be needed to tell, {row['n']:,.0f} are here"
     return f"{row['subgroup']} ({bound}{needed if row['n_needed'] > row['n'] else ''})"
 
 

@@ -35,6 +35,8 @@ MARKERS = {
     "comparison.json": "comparison",
     "methods.json": "comparison of methods",
     "attribution.json": "attribution",
+    "robustness.json": "robustness",
+    "masking.json": "masking",
     PAGES: "report",  # whose results lie in another folder
 }
 # what audit.json itself says that follows from the predictions; the rest was told to the audit
@@ -70,7 +72,7 @@ class Difference:
 class Verification:
     """What was checked in one folder.
 
-    kind: "audit", "comparison", "attribution" or "report"; files: how many files' hashes were checked; cells: how many
+    kind: as in MARKERS; files: how many files' hashes were checked; cells: how many
     table cells were recomputed, `inexact` of them equal to 1e-9 but not to the last digit; versions: (stored, present)
     by library where they differ; notes: what could not be checked, in words.
     """
@@ -102,8 +104,16 @@ def verify(
     meta = _meta(folder / marker) if kind != "report" else {"files": {}}
     files = len(meta["files"]) + pages
     wrong += _changed_files(folder, meta)
+    if kind in ("robustness", "masking"):  # the answers that their tables come from
+        answers = {f"predictions/{name}": told for name, told in dict(meta.get("predictions", {})).items()}
+        wrong += _changed_files(folder, {"files": answers})
+        files += len(answers)
     if kind != "audit":
-        notes.append(f"Only hashes were checked: the {kind} does not hold the predictions that it was made from.")
+        notes.append(
+            f"Only hashes were checked: the {kind} is not made again from its predictions."
+            if kind in ("robustness", "masking")
+            else f"Only hashes were checked: the {kind} does not hold the predictions that it was made from."
+        )
         return Verification(kind=kind, files=files, differences=tuple(wrong), notes=tuple(notes))
     table = _predictions(folder, meta, predictions, progress)
     foreign = [] if run_metrics else list(meta["settings"]["audit"].get("metrics", ()))
@@ -216,6 +226,8 @@ def _shown(value: Any) -> str:
 def _meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(meta, dict) and meta.get("unfinished"):
+            raise DataError(f"{path.parent} is unfinished: run the same command again, and it goes on")
         if not isinstance(meta["files"], dict):
             raise TypeError("files is no table of names and hashes")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -230,7 +242,7 @@ def _changed_files(folder: Path, meta: Mapping[str, Any]) -> list[Difference]:
     wrong = []
     for name, told in meta["files"].items():
         path = folder / name
-        if path.resolve().parent != folder.resolve():
+        if path.resolve().parent not in (folder.resolve(), folder.resolve() / "predictions"):
             raise DataError(f"{folder}: a file named {name!r} lies outside the folder; nothing outside is read")
         found = file_hash(path) if path.is_file() else "the file is missing"
         if found != told:

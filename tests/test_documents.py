@@ -320,13 +320,13 @@ def check_junit(text: str) -> ET.Element:
         cases = list(suite)
         assert all(case.tag == "testcase" and required["testcase"] == set(case.keys()) for case in cases)
         inside = [[part.tag for part in case] for case in cases]
-        assert all(tags in (["failure"], ["skipped"], ["system-out"]) for tags in inside)
+        assert all(tags in (["failure"], ["error"], ["skipped"], ["system-out"]) for tags in inside)
         told = {key: int(str(suite.get(key))) for key in ("tests", "failures", "skipped", "errors")}
         assert told == {
             "tests": len(cases),
             "failures": inside.count(["failure"]),
             "skipped": inside.count(["skipped"]),
-            "errors": 0,
+            "errors": inside.count(["error"]),
         }
     for key in ("tests", "failures", "skipped", "errors"):
         assert int(str(root.get(key))) == sum(int(str(suite.get(key))) for suite in root)
@@ -344,6 +344,23 @@ def test_junit_has_a_case_for_each_policy(audited, nasty):
     assert root[1].get("name") == visible(NASTY)
     empty = run_audit(make_predictions(200), by=["race"], audit=QUICK)
     assert check_junit(junit_xml({"none": empty}))[0].get("tests") == "0"
+
+
+def test_what_could_not_be_computed_is_an_error_and_no_failure():
+    """A policy on AUC without probabilities and one on an axis of small groups: errors; an open one stays skipped."""
+    policies = (
+        "minimum(auc, race) >= 0.5",
+        "difference(accuracy, race) <= 0.001",
+        "difference(accuracy, age) <= 0.1",
+    )
+    audit = AuditSpec(draws=100, min_group_size=100, policies=policies)
+    result = run_audit(make_predictions(700), by=["race", "age"], audit=audit)
+    judged = result.table("policies").set_index("policy")
+    assert judged.loc[list(policies[::2]), "value"].isna().all() and judged["verdict"].eq("inconclusive").all()
+    (suite,) = check_junit(junit_xml({"x": result}))
+    tags = {str(case.get("name")): case[0].tag for case in suite}
+    assert tags == {policies[0]: "error", policies[1]: "skipped", policies[2]: "error"}
+    assert "no scores" in str(suite[0][0].get("message"))
 
 
 def test_junit_is_read_by_a_parser_of_others(audited, tmp_path):

@@ -120,3 +120,30 @@ def test_a_fragile_group_is_found_and_no_innocent_one():
         loss, group, label = faces(rng, 0.3, True)
         hits += (judged(loss[..., None], group, label, 4, rng)[1] <= 0.05).any(1)
     assert hits[1] >= 38 and hits[[0, 2, 3]].sum() <= 2
+
+
+def test_where_all_of_a_group_lose_and_nobody_else_the_interval_has_a_width():
+    """Two sides without spread: each adds Clopper and Pearson's bound, inwards alone, so that no loss is above all."""
+    group = np.repeat([0, 1], [20, 80])
+    loss = (group == 0).astype(float)[:, None, None]
+    found = excess_losses(loss, group, np.zeros(100, int), 2, draws=9, rng=np.random.default_rng(0))
+    reach = [1 - 0.025 ** (1 / n) for n in (20, 80)]
+    assert reach[0] == pytest.approx(1 - stats.binomtest(20, 20).proportion_ci(0.95, "exact").low)
+    assert found.difference[0, 0, 0] == 1 and found.high[0, 0, 0] == 1
+    assert found.low[0, 0, 0] == pytest.approx(1 - np.hypot(*reach))
+    assert (found.low[1, 0, 0], found.high[1, 0, 0]) == (-1, pytest.approx(-found.low[0, 0, 0]))
+    none = excess_losses(loss * 0, group, np.zeros(100, int), 2, draws=9, rng=np.random.default_rng(0))
+    assert np.isnan(none.low).all() and np.isnan(none.high).all()
+
+
+@pytest.mark.parametrize("truth", [(0.97, 0.02), (0.99, 0.5), (0.0, 0.03)])
+def test_intervals_near_the_ends_hold(truth):
+    """With few faces that lose almost always or never, at least 93 % of 95 % intervals hold the planted excess."""
+    rng = np.random.default_rng(7)
+    group = np.repeat([0, 1], [25, 150])
+    times = 1500
+    loss = (rng.random((175, times, 1)) < np.where(group == 0, *truth)[:, None, None]).astype(float)
+    found = excess_losses(loss, group, np.zeros(175, int), 2, draws=1, rng=rng)
+    known = ~np.isnan(found.low[0, :, 0])
+    inside = (found.low[0, :, 0] <= truth[0] - truth[1] + 1e-9) & (found.high[0, :, 0] >= truth[0] - truth[1] - 1e-9)
+    assert known.mean() > 0.95 and inside[known].mean() > 0.93

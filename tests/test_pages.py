@@ -3,16 +3,20 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pandas as pd
 import pytest
+from page_data import make_masking, make_methods, make_robustness
 from report_data import HOSTILE, make_attribution, make_comparison, make_predictions
 
 from fairaudit.audit import run_audit
-from fairaudit.report.render import write_comparison_report, write_report, write_run_index
+from fairaudit.report.masking import write_masking_report
+from fairaudit.report.render import write_comparison_report, write_methods_report, write_report, write_run_index
+from fairaudit.report.robustness import write_robustness_report
 from fairaudit.results import AuditResult
 from fairaudit.spec import AuditSpec
 
@@ -40,7 +44,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as the command line leaves it: index, two audits (one with hostile names everywhere), a comparison."""
+    """A run as the command line leaves it: index, two audits (one with hostile names everywhere), comparisons of one
+    model and of several, methods over seeds, robustness and masking."""
     out = tmp_path_factory.mktemp("run") / "my run #1"
     frame = make_predictions(1200, worse={"Asian": 0.7}, tasks=("gender", "age"), seed=1)
     frame["gender_status"] = "ok"
@@ -57,6 +62,18 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_report(baseline, out / "single", attribution=attribution, history=history, single=True)
     comparison = make_comparison(baseline, model=HOSTILE[0])
     write_comparison_report(comparison, out / "comparison", results=results, links={"Run overview": "../index.html"})
+    others = {
+        name: make_comparison(baseline, model=name, seed=seed) for seed, name in enumerate(("a", HOSTILE[2], "c"))
+    }
+    tables = ("deltas", "gap_changes")
+    several = {name: pd.concat([getattr(one, name) for one in others.values()], ignore_index=True) for name in tables}
+    many = replace(comparison, **several, meta={**comparison.meta, "models": list(others)})
+    histories = dict.fromkeys(others, history)
+    write_comparison_report(many, out / "many", results=results, histories=histories, links={"Run": "../index.html"})
+    groups = {"White": 150, HOSTILE[0]: 120, HOSTILE[2]: 100, "few": 12}
+    write_methods_report(make_methods(groups, HOSTILE[0], names=(HOSTILE[0], HOSTILE[2], "same")), out / "methods")
+    write_robustness_report(make_robustness(groups, HOSTILE[0], name=HOSTILE[0]), out / "robustness")
+    write_masking_report(make_masking(groups, HOSTILE[0], name=HOSTILE[0]), out / "masking")
     found = pd.DataFrame([{"kind": "zero_byte", "action": "excluded", "count": 2, "examples": HOSTILE[0]}])
     write_run_index(out, "A run", results=results, comparison=comparison, question="Who is served?", findings=found)
     return out
@@ -143,7 +160,9 @@ def test_axe_finds_nothing_serious(browser, run_folder, scheme):
     tab = browser.new_context(viewport=DESKTOP, color_scheme=scheme).new_page()
     found = []
     pages = ("index.html", "audits/baseline/index.html", "audits/baseline/groups/race--asian.html")
-    alike = ("comparison/index.html", "audits/hostile/groups/race--con.html", "single/index.html")
+    alike = ("comparison/index.html", "audits/hostile/groups/race--con.html", "single/index.html", "many/index.html")
+    more = tuple(f"{name}/index.html" for name in ("methods", "robustness", "masking"))
+    pages = (*pages, *more)  # their charts and cells have colours of their own
     for page in (*pages, *alike):  # the latter have the same colours: that rule is the slow one
         tab.goto((run_folder / page).as_uri())
         if page != pages[1]:  # what its folds hold is of the same kinds as on the page of a group

@@ -3,12 +3,14 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+from page_data import make_masking, make_robustness
 from report_data import make_predictions
 
 from fairaudit.audit import run_audit
@@ -16,7 +18,9 @@ from fairaudit.comparison import compare
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
+from fairaudit.report.masking import write_masking_report
 from fairaudit.report.render import render_audit
+from fairaudit.report.robustness import write_robustness_report
 from fairaudit.results import (
     ATTRIBUTION_COLUMNS,
     CHURN_COLUMNS,
@@ -26,12 +30,14 @@ from fairaudit.results import (
     CURVE_COLUMNS,
     GAP_CHANGE_COLUMNS,
     GAP_COLUMNS,
+    MASKING_TABLES,
     METHOD_TABLES,
     METRIC_COLUMNS,
     MORE_TABLES,
     NON_INFERIORITY_COLUMNS,
     REGION_COLUMNS,
     REST_COLUMNS,
+    ROBUSTNESS_TABLES,
     SANITY_COLUMNS,
 )
 from fairaudit.schemas import SCHEMAS, load_schema
@@ -348,6 +354,7 @@ def test_every_column_is_documented() -> None:
     tables |= {"churn": CHURN_COLUMNS, "non_inferiority": NON_INFERIORITY_COLUMNS}
     tables |= {"attribution": ATTRIBUTION_COLUMNS, "regions": REGION_COLUMNS}
     tables |= {"contrasts": CONTRAST_COLUMNS, "sanity": SANITY_COLUMNS, "curves": CURVE_COLUMNS}
+    tables |= {**ROBUSTNESS_TABLES, **MASKING_TABLES}
     assert set(tables) == set(told)
     missing = [
         f"{name}.csv: {column}"
@@ -357,3 +364,26 @@ def test_every_column_is_documented() -> None:
         not in told[name] + common + text.partition("# The tables of a comparison")[2].partition("## ")[0]
     ]
     assert not missing
+
+
+@pytest.mark.parametrize("kind", ["robustness", "masking"])
+def test_the_files_of_robustness_and_masking_are_checked(tmp_path: Path, kind: str) -> None:
+    """Tables, page and the answers they come from, by their hashes; each that changed is named; a begun one is said."""
+    found = {"robustness": make_robustness, "masking": make_masking}[kind]({"White": 60, "Black": 50})
+    answers = tmp_path / "predictions" / "clean.parquet"
+    answers.parent.mkdir()
+    answers.write_bytes(b"answers")
+    found = replace(found, meta={**found.meta, "predictions": {answers.name: file_hash(answers)}})
+    found.save(tmp_path)
+    {"robustness": write_robustness_report, "masking": write_masking_report}[kind](found, tmp_path)
+    checked = verify(tmp_path)
+    assert checked.kind == kind and not checked.differences
+    assert checked.files == len(list(tmp_path.glob("*.csv"))) + 2
+    for path in (answers, tmp_path / f"{kind}.csv", tmp_path / "index.html"):
+        before = path.read_bytes()
+        path.write_bytes(before + b" ")
+        assert any(path.name in d.table for d in verify(tmp_path).differences), path
+        path.write_bytes(before)
+    (tmp_path / f"{kind}.json").write_text('{"unfinished": true}', encoding="utf-8")
+    with pytest.raises(DataError, match="unfinished"):
+        verify(tmp_path)

@@ -20,10 +20,12 @@ class Excess:
     """Loss of each group beyond that of all others in the same strata, of G groups, T kinds of loss and F variants.
 
     difference, low, high: (G, T, F), Welch's t interval, each for itself; NaN where a group or the others have fewer
-    than two units or share no stratum; limits are NaN, too, where all losses are alike and nothing differs. error: its
-    standard error. strength (G, T) and null (B, G, T): the least of the variants' studentized differences, as observed
-    and with groups exchanged: a loss counts only as far as every variant shows it (intersection–union). NaN strength
-    where it is not tested; its null is then 0.
+    than two units or share no stratum; limits are NaN, too, where all losses are alike and nothing differs. Where one
+    side's losses are all alike, its part of the limits is Clopper and Pearson's bound on units that differ: with n seen
+    alike, up to 1 − (α/2)^(1/n) may lie elsewhere in the range of losses. error: the standard error. strength (G, T)
+    and null (B, G, T): the least of the variants' studentized differences, as observed and with groups exchanged: a
+    loss counts only as far as every variant shows it (intersection–union). NaN strength where it is not tested; its
+    null is then 0.
     """
 
     difference: np.ndarray
@@ -58,6 +60,8 @@ def excess_losses(
     half = np.where(freedom > 0, stats.t.ppf((1 + confidence) / 2, np.maximum(freedom, 1)), np.nan)[:, None] * error[0]
     shape = (groups, *kinds)
     half = np.where((error[0] == 0) & (difference[0] == 0), np.nan, half)  # nobody's loss tells how far it might spread
+    unseen = _unseen(loss.reshape(len(loss), -1), group, stratum, groups, confidence)
+    below, above = (np.sqrt(half**2 + part) for part in unseen)
     strength = _strength(difference[0], error[0]).reshape(shape).min(-1)
     null = np.concatenate([
         _strength(*design.compare(part)[:2]).reshape(len(part), *shape).min(-1)
@@ -66,12 +70,36 @@ def excess_losses(
     tested = ~np.isnan(strength)
     return Excess(
         difference=difference[0].reshape(shape),
-        low=(difference[0] - half).reshape(shape),
-        high=(difference[0] + half).reshape(shape),
+        low=(difference[0] - below).reshape(shape),
+        high=(difference[0] + above).reshape(shape),
         error=error[0].reshape(shape),
         strength=strength,
         null=np.where(tested, np.nan_to_num(null), 0.0),
     )
+
+
+def _unseen(
+    loss: np.ndarray, group: np.ndarray, stratum: np.ndarray, groups: int, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the squares of what sides without any spread within strata add to the limits below and above, (G, K)."""
+    codes = np.unique(stratum, return_inverse=True)[1]
+    lowest, highest = loss.min(0), loss.max(0)
+    out = np.zeros((2, groups, loss.shape[1]))  # below, above
+    for g in range(groups):
+        # of the others only those who are compared: in strata that the group has, too
+        shared = np.isin(codes, codes[group == g])
+        for side, turned in ((group == g, False), ((group != g) & shared, True)):
+            part, of = loss[side], codes[side]
+            if not len(part):
+                continue
+            means = np.stack([np.bincount(of, weights=column) for column in part.T], axis=-1)
+            counts = np.maximum(np.bincount(of), 1)[:, None]
+            alike = np.abs(part - (means / counts)[of]).max(0) < 1e-12
+            room = np.where(alike, (highest - lowest) * (1 - ((1 - confidence) / 2) ** (1 / len(part))), 0.0) ** 2
+            down, up = np.where(part.max(0) > lowest, room, 0.0), np.where(part.min(0) < highest, room, 0.0)
+            out[0, g] += up if turned else down
+            out[1, g] += down if turned else up
+    return out[0], out[1]
 
 
 def _strength(difference: np.ndarray, error: np.ndarray) -> np.ndarray:

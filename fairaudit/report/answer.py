@@ -8,11 +8,15 @@ import pandas as pd
 
 from fairaudit.comparison_summary import harm_sentence
 from fairaudit.data.tables import Predictions
+from fairaudit.metrics import harm
 from fairaudit.report.context import in_order
 from fairaudit.report.sections import Section
+from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import HEADLINES
 from fairaudit.report.words import (
+    DASH,
     axis_label,
+    count,
     difference,
     figure,
     is_number,
@@ -21,6 +25,7 @@ from fairaudit.report.words import (
     metric_words,
     plural,
     sentence_case,
+    unbroken,
 )
 from fairaudit.results import AuditResult, Comparison
 from fairaudit.subgroups import OVERALL, UNKNOWN, parse
@@ -82,7 +87,13 @@ class Change:
     pair_state: str
     costs: str
     harm: str
+    safe: bool
     levelling: bool
+
+    @property
+    def size(self) -> str:
+        """The change of the gap with its interval, after a colon; "" where it is not assessed."""
+        return f": {self.text.split('; change ')[-1].removesuffix('.')}" if self.state != "none" else ""
 
 
 def answer_section(context: ComparisonContext) -> Section:
@@ -101,8 +112,57 @@ def answer_section(context: ComparisonContext) -> Section:
         flatters = context.comparison.meta.get("named_on") != "validation"
         lead = _lead(model, flatters, [change for head in heads for change in head["changes"]])
         models.append({"model": model, "lead": lead, "heads": heads, "sentences": list(summary.get(model, ()))})
-    data = {"models": models, "axis_label": axis_label}
+    data = {"models": models, "axis_label": axis_label, "glance": _glance(context, models)}
     return Section(key="answer", title="Did the gap close?", template="sections/answer.html", data=data)
+
+
+def _glance(context: ComparisonContext, models: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Return, of several models, one table a head: a row a model, its change over all faces and on each single axis."""
+    if len(models) < 2:
+        return []
+    tables = []
+    for place, task in enumerate(context.tasks):
+        by_model = [(m["model"], [c for c in m["heads"][place]["changes"] if not c.crossed]) for m in models]
+        axes = list(dict.fromkeys(c.by for _, changes in by_model for c in changes))
+        rows = []
+        for model, changes in by_model:
+            of = {change.by: change for change in changes}
+            entries = [Entry(_whole_change(context, model, task), css="num")]
+            for by in axes:
+                change = of.get(by)
+                entries.append(Entry(unbroken(change.word + change.size) if change else DASH, css=_tone(change)))
+            entries.append(Entry(_who_lost(context, model, task, axes), css="t"))
+            rows.append(Row(model, entries))
+        columns = ["accuracy, all faces", *(f"gap by {axis_label(by)}" for by in axes), "harm"]
+        n = count(context.comparison.meta.get("n_paired"))
+        caption = f"{sentence_case(task)}: each model against {context.comparison.meta.get('baseline', 'the baseline')}"
+        tables.append(
+            Table(caption=f"{caption}, on {n} faces, with intervals", first="model", columns=columns, rows=rows)
+        )
+    return tables
+
+
+def _tone(change: Change | None) -> str:
+    return "found" if change is not None and change.state == "larger" else "t"
+
+
+def _whole_change(context: ComparisonContext, model: str, task: str) -> str:
+    records = context.deltas.get((model, task, OVERALL), [])
+    row = next((r for r in records if r["metric"] == "accuracy"), None)
+    return DASH if row is None else difference(row["delta"], row["low"], row["high"])
+
+
+def _who_lost(context: ComparisonContext, model: str, task: str, axes: Sequence[str]) -> str:
+    """Say in a few words who is harmed on the single axes, or for whom that is not excluded."""
+    table = context.comparison.non_inferiority
+    rows = table[(table["model"] == model) & (table["task"] == task) & table["by"].isin(axes)]
+    if rows.empty:
+        return DASH
+    harmed = [str(name) for name in rows.loc[rows["verdict"] == harm.HARMED, "subgroup"]]
+    still = [str(name) for name in rows.loc[rows["verdict"] == harm.OPEN, "subgroup"]]
+    parts = [f"harmed: {listing(harmed, 3)}"] if harmed else []
+    parts += [f"not excluded: {listing(still, 3)}"] if still else []
+    return "; ".join(parts) or f"excluded in all {len(rows)} subgroups"
 
 
 def gap_change_state(record: Record) -> str:
@@ -136,7 +196,14 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     lines.append(
         "At whose cost: " + ("; ".join(costs) if costs else "no subgroup of a single axis is shown to have lost") + "."
     )
-    lines.extend(harm for c in single if (harm := c.harm))
+    # where nobody is harmed on several axes, that is one sentence; a harm is said with its bounds
+    safe = [c for c in single if c.safe]
+    if len(safe) > 1:
+        lines.append(
+            f"No one is harmed in {listing([_name(c) for c in safe], 12)}: a loss of the margin is excluded in every "
+            "subgroup of each, all of an axis at once; the bounds stand below."
+        )
+    lines.extend(c.harm for c in single if c.harm and not (c.safe and len(safe) > 1))
     return lines
 
 
@@ -163,6 +230,7 @@ def _change(context: ComparisonContext, model: str, task: str, by: str) -> Chang
         pair_state=gap_change_state({name: chosen[f"pair_{name}"] for name in ("delta", "low", "high")}),
         costs=_lost(context, model, task, by, chosen),
         harm=_harm(context, model, task, by),
+        safe=_safe(context, model, task, by),
         levelling=bool(chosen["levelling_down"]),
     )
 
@@ -202,6 +270,12 @@ def _harm(context: ComparisonContext, model: str, task: str, by: str) -> str:
     table = context.comparison.non_inferiority
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["by"] == by)]
     return sentence_case(harm_sentence(rows)) if len(rows) else ""
+
+
+def _safe(context: ComparisonContext, model: str, task: str, by: str) -> bool:
+    table = context.comparison.non_inferiority
+    rows = table[(table["model"] == model) & (table["task"] == task) & (table["by"] == by)]
+    return len(rows) > 0 and bool((rows["verdict"] == harm.NOT_HARMED).all())
 
 
 def _all_faces(context: ComparisonContext, model: str, task: str) -> str:

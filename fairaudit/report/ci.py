@@ -11,7 +11,7 @@ from fairaudit.report.context import make_context
 from fairaudit.report.legal import race_heads
 from fairaudit.report.plain_text import markdown, table, visible
 from fairaudit.report.verdict import summary, verdicts
-from fairaudit.report.words import count, figure
+from fairaudit.report.words import count, figure, is_number
 from fairaudit.results import AuditResult
 from fairaudit.subgroups import OVERALL
 
@@ -73,7 +73,8 @@ def _policy(row: Mapping[Any, Any]) -> str:
 def junit_xml(results: Mapping[str, AuditResult]) -> str:
     """Return JUnit's XML: a suite an audit, a case a policy; a failed policy fails, one that is open is skipped.
 
-    Hypotheses are no tests and stand nowhere in it. A suite without policies has no case.
+    One that could not be looked at, because nothing it needs could be computed, is an error: no figure speaks for it
+    or against it. Hypotheses are no tests and stand nowhere in it. A suite without policies has no case.
     """
     root = ET.Element("testsuites", name="fairaudit")
     totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
@@ -82,8 +83,8 @@ def junit_xml(results: Mapping[str, AuditResult]) -> str:
         counts = {
             "tests": len(rows),
             "failures": sum(row["verdict"] == FAIL for row in rows),
-            "errors": 0,
-            "skipped": sum(row["verdict"] not in (PASS, FAIL) for row in rows),
+            "errors": sum(_undone(row) for row in rows),
+            "skipped": sum(row["verdict"] not in (PASS, FAIL) and not _undone(row) for row in rows),
         }
         totals = {key: totals[key] + n for key, n in counts.items()}
         told = {key: str(n) for key, n in counts.items()}
@@ -98,6 +99,11 @@ def junit_xml(results: Mapping[str, AuditResult]) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
+def _undone(row: Mapping[str, Any]) -> bool:
+    """Tell whether a policy applies and there is yet no figure that could be held against its limit."""
+    return row["verdict"] == INCONCLUSIVE and not is_number(row["value"])
+
+
 def _cases(suite: ET.Element, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         where = f"{name} / {row['task']}"
@@ -105,6 +111,8 @@ def _cases(suite: ET.Element, name: str, rows: Sequence[Mapping[str, Any]]) -> N
         line = visible(verdict_line(row))
         if row["verdict"] == FAIL:
             ET.SubElement(case, "failure", message=line, type="policy").text = line
+        elif _undone(row):
+            ET.SubElement(case, "error", message=line, type="not computed").text = line
         elif row["verdict"] != PASS:
             ET.SubElement(case, "skipped", message=line)
         else:

@@ -13,8 +13,9 @@ from fairaudit.subgroups import OVERALL, parse
 def harm_section(context: ComparisonContext) -> Section | None:
     """Show of every subgroup whether a loss of the margin is excluded, and how many faces would decide."""
     tables = [
-        (len(parse(by)) > 1, _table(rows, f"{sentence_case(task)}, {model}: {axis_label(by)}", by))
+        (name if len(context.models) > 1 or len(parse(by)) > 1 else "", _table(rows, name, by))
         for (model, task, by), rows in _by_axis(context.comparison.non_inferiority).items()
+        for name in (f"{sentence_case(task)}, {model}: {axis_label(by)}",)
     ]
     return _section("harm", "Is anybody harmed? Every subgroup’s loss", tables)
 
@@ -22,8 +23,9 @@ def harm_section(context: ComparisonContext) -> Section | None:
 def churn_section(context: ComparisonContext) -> Section | None:
     """Show of every subgroup the share of faces whose predicted class changed, and in which direction."""
     tables = [
-        (True, _churn(rows, f"{sentence_case(task)}, {model}: {axis_label(by)}", by))
+        (name, _churn(rows, name, by))
         for (model, task, by), rows in _by_axis(context.comparison.churn).items()
+        for name in (f"{sentence_case(task)}, {model}: {axis_label(by)}",)
     ]
     return _section("churn", "Whose predictions changed at all", tables)
 
@@ -35,7 +37,7 @@ def _by_axis(table: Any) -> dict[tuple[str, str, str], list[Any]]:
     return found
 
 
-def _section(key: str, title: str, tables: list[tuple[bool, Table]]) -> Section | None:
+def _section(key: str, title: str, tables: list[tuple[str, Table]]) -> Section | None:
     if not tables:
         return None
     return Section(key=key, title=title, template="sections/tables.html", data={"tables": tables})

@@ -40,11 +40,11 @@ def comparison_warnings(context: ComparisonContext) -> Section | None:
 def gap_changes_section(context: ComparisonContext) -> Section:
     """Show every gap before and after, with the interval of its change."""
     tables = [
-        (fold, table)
+        (f"{sentence_case(task)}, {model}: gaps of further measures" if more else "", table)
         for model in context.models
         for task in context.tasks
-        for fold in (False, True)
-        if (table := _gap_table(context, model, task, headline=not fold))
+        for more in (False, True)
+        if (table := _gap_table(context, model, task, headline=not more))
     ]
     return Section(
         key="gaps",
@@ -57,7 +57,7 @@ def gap_changes_section(context: ComparisonContext) -> Section:
 def subgroups_section(context: ComparisonContext) -> Section:
     """Show what changed for each subgroup: who was helped, who was harmed."""
     tables = [
-        (len(table.rows) > FOLD or len(parse(by)) > 1, table)
+        (_folded(context, table, task, model, by), table)
         for model in context.models
         for task in context.tasks
         for by in (OVERALL, *context.axes)
@@ -69,6 +69,12 @@ def subgroups_section(context: ComparisonContext) -> Section:
         template="sections/deltas.html",
         data={"tables": tables},
     )
+
+
+def _folded(context: ComparisonContext, table: Table, task: str, model: str, by: str) -> str:
+    """Return the line under which a table is folded away, "" where it stands open: one model's single axes."""
+    many = len(context.models) > 1 or len(table.rows) > FOLD or len(parse(by)) > 1
+    return f"{sentence_case(task)}, {model}: {axis_label(by)}" if many else ""
 
 
 def models_section(context: ComparisonContext) -> Section | None:
@@ -183,7 +189,7 @@ def _delta_table(context: ComparisonContext, model: str, task: str, by: str) -> 
     scale = Scale([e for r in drawn for e in (r["delta"], r["low"], r["high"])], kind, zero=True)
     notes = Notes()
     rows = [_delta_row(record, levels, scale, notes, by) for record in whole]
-    columns = ["n", "before", "after", levels.header(), "change", scale.header(), "helped", "harmed", "p", "p adjusted"]
+    columns = ["n", "before", "after", levels.header(), "change", scale.header(), "helped : harmed", "p (adjusted)"]
     what = "all faces, every measure" if by == OVERALL else f"{metric_label(*main)} by {axis_label(by)}"
     caption = f"{sentence_case(task)}, {model}: {what}; before (ring), after (dot), and the change with interval"
     return Table(
@@ -211,12 +217,19 @@ def _delta_row(record: Record, levels: Scale, scale: Scale, notes: Notes, by: st
         Entry(rings, css="chart"),
         Entry(difference(record["delta"], record["low"], record["high"], kind), note, "num"),
         Entry(change, css="chart"),
-        Entry(count(record["helped"]), css="num"),
-        Entry(count(record["harmed"]), css="num"),
-        Entry(p_text(record["p_value"]), css="num"),
-        Entry(p_text(record["p_adjusted"]), css="num"),
+        Entry(_flips(record), css="num"),
+        Entry(_both(record["p_value"], record["p_adjusted"]), css="num"),
     ]
     return Row(head, entries, small=bool(record["small"]))
+
+
+def _flips(record: Record) -> str:
+    known = is_number(record["helped"]) or is_number(record["harmed"])
+    return f"{count(record['helped'])} : {count(record['harmed'])}" if known else DASH
+
+
+def _both(p: Any, adjusted: Any) -> str:
+    return f"{p_text(p)} ({p_text(adjusted)})" if is_number(p) else DASH
 
 
 def p_text(p: Any) -> str:

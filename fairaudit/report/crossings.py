@@ -56,7 +56,7 @@ def crossings_data(context: Context) -> dict[str, Any]:
     maps = [_heat_map(context, task, by, parts) for task in context.tasks] if parts and all(parts) else []
     ordered = [task for task in context.tasks if context.result.meta["tasks"][task].get("ordered")]
     signed = [table for task in ordered if (table := _signed(context, task)) is not None]
-    distances = [table for task in ordered if (table := _distances(context, task)) is not None]
+    distances = [off for task in ordered if (off := _distances(context, task)) is not None]
     return {"maps": maps, "distances": distances, "signed": signed, "absent": _absent(context, maps)}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from fairaudit.report.context import Context
 from fairaudit.report.tables import Entry, Notes, Row, Table
@@ -131,12 +132,16 @@ def _contrast_table(rows: pd.DataFrame, method: str, task: str, kind: str, *, wi
             versus = str(first["comparison"] if first["comparison"] == _ERRORS else first["other"])
             entries = [Entry(f"{first['subgroup']}: {versus}" if with_subgroup else versus)]
             entries += [Entry(_apart(of.loc[name].to_dict(), ""), css="num") for name in baselines]
-            entries.append(Entry("; ".join(_net(of.loc[name].to_dict()) for name in baselines), css="num"))
+            entries.append(Entry(Markup("<br>").join(_net(of.loc[name].to_dict()) for name in baselines), css="num"))
             entries.append(Entry(f"{count(first['n'])} : {count(first['n_other'])}", css="num"))
             entries.append(Entry(verdict, css="found" if verdict == MODEL else ""))
             lines.append(Row(str(first["region"]), entries))
     columns = ["contrast", *(f"against {name}" if name else "difference" for name in baselines)]
-    columns += ["net of shuffled weights", "n", "verdict"]
+    columns += [
+        "net of shuffled weights, in this order" if len(baselines) > 1 else "net of shuffled weights",
+        "n",
+        "verdict",
+    ]
     caption = f"{sentence_case(task)}, {_name(method).lower()}, {kind} attribution: differences that a baseline shows"
     return Table(caption=caption, first="region", columns=columns, rows=lines)
 

@@ -140,9 +140,10 @@ def effects(context: MethodContext) -> Section:
             if (r["by"] == OVERALL or r["metric"] != "accuracy") and r["metric"] not in BESIDE
         ]  # fmt: skip
         scale = Scale([r[key] for r in rows for key in ("delta", "low", "high")], zero=True)
-        columns = ["figure", "before", "after", "change", scale.header(), "seeds", "claim"]
+        columns = ["figure", "before", "after", "change", scale.header(), "seeds"]
         made = [Row(r["method"], _effect(r, scale, notes)) for r in rows]
         caption = f"{sentence_case(task)} by {axis_label(by)}: each method against {context.found.meta['baseline']}"
+        caption += ", means over seeds; intervals for other seeds and faces"
         tables.append((len(parse(by)) > 1, Table(caption=caption, first="method", columns=columns, rows=made,
                                                  notes=notes.texts)))  # fmt: skip
     return _tables("effects", "What each method changes, over seeds", tables)
@@ -160,7 +161,6 @@ def _effect(row: Record, scale: Scale, notes: Notes) -> list[Entry]:
         Entry(difference(row["delta"], row["low"], row["high"]), note, "num"),
         Entry(chart, css="chart"),
         Entry(count(row["seeds"]), css="num"),
-        Entry(f"this {row['claim']}", css="soft"),
     ]
 
 

@@ -1,6 +1,7 @@
 """The page on robustness: whose accuracy falls as pictures get worse, in words, then curve by curve on one scale."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from fairaudit.subgroups import OVERALL
 
 WIDE, HIGH, EDGE = 132, 88, 14  # a small chart: its size and the room at its left and right, in SVG units
 _LAST = 5
+_ONE = re.compile(r"\b1 (stop)s\b")
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -125,10 +127,9 @@ def _answer(found: Robustness, records: Mapping[str, Records]) -> dict[str, Any]
                 Entry(_name(way)),
                 *(Entry(figure(point["value"], point["low"], point["high"]), css="num") for point in points),
                 Entry(difference(-worst["drop"], -worst["drop_high"], -worst["drop_low"]), css="num"),
-                Entry(count(worst["n"]), css="num"),
             ]
-            rows.append(Row(sentence_case(task), entries))
-    columns = ["perturbation", "as they are", "strength 1", "strength 3", "strength 5", "change to 5", "n"]
+            rows.append(Row(f"{sentence_case(task)}, n {count(worst['n'])}", entries))
+    columns = ["perturbation", "as they are", "strength 1", "strength 3", "strength 5", "change to 5"]
     table = Table(caption="All faces together: share of right answers", first="head", columns=columns, rows=rows)
     return {"lines": headline(found), "found": bool(found.tests["finding"].any()), "table": table,
             "sampled": found.meta["sampled"]}  # fmt: skip
@@ -164,7 +165,19 @@ def _name(way: str) -> str:
 def _amount(found: Robustness, way: str, strength: int) -> str:
     given = found.meta["perturbations"][way]
     text: str = given["shown"].format(given["amounts"][strength - 1])
-    return text.replace("%", "\u00a0%")
+    return _ONE.sub(r"1 \1", text).replace("%", "\u00a0%")
+
+
+def _span(first: str, last: str) -> str:
+    """Return "0.5 … 5 % of the side" or "quality 50 … 4": what both amounts say alike stands once."""
+    words, others = first.replace("\u00a0", " \u00a0").split(" "), last.replace("\u00a0", " \u00a0").split(" ")
+    if len(words) != len(others):
+        return f"{first} … {last}"
+    apart = [i for i, pair in enumerate(zip(words, others, strict=True)) if pair[0] != pair[1]]
+    if len(apart) != 1:
+        return f"{first} … {last}"
+    (i,) = apart
+    return " ".join([*words[: i + 1], "…", *others[i:]]).replace(" \u00a0", "\u00a0")
 
 
 def _views(found: Robustness, records: Mapping[str, Records], task: str) -> list[Multiples]:
@@ -200,7 +213,7 @@ def _view(
             for way in ways
         ]
         rows.append((str(group), count(clean["n"]), bool(clean["small"]), curves))
-    columns = [(_name(way), f"{_amount(found, way, 1)} … {_amount(found, way, _LAST)}") for way in ways]
+    columns = [(_name(way), _span(_amount(found, way, 1), _amount(found, way, _LAST))) for way in ways]
     title = f"By {axis_label(by)}"
     tables = [
         ("Does a subgroup lose more than everyone else? Every comparison", _test_table(records["tests"], where)),
