@@ -1,5 +1,7 @@
 """Two sections of a comparison's page: whose loss is excluded, and whose predictions changed at all."""
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from fairaudit.report.answer import ComparisonContext
@@ -13,7 +15,7 @@ from fairaudit.subgroups import OVERALL, parse
 def harm_section(context: ComparisonContext) -> Section | None:
     """Show of every subgroup whether a loss of the margin is excluded, and how many faces would decide."""
     tables = [
-        (name if len(context.models) > 1 or len(parse(by)) > 1 else "", _table(rows, name, by))
+        (folded(context, task, model, by), _table(rows, name, by))
         for (model, task, by), rows in _by_axis(context.comparison.non_inferiority).items()
         for name in (f"{sentence_case(task)}, {model}: {axis_label(by)}",)
     ]
@@ -23,11 +25,24 @@ def harm_section(context: ComparisonContext) -> Section | None:
 def churn_section(context: ComparisonContext) -> Section | None:
     """Show of every subgroup the share of faces whose predicted class changed, and in which direction."""
     tables = [
-        (name, _churn(rows, name, by))
+        (f"{sentence_case(task)}, {model}", _churn(rows, name, by))
         for (model, task, by), rows in _by_axis(context.comparison.churn).items()
         for name in (f"{sentence_case(task)}, {model}: {axis_label(by)}",)
     ]
     return _section("churn", "Whose predictions changed at all", tables)
+
+
+def folded(context: ComparisonContext, task: str, model: str, by: str, *, long: bool = False) -> str:
+    """Return the line under which a table is folded away, "" where it stands open: single axes of one model."""
+    name = f"{sentence_case(task)}, {model}"
+    if len(context.models) > 1:
+        return name
+    return f"{name}: {axis_label(by)}" if long or len(parse(by)) > 1 else ""
+
+
+def joined(tables: Sequence[tuple[str, Table]]) -> list[tuple[str, list[Table]]]:
+    """Return neighbouring tables of one fold together."""
+    return [(fold, [table for _, table in own]) for fold, own in groupby(tables, key=lambda pair: pair[0])]
 
 
 def _by_axis(table: Any) -> dict[tuple[str, str, str], list[Any]]:
@@ -40,7 +55,7 @@ def _by_axis(table: Any) -> dict[tuple[str, str, str], list[Any]]:
 def _section(key: str, title: str, tables: list[tuple[str, Table]]) -> Section | None:
     if not tables:
         return None
-    return Section(key=key, title=title, template="sections/tables.html", data={"tables": tables})
+    return Section(key=key, title=title, template="sections/folds.html", data={"groups": joined(tables)})
 
 
 def _table(rows: list[Any], caption: str, by: str) -> Table:

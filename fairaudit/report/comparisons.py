@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairaudit.report.answer import ComparisonContext, Record, answer_section, gap_change_state
-from fairaudit.report.comparison_harm import churn_section, harm_section
+from fairaudit.report.comparison_harm import churn_section, folded, harm_section, joined
 from fairaudit.report.context import FOLD, make_context
 from fairaudit.report.figures import Scale, dumbbell, strip
 from fairaudit.report.heads import CLASSWISE
@@ -26,6 +26,11 @@ from fairaudit.report.words import (
     sentence_case,
 )
 from fairaudit.subgroups import OVERALL, UNKNOWN, parse
+
+_DELTAS = (
+    "Helped: wrong before, right after. Harmed: right before, wrong after. p: exact McNemar test on these faces; in "
+    "brackets adjusted for the number of subgroups tested. ◇ too few faces to be assessed."
+)
 
 
 def comparison_warnings(context: ComparisonContext) -> Section | None:
@@ -57,7 +62,7 @@ def gap_changes_section(context: ComparisonContext) -> Section:
 def subgroups_section(context: ComparisonContext) -> Section:
     """Show what changed for each subgroup: who was helped, who was harmed."""
     tables = [
-        (_folded(context, table, task, model, by), table)
+        (folded(context, task, model, by, long=len(table.rows) > FOLD), table)
         for model in context.models
         for task in context.tasks
         for by in (OVERALL, *context.axes)
@@ -66,15 +71,9 @@ def subgroups_section(context: ComparisonContext) -> Section:
     return Section(
         key="subgroups",
         title="Who was helped, who was harmed",
-        template="sections/deltas.html",
-        data={"tables": tables},
+        template="sections/folds.html",
+        data={"groups": joined(tables), "key": _DELTAS},
     )
-
-
-def _folded(context: ComparisonContext, table: Table, task: str, model: str, by: str) -> str:
-    """Return the line under which a table is folded away, "" where it stands open: one model's single axes."""
-    many = len(context.models) > 1 or len(table.rows) > FOLD or len(parse(by)) > 1
-    return f"{sentence_case(task)}, {model}: {axis_label(by)}" if many else ""
 
 
 def models_section(context: ComparisonContext) -> Section | None:
