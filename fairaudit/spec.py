@@ -499,7 +499,7 @@ class AttributionSpec(_Part):
     )
     sanity: Literal["none", "quick", "full"] = Field(
         "quick",
-        description="quick: infidelity, a randomized model on six faces, deletion and insertion on eight; full: more "
+        description="quick: infidelity, a randomized model on six faces, deletion and insertion on twelve; full: more "
         "faces, cascading and shuffled labels",
     )
 

@@ -26,7 +26,7 @@ CHECKS = ("deletion", "insertion")
 FILLS = ("blurred", "mean")  # of BASELINES: what a part that is taken away becomes; both must agree
 ORDERS = ("attribution", "scattered", "blocks")  # the attribution's own, and two kinds of random ones
 DRAWN = 3  # random orders of each kind and face; their mean is what counts
-CURVED = {"quick": 8, "full": 24}  # faces, by AttributionSpec.sanity
+CURVED = {"quick": 12, "full": 24}  # faces, by AttributionSpec.sanity
 STEPS = {"quick": 7, "full": 14}
 _BLOCK = 2.0  # standard deviation, in cells, of the random field whose heights order cells in blocks
 
