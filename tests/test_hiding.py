@@ -207,3 +207,33 @@ def test_what_is_known_of_faces_without_a_race_gives_nothing_else_away():
     rest = shown.rest[(shown.rest["task"] == "gender") & shown.rest["by"].isin(["race", "race:gender"])]
     rest = rest[rest["class"].isin(classes) & (rest["metric"] == "recall")]
     assert classes and len(rest) and rest["n_rest"].isna().all()
+
+
+def test_a_head_whose_faces_tell_the_unknown_ones_is_left_out(folder, tmp_path):
+    """All faces minus those of the race head are the 7 of unknown race: the head is in no file; the page says so."""
+    whole = AuditResult.load(folder)
+    n = whole.metrics.query("task == 'race' and by == 'overall'")["n"].iloc[0]
+    assert whole.meta["n"] - n == 7 == whole.meta["subgroups"]["race"][UNKNOWN] < K
+    shown = hide_below(whole, K)
+    assert set(shown.meta["tasks"]) == {"gender"} and all("race" not in set(t["task"]) for t in shown.more.values())
+    for table in (shown.metrics, shown.rest, shown.gaps, shown.confusion):
+        assert set(table["task"]) == {"gender"}
+    assert "Left out wholly: race" in shown.meta["warnings"][0]
+    page = render_audit(folder, tmp_path / "out", below=K)
+    text = "".join(path.read_text(encoding="utf-8") for path in page.parent.rglob("*") if path.is_file())
+    assert "Left out wholly: race" in text
+    assert not re.search(rf"(?<![\d.]){int(n)}(?![\d])", re.sub(r"<(style|script|svg).*?</\1>", "", text, flags=re.S))
+    kept = hide_below(whole, 5)  # 7 are not fewer than 5
+    assert set(kept.meta["tasks"]) == {"gender", "race"}
+    table = read_predictions(folder / "predictions.parquet")
+    alone = run_audit(table, tasks=["race"], by=["race"], audit=AuditSpec(draws=100))
+    with pytest.raises(UsageError, match="give the unknown ones away"):
+        hide_below(alone, K)
+
+
+@pytest.mark.parametrize("name", ["comparison", "methods", "robustness"])
+def test_other_results_are_refused_in_words(tmp_path, name):
+    """Nothing but an audit has small cells hidden; the message says what the folder holds."""
+    (tmp_path / f"{name}.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"holds a .*--hide-below is for audits alone"):
+        render_audit(tmp_path, tmp_path / "out", below=K)

@@ -29,6 +29,10 @@ BY_CLASS = frozenset(
     )
 )
 _JUDGED = ("policies", "hypotheses")
+WITHHELD = (
+    "Left out wholly: {}, because so few faces lack a label of it that its number of faces, beside that of all, would "
+    "tell how many are unknown."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,7 @@ def hide_below(result: AuditResult, below: int) -> AuditResult:
     """
     if result.meta["n"] < below:
         raise UsageError(f"--hide-below {below}: the whole audit has {result.meta['n']} faces; nothing could be shown")
+    result, withheld = _without_telling_heads(result, below)
     hidden = _find(result, below)
     more = {name: _more(name, table, hidden) for name, table in result.more.items()}
     return replace(
@@ -62,8 +67,36 @@ def hide_below(result: AuditResult, below: int) -> AuditResult:
         gaps=_gaps(result.gaps, hidden),
         confusion=_confusion(result.confusion, hidden),
         more={name: table for name, table in more.items() if len(table)},
-        meta=_meta(result.meta, hidden),
+        meta=_meta(result.meta, hidden, withheld),
     )
+
+
+def _without_telling_heads(result: AuditResult, below: int) -> tuple[AuditResult, list[str]]:
+    """Leave out heads whose number of faces gives the unknown ones of an axis away: they are all faces minus it.
+
+    That is a head of an axis's attribute with fewer than `below` faces without a label. Every count of it tells, alone
+    or summed, and so do shares with their intervals. Raises UsageError where no head would be left.
+    """
+    own = {by for axis in result.meta["subgroups"] for by in parse(axis)}
+    whole = result.metrics[result.metrics["by"] == OVERALL].groupby("task", sort=False)["n"].first()
+    telling = [task for task, n in whole.items() if task in own and 0 < result.meta["n"] - n < below]
+    if not telling:
+        return result, []
+    if len(telling) == len(whole):
+        raise UsageError(
+            f"--hide-below {below}: of every head ({', '.join(map(str, telling))}) fewer faces than that lack a label, "
+            "and its number of faces would give the unknown ones away; audit without those faces"
+        )
+
+    def kept(table: pd.DataFrame) -> pd.DataFrame:
+        return table[~table["task"].isin(telling)].reset_index(drop=True) if "task" in table else table
+
+    meta = {**result.meta, "tasks": {task: t for task, t in result.meta["tasks"].items() if task not in telling}}
+    for name in ("degenerate", "excluded", "outcomes"):
+        meta[name] = [entry for entry in meta.get(name, ()) if entry.get("task") not in telling]
+    tables = {name: kept(getattr(result, name)) for name in ("metrics", "rest", "gaps", "confusion")}
+    more = {name: kept(table) for name, table in result.more.items()}
+    return replace(result, **tables, more={n: t for n, t in more.items() if len(t)}, meta=meta), list(map(str, telling))
 
 
 @dataclass
@@ -265,7 +298,7 @@ def _more(name: str, table: pd.DataFrame, hidden: Hidden) -> pd.DataFrame:
     return table[~near].reset_index(drop=True)
 
 
-def _meta(meta: Mapping[str, Any], hidden: Hidden) -> dict[str, Any]:
+def _meta(meta: Mapping[str, Any], hidden: Hidden, withheld: Sequence[str]) -> dict[str, Any]:
     """Return the meta without counts of hidden cells, names of images, sentences on axes and hashes of tables."""
     sizes = {
         by: {group: float("nan") if (by, group) in hidden.places else n for group, n in groups.items()}
@@ -279,7 +312,7 @@ def _meta(meta: Mapping[str, Any], hidden: Hidden) -> dict[str, Any]:
     excluded = [{key: part for key, part in e.items() if key not in secret} for e in meta.get("excluded", ())]
     outcomes = [e for e in meta.get("outcomes", ()) if e["by"] == OVERALL or (e["task"], e["by"]) not in hidden.touched]
     kept = {key: value for key, value in meta.items() if key not in ("files", "planted", "shards")}
-    said = _said(hidden)
+    said = _said(hidden) + (f" {WITHHELD.format(', '.join(withheld))}" if withheld else "")
     return {
         **kept,
         "subgroups": sizes,

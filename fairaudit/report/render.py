@@ -31,6 +31,14 @@ from fairaudit.report.words import axis_label
 from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison, MethodComparison
 
 ERRORS = "errors.html"
+# what else a folder may hold, by its file: none of it is an audit
+_NO_AUDIT = {
+    "comparison": "a comparison",
+    "methods": "a comparison of methods",
+    "attribution": "an attribution",
+    "robustness": "a robustness",
+    "masking": "a masking",
+}
 # What one file leaves out for its size: end tags that HTML implies, and labels that repeat a caption.
 _CLOSING = re.compile(r"</(?:td|th|tr|thead|tbody)>\s*")
 _CAPTION = re.compile(r'aria-label="([^"]*)">(\s*<table[^>]*>\s*)<caption>')
@@ -57,6 +65,13 @@ def render_audit(
     it was said after the audit. below: hide cells of fewer faces, and write the tables without them into tables/;
     UsageError where faces or an attribution are asked for, too, or `out` holds the whole audit.
     """
+    other = next((name for name in _NO_AUDIT if (folder / f"{name}.json").is_file()), None)
+    if other and not (folder / "audit.json").exists():
+        hides = "; --hide-below is for audits alone, for counts of two models on the same faces give cells away"
+        raise UsageError(
+            f"{folder} holds {_NO_AUDIT[other]}, whose page is written with it: `fairaudit report` takes the folder of "
+            f"an audit{hides if below is not None else ''}"
+        )
     if below is not None and (attribution is not None or faces_root is not None):
         raise UsageError("--hide-below leaves out pictures: give it without --attribution and --show-faces")
     if below is not None and (out / "audit.json").exists():
