@@ -171,6 +171,11 @@ class ModelSpec(_Part):
         description="how maps become one vector: their average, or that and the learned pooling of a network that has "
         "one (mobilefacenet), side by side",
     )
+    align_from: Literal["utkface", "fairface", "avatars"] | None = Field(
+        None,
+        description="how faces lie in the pictures: they are moved and scaled to where the backbone's own faces lay in "
+        "training (mobilefacenet: ArcFace's alignment); default: the picture as it is",
+    )
     shared: int | tuple[int, ...] = Field(
         256, description="width of the shared layer, 0 for none, or a list of widths for several"
     )

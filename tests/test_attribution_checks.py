@@ -20,7 +20,8 @@ from fairaudit.attribution.drawing import draw_evenly
 from fairaudit.attribution.infidelity import infidelity
 from fairaudit.attribution.networks import randomized
 from fairaudit.attribution.passes import Explained
-from fairaudit.attribution.regions import ALIGNMENTS, REGIONS, chip
+from fairaudit.attribution.regions import REGIONS, chip
+from fairaudit.data.frames import ALIGNMENTS
 from fairaudit.errors import UsageError
 from fairaudit.results import SANITY_COLUMNS, Attribution
 from fairaudit.spec import AttributionSpec

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from fairaudit.attribution.effort import Effort, seeded
 from fairaudit.attribution.methods import ATTRIBUTIONS, blurred, class_scores, completeness_error
-from fairaudit.attribution.regions import ALIGNMENTS
 from fairaudit.attribution.superpixels import region_pieces, superpixels
+from fairaudit.data.frames import ALIGNMENTS
 from fairaudit.errors import UsageError
 
 TARGETS = {"gender": torch.tensor([1]), "race": torch.tensor([2])}

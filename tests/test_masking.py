@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from fairaudit import cli
-from fairaudit.attribution.regions import REGIONS, alignment, chip, region_masks
+from fairaudit.attribution.regions import REGIONS, chip, region_masks
 from fairaudit.data.fills import FILLS, Palette, hide, palette_of
+from fairaudit.data.frames import alignment
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.synthetic import synthesize
 from fairaudit.data.tables import FaceTable

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairaudit.attribution import regions
-from fairaudit.attribution.regions import ALIGNMENTS, REGIONS, Frame
+from fairaudit.attribution.regions import REGIONS
+from fairaudit.data.frames import ALIGNMENTS, Frame
 from fairaudit.errors import UsageError
 
 UPRIGHT = Frame(origin=(0.5, 0.4), across=(0.3, 0.0), down=(0.0, 0.3))

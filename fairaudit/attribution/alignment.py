@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fairaudit.attribution.regions import ALIGNMENTS, Frame, chip, frame_from_landmarks
+from fairaudit.attribution.regions import chip, frame_from_landmarks
+from fairaudit.data.frames import ALIGNMENTS, Frame
 from fairaudit.data.images import load_rgb
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError

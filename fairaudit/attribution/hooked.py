@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from captum.attr import DeepLift, GuidedGradCam, LayerAttribution, LayerGradCam
+from captum.attr import DeepLift, GuidedBackprop, LayerAttribution, LayerGradCam
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +19,7 @@ from fairaudit.attribution.effort import Effort
 from fairaudit.attribution.networks import last_maps, module_of, with_module
 from fairaudit.attribution.scores import Score
 from fairaudit.errors import UsageError
+from fairaudit.models.realign import Realign
 
 # DeepLift's rescale rule holds for any function of single numbers; Captum applies it to fewer than networks have.
 for _kind in (nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU):
@@ -70,8 +71,15 @@ def grad_cam(
     for task, classes in targets.items():
         method = LayerGradCam(Score(ready, module_of(ready), task, classes), last_maps(ready))
         coarse = method.attribute(_tracked(faces), relu_attributions=True).detach()
-        found[task] = LayerAttribution.interpolate(coarse, tuple(faces.shape[-2:]), "bilinear")
+        found[task] = _in_place(ready, coarse, faces)
     return found
+
+
+def _in_place(model: Any, coarse: Tensor, faces: Tensor) -> Tensor:
+    """Return the last maps as large as the pictures, each value at the place in the picture that it speaks of."""
+    fine = LayerAttribution.interpolate(coarse, tuple(faces.shape[-2:]), "bilinear")
+    moved = next((part for part in module_of(model).modules() if isinstance(part, Realign)), None)
+    return fine if moved is None else moved.back(fine)
 
 
 def guided_grad_cam(
@@ -88,8 +96,10 @@ def guided_grad_cam(
     found = {}
     with _quiet():
         for task, classes in targets.items():
-            method = GuidedGradCam(Score(ready, module_of(ready), task, classes), last_maps(ready))
-            found[task] = method.attribute(_tracked(faces), interpolate_mode="bilinear").detach()
+            score = Score(ready, module_of(ready), task, classes)
+            coarse = LayerGradCam(score, last_maps(ready)).attribute(_tracked(faces), relu_attributions=True).detach()
+            guided = GuidedBackprop(score).attribute(_tracked(faces)).detach()
+            found[task] = guided * _in_place(ready, coarse, faces)
     return found
 
 

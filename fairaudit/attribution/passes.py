@@ -20,8 +20,9 @@ from fairaudit.attribution.effort import Effort
 from fairaudit.attribution.infidelity import infidelity
 from fairaudit.attribution.maps import cell_sums, coarse, normalized, share_of_centre
 from fairaudit.attribution.methods import ATTRIBUTIONS, completeness_error, rows_a_pass
-from fairaudit.attribution.regions import REGIONS, Frame, region_masks, to_frame
+from fairaudit.attribution.regions import REGIONS, region_masks, to_frame
 from fairaudit.attribution.superpixels import region_pieces, superpixels
+from fairaudit.data.frames import Frame
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError
 from fairaudit.files import atomic_file, claim, value_hash, write_json

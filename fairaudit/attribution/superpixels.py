@@ -5,7 +5,8 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from fairaudit.attribution.regions import Frame, region_masks
+from fairaudit.attribution.regions import region_masks
+from fairaudit.data.frames import Frame
 
 COUNT = 40  # pieces of a face, about
 _COMPACT = 1.0  # what the way to the next centre counts, in spreads of the picture's colours

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fairaudit.attribution.regions import REGIONS, Frame, describe_regions
+from fairaudit.attribution.regions import REGIONS, describe_regions
 from fairaudit.axes import choose_axes
 from fairaudit.data.fills import FILLS, Palette, hide, palette_of
+from fairaudit.data.frames import Frame
 from fairaudit.data.perturbations import seed_of
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable

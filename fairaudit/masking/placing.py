@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fairaudit.attribution.alignment import align
-from fairaudit.attribution.regions import ALIGNMENTS, REGIONS, Frame, region_masks
+from fairaudit.attribution.regions import REGIONS, region_masks
+from fairaudit.data.frames import ALIGNMENTS, Frame
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.registry import lookup

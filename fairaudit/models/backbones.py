@@ -10,10 +10,12 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import densenet, get_model, get_model_weights, list_models, maxvit, regnet, resnet, shufflenetv2
 
+from fairaudit.data.frames import ALIGNMENTS
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import file_hash
 from fairaudit.models.matching import Match, match, without_prefix
 from fairaudit.models.mobilefacenet import MobileFaceNet
+from fairaudit.models.realign import Realign
 from fairaudit.models.weights import find_weights, imagenet_weights, read_weights
 from fairaudit.registry import suggestion
 from fairaudit.spec import ModelSpec
@@ -32,7 +34,8 @@ class Backbone:
     `pool`, where the spec asks for it, is the network's learned pooling of the maps, used beside their average;
     `channels` is the width of what comes out. `weights` names what was loaded ("none": random), `weights_hash` is the
     file's SHA-256. `color` is "rgb", "bgr" or "grey" (luminance in all three channels); `mean` and `std` are in its
-    order. `match` says which tensors of a weights file fitted, `random` which blocks hold others.
+    order. `match` says which tensors of a weights file fitted, `random` which blocks hold others. Where the spec
+    names how faces lie, the first block is a `Realign`.
     """
 
     blocks: nn.Sequential
@@ -63,6 +66,7 @@ class _Net:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     color: str = "rgb"
+    alignment: str = ""  # of ALIGNMENTS: how the faces lay that it was trained on, where that is known
 
 
 def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained: bool = True) -> Backbone:
@@ -83,11 +87,17 @@ def build_backbone(spec: ModelSpec, folders: Sequence[Path] = (), *, pretrained:
     size = spec.image_size or net.image_size
     if spec.pooling == "average+learned" and net.pool is None:
         raise UsageError(f"backbone {spec.backbone!r} has no learned pooling; give model.pooling = 'average'")
+    if spec.align_from and not net.alignment:
+        raise UsageError(
+            f"model.align_from: how the faces lay that backbone {spec.backbone!r} was trained on is not known "
+            "(it is for mobilefacenet); leave the key out"
+        )
     if spec.widths and spec.backbone != "simple_cnn":
         raise UsageError(f"model.widths belongs to the backbone 'simple_cnn'; {spec.backbone!r} has its own")
     color = spec.color or net.color
     turned = -1 if {color, net.color} == {"rgb", "bgr"} else 1  # mean and std follow the order of the channels
-    blocks = nn.Sequential(*net.cut(net.whole)).eval()
+    first = [Realign(size, ALIGNMENTS[spec.align_from], ALIGNMENTS[net.alignment])] if spec.align_from else []
+    blocks = nn.Sequential(*first, *net.cut(net.whole)).eval()
     pool = net.pool.eval() if net.pool is not None and spec.pooling == "average+learned" else None
     return Backbone(
         blocks=blocks,
@@ -176,6 +186,7 @@ def _mobilefacenet(spec: ModelSpec) -> _Net:
         image_size=112,
         trainable=4,
         usual_weights="mobilefacenet.pt",
+        alignment="arcface",
     )
 
 

@@ -51,6 +51,7 @@ class Architecture(BaseModel):
     backbone: str
     image_size: int = Field(ge=32, le=1024)
     pooling: Literal["average", "average+learned"]
+    align_from: Literal["utkface", "fairface", "avatars"] | None = None
     shared: int | tuple[int, ...]
     activation: Activation = "relu"
     dropout: float = Field(ge=0, lt=1)
@@ -171,6 +172,7 @@ def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:
         backbone=spec.backbone,
         image_size=model.image_size,
         pooling=spec.pooling,
+        align_from=spec.align_from,
         shared=spec.shared,
         activation=spec.activation,
         dropout=spec.dropout,

@@ -59,6 +59,7 @@ def pretrained_embedder(spec: Spec, weights_folders: Sequence[Path], device: str
         "match": spec.model.weights_match,
         "size": model.image_size,
         "pooling": spec.model.pooling,
+        **({"align_from": spec.model.align_from} if spec.model.align_from else {}),
         "color": model.color,
     }
     words = f"{spec.model.backbone} with the weights {backbone.weights}, as they are"

@@ -64,7 +64,7 @@ def backbone_meta(backbone: Backbone, spec: Spec) -> dict[str, Any]:
     weights = {"file": backbone.weights, "sha256": backbone.weights_hash}
     return {
         "backbone_weights": weights | ({"match": matched} if matched else {}),
-        "preprocessing": _preprocessing(backbone),
+        "preprocessing": _preprocessing(backbone, spec.model.align_from),
     }
 
 
@@ -105,11 +105,12 @@ def provenance(
     }
 
 
-def _preprocessing(backbone: Backbone) -> dict[str, Any]:
+def _preprocessing(backbone: Backbone, align_from: str | None) -> dict[str, Any]:
+    moved = f"; faces that lie as in {align_from} are moved to where the backbone knows them" if align_from else ""
     return {
         "image_size": backbone.image_size,
         "channels": {"rgb": "RGB", "bgr": "BGR", "grey": "luminance (BT.601), three times"}[backbone.color],
-        "crop": "the whole image is resized to a square",
+        "crop": "the whole image is resized to a square" + moved,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
     }

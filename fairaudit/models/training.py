@@ -110,6 +110,7 @@ def _train(
             "folded": model.folded,
             "size": model.image_size,
             "pooling": spec.model.pooling,
+            **({"align_from": spec.model.align_from} if spec.model.align_from else {}),
             **({"color": model.color} if model.color != "rgb" else {}),
             **({"match": "partial", "widths": spec.model.widths} if spec.model.weights_match == "partial" else {}),
         },
