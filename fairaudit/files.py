@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,16 @@ def _remove_leftovers(folder: Path) -> None:
     if os.name != "posix":  # elsewhere there is no harmless way to ask whether a process lives
         return
     ours = re.compile(rf"\..+\.{_machine()}-(\d+)\.(part|rows)")
-    for left in folder.iterdir():
-        found = ours.fullmatch(left.name)
-        if not found or _lives(int(found[1])):
-            continue
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    with suppress(OSError):  # another user's leftovers, or a folder that cannot be listed, hinder no one who writes
+        for left in list(folder.iterdir()):
+            found = ours.fullmatch(left.name)
+            if not found or _lives(int(found[1])):
+                continue
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+                continue
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from fairaudit import files
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.files import atomic_file, atomic_folder, claim, plain_disk_errors, write_json
 
@@ -56,6 +58,25 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "c") as temporary:
         temporary.touch()
     assert {path.name for path in tmp_path.iterdir()} == {"c", *(path.name for path in others)}
+
+
+@pytest.mark.parametrize("way", ["unlink", "iterdir"])
+def test_leftovers_that_cannot_be_removed_hinder_no_writing(tmp_path: Path, way: str) -> None:
+    """In a shared folder such as /tmp another user's leftovers stay, and some folders cannot be listed."""
+    left = files._temporary(tmp_path / "theirs")
+    left = left.with_name(re.sub(r"-\d+\.part", "-99999999.part", left.name))
+    left.touch()
+    usual, refused = getattr(Path, way), []
+
+    def refuse(path: Path, *args: object, **more: object) -> object:
+        if path not in (left, tmp_path):
+            return usual(path, *args, **more)
+        refused.append(path)
+        raise PermissionError(errno.EPERM, "no")
+
+    with patch.object(Path, way, refuse):
+        write_json(tmp_path / "a.json", {})
+    assert refused and (tmp_path / "a.json").is_file() and left.is_file()
 
 
 @pytest.mark.parametrize(
