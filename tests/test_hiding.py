@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from report_data import make_predictions
 from fairaudit.audit import run_audit
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import UsageError
+from fairaudit.report.ci import junit_xml
 from fairaudit.report.hiding import hide_below
 from fairaudit.report.render import render_audit, write_report
 from fairaudit.report.suppression import EVERYBODY, Cell, hidden_cells
@@ -229,6 +232,30 @@ def test_a_head_whose_faces_tell_the_unknown_ones_is_left_out(folder, tmp_path):
     alone = run_audit(table, tasks=["race"], by=["race"], audit=AuditSpec(draws=100))
     with pytest.raises(UsageError, match="give the unknown ones away"):
         hide_below(alone, K)
+
+
+def test_faces_without_a_prediction_do_not_veil_the_unlabelled_ones():
+    """30 faces without a prediction are told of every head, so that all minus them minus the race head's would tell."""
+    frame = make_predictions(900, shares=(0.3, 0.2, 0.2, 0.2, 0.1), tasks=("gender", "race"), seed=4)
+    frame.loc[:6, ["race", "race_true"]] = None
+    frame.loc[20:49, ["gender_pred", "race_pred"]] = None
+    whole = run_audit(read_predictions(frame), by=["race", "gender"], audit=AuditSpec(draws=100))
+    assert {e["count"] for e in whole.meta["excluded"] if e["task"] == "race"} == {7, 30}
+    shown = hide_below(whole, K)
+    assert set(shown.meta["tasks"]) == {"gender"} == {e["task"] for e in shown.meta["excluded"]}
+    assert "Left out wholly: race" in shown.meta["warnings"][0]
+
+
+def test_a_hidden_policy_is_no_error_of_the_pipeline(folder):
+    """A policy that the audit leaves open, on an axis with hidden cells, is skipped in junit.xml: it was computed."""
+    whole = AuditResult.load(folder)
+    policies = whole.more["policies"].assign(verdict="inconclusive").query("value == value")
+    whole = replace(whole, more={**whole.more, "policies": policies})
+    shown = hide_below(whole, K)
+    assert shown.more["policies"]["value"].isna().any() and len(policies)
+    for result in (whole, shown):
+        suite = ET.fromstring(junit_xml({"a": result}))
+        assert suite.get("errors") == "0" and suite.get("skipped") == str(len(result.more["policies"]))
 
 
 @pytest.mark.parametrize("name", ["comparison", "methods", "robustness"])

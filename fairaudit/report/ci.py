@@ -1,7 +1,8 @@
 """What a CI system reads beside the exit code: summary.md for people, junit.xml with a test case for each policy."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +81,19 @@ def junit_xml(results: Mapping[str, AuditResult]) -> str:
     totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for name, result in results.items():
         rows = [{str(key): value for key, value in row.items()} for row in result.table("policies").to_dict("records")]
+        undone = partial(_undone, hidden=(result.meta.get("hidden") or {}).get("touched", ()))
         counts = {
             "tests": len(rows),
             "failures": sum(row["verdict"] == FAIL for row in rows),
-            "errors": sum(_undone(row) for row in rows),
-            "skipped": sum(row["verdict"] not in (PASS, FAIL) and not _undone(row) for row in rows),
+            "errors": sum(map(undone, rows)),
+            "skipped": sum(row["verdict"] not in (PASS, FAIL) and not undone(row) for row in rows),
         }
         totals = {key: totals[key] + n for key, n in counts.items()}
         told = {key: str(n) for key, n in counts.items()}
         stamp = str(result.meta.get("created", ""))[:19]
         stamp += "T00:00:00" if len(stamp) == 10 else ""
         suite = ET.SubElement(root, "testsuite", {"name": visible(name), "timestamp": stamp, "time": "0", **told})
-        _cases(suite, name, rows)
+        _cases(suite, name, rows, undone)
     for key, n in totals.items():
         root.set(key, str(n))
     root.set("time", "0")
@@ -99,19 +101,25 @@ def junit_xml(results: Mapping[str, AuditResult]) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _undone(row: Mapping[str, Any]) -> bool:
-    """Tell whether a policy applies and there is yet no figure that could be held against its limit."""
-    return row["verdict"] == INCONCLUSIVE and not is_number(row["value"])
+def _undone(row: Mapping[str, Any], hidden: Sequence[Sequence[str]]) -> bool:
+    """Tell whether a policy applies and no figure could be computed to be held against its limit.
+
+    hidden: (task, axis) whose figures are there, and are left out of this report.
+    """
+    there = any((row["task"], row["by"]) == tuple(place) for place in hidden)
+    return row["verdict"] == INCONCLUSIVE and not is_number(row["value"]) and not there
 
 
-def _cases(suite: ET.Element, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _cases(
+    suite: ET.Element, name: str, rows: Sequence[Mapping[str, Any]], undone: Callable[[Mapping[str, Any]], bool]
+) -> None:
     for row in rows:
         where = f"{name} / {row['task']}"
         case = ET.SubElement(suite, "testcase", name=visible(row["policy"]), classname=visible(where), time="0")
         line = visible(verdict_line(row))
         if row["verdict"] == FAIL:
             ET.SubElement(case, "failure", message=line, type="policy").text = line
-        elif _undone(row):
+        elif undone(row):
             ET.SubElement(case, "error", message=line, type="not computed").text = line
         elif row["verdict"] != PASS:
             ET.SubElement(case, "skipped", message=line)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairaudit.data.predictions_check import NO_LABEL
 from fairaudit.errors import UsageError
 from fairaudit.report.suppression import EVERYBODY, Cell, hidden_cells
 from fairaudit.report.words import plural
@@ -75,11 +76,20 @@ def _without_telling_heads(result: AuditResult, below: int) -> tuple[AuditResult
     """Leave out heads whose number of faces gives the unknown ones of an axis away: they are all faces minus it.
 
     That is a head of an axis's attribute with fewer than `below` faces without a label. Every count of it tells, alone
-    or summed, and so do shares with their intervals. Raises UsageError where no head would be left.
+    or summed, and so do shares with their intervals. Faces without a prediction are told elsewhere, in all or of other
+    heads, and are not taken to veil the unlabelled ones. Raises UsageError where no head would be left.
     """
     own = {by for axis in result.meta["subgroups"] for by in parse(axis)}
     whole = result.metrics[result.metrics["by"] == OVERALL].groupby("task", sort=False)["n"].first()
-    telling = [task for task, n in whole.items() if task in own and 0 < result.meta["n"] - n < below]
+    unlabelled = {
+        e["task"]: e["count"] for e in result.meta.get("excluded", ()) if e.get("kind") == NO_LABEL and "task" in e
+    }
+    unlabelled |= {by: groups[UNKNOWN] for by, groups in result.meta["subgroups"].items() if UNKNOWN in groups}
+    telling = [
+        task
+        for task, n in whole.items()
+        if task in own and (0 < result.meta["n"] - n < below or 0 < unlabelled.get(task, 0) < below)
+    ]
     if not telling:
         return result, []
     if len(telling) == len(whole):
