@@ -36,7 +36,8 @@ def threshold_table(data: AuditData) -> pd.DataFrame:
     selection_rate, tpr and fpr of each subgroup with Wilson's limits; the thresholds are the same for all of them. Of
     scores that are counted in bins they are ends of bins.
     """
-    tables = [_rates(axis, data) for axis in data.axes if _asked(axis) and len(axis.rows.classes) == 2]
+    asked = (axis for axis in data.axes if _asked(axis) and len(axis.rows.classes) == 2)
+    tables = [table for axis in asked if len(table := _rates(axis, data))]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -76,6 +77,8 @@ def _rates(axis: AxisData, data: AuditData) -> pd.DataFrame:
     pools = pools_of(axis.sample, np.zeros(len(axis.sample.groups), dtype=bool))
     limits = _limits(pools)
     rates = _counted_rates(pools, limits) if isinstance(pools, CountedPools) else _face_rates(pools, limits)
+    if not rates[_RATES[0]].faces.sum():
+        return pd.DataFrame()  # probabilities of nobody
     z = z_value(data.audit.confidence)
     groups = np.array(axis.sample.groups, dtype=object)
     faces, of_class, others = (rates[name].faces[:, 0] for name in _RATES)
@@ -88,8 +91,10 @@ def _rates(axis: AxisData, data: AuditData) -> pd.DataFrame:
         columns |= {name: found.value.ravel(), f"{name}_low": low.ravel(), f"{name}_high": high.ravel()}
     columns |= {name: np.rint(n[g]).astype(np.int64) for name, n in sides.items()}
     columns["small"] = np.minimum(of_class, others)[g] < data.audit.min_group_size
-    lacks = [f"no face of it labelled {axis.rows.classes[1]}", "every face of it is labelled so", ""]
-    columns["reason"] = np.select([of_class[g] == 0, others[g] == 0], lacks[:2], lacks[2])
+    lacks = ["no face of it has probabilities", f"no face of it labelled {axis.rows.classes[1]}"]
+    lacks.append("every face of it is labelled so")
+    why = [faces[g] == 0, of_class[g] == 0, others[g] == 0]
+    columns["reason"] = np.select(why, lacks, "")
     return pd.DataFrame(columns)
 
 

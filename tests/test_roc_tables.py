@@ -128,6 +128,21 @@ def test_what_has_no_curve_has_none_and_the_page_says_why(result: AuditResult, t
     assert "No curve for c:" in section and section.count('class="reliability roc') == 3
 
 
+def test_what_lacks_probabilities_is_not_said_to_lack_a_label(tmp_path: Path) -> None:
+    """A subgroup without probabilities says so; where nobody has any there is no table; one class alone is said."""
+    frame = faces(400)
+    probs = ["gender_prob_Female", "gender_prob_Male"]
+    frame.loc[frame["race"] == "c", probs] = np.nan
+    rows = run_audit(frame, by=["race"], tasks=["gender"], audit=QUICK).table("thresholds").query("subgroup == 'c'")
+    assert len(rows) == 9 and rows["n"].eq(0).all() and rows["selection_rate"].isna().all()
+    assert rows["reason"].eq("no face of it has probabilities").all()
+    frame[probs] = np.nan
+    assert run_audit(frame, by=["race"], tasks=["gender"], audit=QUICK).table("thresholds").empty
+    single = run_audit(faces(400).assign(gender_true="Male"), by=["race"], tasks=["gender"], audit=QUICK)
+    text = write_report(single, tmp_path / "r").read_text(encoding="utf-8")
+    assert single.table("roc").empty and "each head has probabilities of one class’s faces alone" in text
+
+
 def test_the_page_has_a_curve_and_its_area_for_every_subgroup(result: AuditResult, tmp_path: Path) -> None:
     """A panel for all faces and each race, its area with the interval of metrics.csv and n of both sides."""
     text = write_report(result, tmp_path / "r").read_text(encoding="utf-8")

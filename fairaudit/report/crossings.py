@@ -188,7 +188,8 @@ def _absent(context: Context, maps: Sequence[Crossed]) -> list[str]:
         lines.append("Reliability and ROC curves, calibration, thresholds: the predictions hold no probabilities.")
     elif result.table("roc").empty:
         lines.append(
-            "ROC curves: this audit holds no points of them; it was made before there were any, or hides them."
+            "ROC curves: this audit holds no points of them: each head has probabilities of one class’s faces alone, "
+            "or this audit was made before there were any, or hides them."
         )
     elif result.table("thresholds").empty:
         lines.append("Rates at other limits: there is one limit to choose only where a head has two classes.")
