@@ -105,7 +105,7 @@ def verify(
     files = len(meta["files"]) + pages
     wrong += _changed_files(folder, meta)
     if kind in ("robustness", "masking"):  # the answers that their tables come from
-        answers = {f"predictions/{name}": told for name, told in dict(meta.get("predictions", {})).items()}
+        answers = {f"predictions/{name}": told for name, told in meta.get("predictions", {}).items()}
         wrong += _changed_files(folder, {"files": answers})
         files += len(answers)
     if kind != "audit":
@@ -230,6 +230,8 @@ def _meta(path: Path) -> dict[str, Any]:
             raise DataError(f"{path.parent} is unfinished: run the same command again, and it goes on")
         if not isinstance(meta["files"], dict):
             raise TypeError("files is no table of names and hashes")
+        if path.name in ("robustness.json", "masking.json") and not isinstance(meta.get("predictions", {}), dict):
+            raise TypeError("predictions is no table of names and hashes")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}): nothing in this folder can be verified") from None
     if meta.get("format") not in (FORMAT_VERSION, None):

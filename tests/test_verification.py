@@ -387,3 +387,11 @@ def test_the_files_of_robustness_and_masking_are_checked(tmp_path: Path, kind: s
     (tmp_path / f"{kind}.json").write_text('{"unfinished": true}', encoding="utf-8")
     with pytest.raises(DataError, match="unfinished"):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize("told", ["5", '["a"]', "null"])
+def test_a_damaged_list_of_answers_is_said(tmp_path: Path, told: str) -> None:
+    """What names the answers of a robustness run is anybody's text."""
+    (tmp_path / "robustness.json").write_text(f'{{"files": {{}}, "predictions": {told}}}', encoding="utf-8")
+    with pytest.raises(DataError, match="damaged"):
+        verify(tmp_path)
