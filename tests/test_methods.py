@@ -1,5 +1,6 @@
 """Methods × seeds: against the analysis of variance, fairlearn, t-tests over seeds, and planted truth."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -372,6 +373,27 @@ def test_the_page_answers_first_and_names_the_cost(found: MethodComparison, tmp_
     for key in ("effects", "harm", "ranking", "pareto", "spread", "hashes"):
         assert f'<section id="{key}"' in text
     assert "nan" not in text.replace("governance", "")
+
+
+def test_every_row_of_the_ranking_has_its_faces(tmp_path: Path) -> None:
+    """The baseline's rows, too, whose seeds are compared with each other; where AUC is of fewer faces, that is said."""
+
+    def scored(seed: int, gone: int) -> Predictions:
+        frame = table(BEFORE, seed).frame.copy()
+        sure = np.random.default_rng(seed).uniform(0.5, 1, len(frame))
+        frame["gender_prob_Male"] = np.where(frame["gender_pred"].astype(str) == "Male", sure, 1 - sure)
+        frame["gender_prob_Female"] = 1 - frame["gender_prob_Male"]
+        frame.loc[: gone - 1, ["gender_prob_Male", "gender_prob_Female"]] = np.nan
+        return read_predictions(frame)
+
+    made = compare_methods([scored(s, 0) for s in (1, 2)], {"m": [scored(s, 30) for s in (3, 4)]}, by=["race"])
+    text = write_methods_report(made, tmp_path).read_text(encoding="utf-8")
+    section = text[text.index('<section id="ranking"') :].split("</section>")[0]
+    rows = re.findall(r"<tr.*?</tr>", section.split("<tbody>")[1], flags=re.S)
+    sizes = [re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.S)[4] for row in rows]
+    groups = len(made.effects.query("by == 'race' and metric == 'churn'"))
+    assert len(rows) == 2 * (1 + groups) and all(re.fullmatch(r"[\d,]+", size.strip()) for size in sizes), sizes
+    assert f"AUC of {N - 30:,} faces: the others lack probabilities" in section
 
 
 def test_the_page_escapes_names(tmp_path: Path) -> None:

@@ -185,13 +185,16 @@ def _ranking_rows(context: MethodContext, name: str, where: Mapping[str, str], n
         metric: {r["subgroup"]: r for r in context.of("effects", claim="method", method=name, metric=metric, **where)}
         for metric in ("auc", "churn")
     }
+    # every arm answers the same faces; AUC is of those with probabilities
+    faces = {r["subgroup"]: r["n"] for r in context.of("effects", claim="method", metric="accuracy", **where)}
     made = []
     for own in context.of("spread", method=name, metric="own_churn", **where):
         # a reason why a metric has no rows of subgroups stands in its one row, which names none
         auc, churn = (rows.get(own["subgroup"], rows.get("", {})) for rows in changes.values())
-        n = churn.get("n") or auc.get("n")
+        n, ranked = faces.get(own["subgroup"]), auc.get("n")
+        fewer = f"AUC of {count(ranked)} faces: the others lack probabilities" if ranked and ranked != n else ""
         cells = [
-            Entry(figure(auc.get("baseline"), kind="plain"), notes.number(auc.get("reason", "")), "num"),
+            Entry(figure(auc.get("baseline"), kind="plain"), notes.number(auc.get("reason", "") or fewer), "num"),
             Entry(figure(auc.get("value"), kind="plain"), css="num"),
             Entry(difference(auc.get("delta"), auc.get("low"), auc.get("high"), "plain"), css="num"),
             Entry(
