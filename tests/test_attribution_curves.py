@@ -186,6 +186,20 @@ def test_rows_are_paired_t_intervals_of_areas_and_both_fills_must_agree() -> Non
     assert single == NOT_SHOWN and "one face gives no interval" in curve_checks(ONE, found[:1], 1)[0]["sentence"]
 
 
+def test_faces_that_are_all_alike_give_no_interval_and_pass_nothing() -> None:
+    """What does not vary between two or more faces has no limits: neither one of no width nor a verdict by it."""
+    falling = np.linspace(0.9, 0.1, 8)
+    values = np.broadcast_to(falling, (len(CHECKS), len(FILLS), len(ORDERS), 8)).copy()
+    values[0, :, 0] -= 0.05  # deletion by the attribution: lower by as much on every face
+    found = [Curves(row=i, values={"gender": values}) for i in range(3)]
+    rows = curve_checks(ONE, found, 3)
+    assert {row["outcome"] for row in rows} == {NOT_SHOWN}
+    assert all(np.isnan(row["low"]) and np.isnan(row["high"]) for row in rows)
+    assert all("alike in all: no interval" in row["sentence"] and "nan" not in row["sentence"] for row in rows)
+    table = pd.DataFrame(curve_table(ONE, found), columns=list(CURVE_COLUMNS))
+    assert table[["low", "high"]].isna().all(axis=None) and table["value"].notna().all()
+
+
 def test_curves_are_part_of_an_attribution_and_go_on_where_they_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

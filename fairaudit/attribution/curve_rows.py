@@ -16,14 +16,15 @@ _RANDOM = {"scattered": "cells scattered at random", "blocks": "random blocks of
 
 
 def curve_table(one: Pass, found: Sequence[Curves]) -> list[dict[str, object]]:
-    """Return the rows of curves.csv: mean probability over faces, Student t limits clipped to 0…1."""
+    """Return the rows of curves.csv: mean probability over faces, Student t limits clipped to 0…1, NaN where all faces
+    are alike: what does not vary tells nothing of how far it might."""
     rows = []
     for task, values in _stacked(found).items():
         for c, check in enumerate(CHECKS):
             for f, fill in enumerate(FILLS):
                 for o, order in enumerate(ORDERS):
                     for k, at in enumerate(values[:, c, f, o].T):
-                        mean, low, high = mean_interval(at)
+                        mean, low, high = _unless_alike(at, mean_interval(at))
                         rows.append(
                             {
                                 "method": one.method,
@@ -98,23 +99,32 @@ def _nearest(areas: np.ndarray, wanted: int) -> _Apart:
     """Return the comparison, of those with each kind of random orders, whose limit comes closest to no advantage."""
     found = []
     for o, order in enumerate(ORDERS[1:], 1):
-        _, low, high = signed_interval(areas[:, 0] - areas[:, o])
+        _, low, high = _difference(areas[:, 0] - areas[:, o])
         own, random = areas[:, [0, o]].mean(axis=0).tolist()
         found.append(_Apart(order=order, own=own, random=random, low=low, high=high))
-    return min(found, key=lambda apart: -apart.high if wanted < 0 else apart.low)
+    return min(found, key=lambda apart: np.nan_to_num(-apart.high if wanted < 0 else apart.low, nan=-np.inf))
+
+
+def _difference(values: np.ndarray) -> tuple[float, float, float]:
+    return _unless_alike(values, signed_interval(values))
+
+
+def _unless_alike(values: np.ndarray, found: tuple[float, float, float]) -> tuple[float, float, float]:
+    return found if np.ptp(values) > 1e-12 else (found[0], np.nan, np.nan)
 
 
 def _outcome(areas: np.ndarray, nearest: Sequence[_Apart], wanted: int) -> str:
     if all(apart.high < 0 if wanted < 0 else apart.low > 0 for apart in nearest):
         return PASSED
-    every = [signed_interval(areas[:, f, 0] - areas[:, f, o]) for f in range(len(FILLS)) for o in (1, 2)]
+    every = [_difference(areas[:, f, 0] - areas[:, f, o]) for f in range(len(FILLS)) for o in (1, 2)]
     wrong = all(low > 0 if wanted < 0 else high < 0 for _, low, high in every)
     return FAILED if wrong else NOT_SHOWN
 
 
 def _sentence(task: str, check: str, fill: str, apart: _Apart, n: int, faces: int, outcome: str) -> str:
     less = "lower" if check == "deletion" else "higher"
-    limits = f"difference {apart.own - apart.random:+.3f}, {apart.low:+.3f} to {apart.high:+.3f}"
+    limits = f"difference {apart.own - apart.random:+.3f}"
+    limits += f", {apart.low:+.3f} to {apart.high:+.3f}" if apart.low == apart.low else ", alike in all: no interval"
     limits = limits if n > 1 else "one face gives no interval"
     without = f" of {faces}, the others have no attribution" if faces > n else ""
     end = {PASSED: "", FAILED: "; it is worse than chance with every fill", NOT_SHOWN: "; not shown with every fill"}
