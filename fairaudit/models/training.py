@@ -183,6 +183,7 @@ def _model(
             trainable=trainable,
         )
     notes = _match_notes(backbone, model.cut) if spec.model.weights_match == "partial" else []
+    notes += _alignment_notes(faces, spec.model.align_from)
     if not scratch and len(backbone.blocks) == 1:
         notes.append(
             f"{spec.model.backbone} cannot be cut into blocks: its backbone stays frozen, only heads are trained"
@@ -193,6 +194,26 @@ def _model(
         else:
             notes.append("the batch norms of this backbone cannot be folded; they are kept frozen instead")
     return model, notes
+
+
+def _alignment_notes(faces: FaceTable, align_from: str | None) -> list[str]:
+    """Return what speaks against `align_from`: faces of another set, or UTKFace's pictures that are not cropped."""
+    own = {"synthetic": "avatars"}.get(name := str(faces.meta.get("dataset", "")), name)
+    if align_from is None or own == "merged":
+        return []
+    if own != align_from:
+        return [
+            f"model.align_from = {align_from!r}, and the faces are of {name or 'an unnamed set'}: they are moved as if "
+            f"they lay as in {align_from}; leave the key out if they do not"
+        ]
+    sizes = faces.meta.get("image_sizes") or {}
+    usual = {"utkface": "200 × 200", "fairface": "224 × 224"}.get(align_from)
+    if usual and sizes and usual not in sizes:
+        return [
+            f"model.align_from = {align_from!r} is made for its release of {usual} pixels; these pictures are "
+            f"{', '.join(list(sizes)[:3])}: leave the key out if faces lie elsewhere in them"
+        ]
+    return []
 
 
 def _match_notes(backbone: Backbone, cut: int) -> list[str]:
