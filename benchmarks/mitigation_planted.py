@@ -329,7 +329,10 @@ def main() -> None:
             writer.writerow({k: "" if v != v else round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
     for row in rows:
         print(
-            row["planted"], row["method"], row["verdict"], *(f"{row.get(f'{s}_gap', float('nan')):.3f}" for s in SIDES)
+            row["planted"],
+            row["method"],
+            row.get("verdict", "the baseline"),
+            *(f"{row.get(f'{s}_gap', float('nan')):.3f}" for s in SIDES),
         )
 
 
