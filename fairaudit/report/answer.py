@@ -173,6 +173,14 @@ def gap_change_state(record: Record) -> str:
     return "smaller" if high < 0 else "larger" if low > 0 else "open"
 
 
+def pair_change_state(record: Record) -> str:
+    """Return `gap_change_state` of the named pair: by how far apart the two groups are, whichever of them is ahead."""
+    changed = gap_change_state({name: record[f"pair_{name}"] for name in ("delta", "low", "high")})
+    if changed in ("open", "none"):
+        return changed
+    return "smaller" if abs(record["pair_mitigated"]) < abs(record["pair_baseline"]) else "larger"
+
+
 def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     """Return the answer: which gaps of single axes fell or grew beyond noise, and who was harmed."""
     single = [change for change in changes if not change.crossed and change.state != "none"]
@@ -185,9 +193,15 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     first = f"{model}: {said}"
     first += f"; in {plural(still, 'other')} no change is shown." if still and (fell or grew) else "."
     lines = [first]
-    pairs = [f"{_name(c)} ({c.pair.removesuffix('.')})" for c in single if c.pair_state == "smaller"]
-    if pairs:
-        lines.append(f"Between the same two groups before and after the difference fell in {listing(pairs, 3)}.")
+    closer, wider = (
+        [f"{_name(c)} ({c.pair.removesuffix('.')})" for c in single if c.pair_state == state]
+        for state in ("smaller", "larger")
+    )
+    if closer or wider:
+        ways = [f"{word} in {listing(of, 3)}" for word, of in (("fell", closer), ("grew", wider)) if of]
+        lines.append(
+            f"Between the same two groups before and after, each looked at alone, the difference {' and '.join(ways)}."
+        )
         lines[-1] += " They were picked on these same faces, which flatters the change." if flatters else ""
     levelled = [_name(c) for c in single if c.levelling]
     if levelled:
@@ -227,7 +241,7 @@ def _change(context: ComparisonContext, model: str, task: str, by: str) -> Chang
         word=words[state],
         text=_change_text(chosen) if state != "none" else chosen["reason"] or "undefined; no reason is given",
         pair=_pair_text(chosen, context.comparison.meta.get("named_on", "")),
-        pair_state=gap_change_state({name: chosen[f"pair_{name}"] for name in ("delta", "low", "high")}),
+        pair_state=pair_change_state(chosen),
         costs=_lost(context, model, task, by, chosen),
         harm=_harm(context, model, task, by),
         safe=_safe(context, model, task, by),

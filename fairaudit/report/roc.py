@@ -1,4 +1,4 @@
-"""The part of a report that shows ROC curves of every subgroup on one scale, and rates at other limits."""
+"""The part of a report that shows ROC curves of every subgroup on one scale, and rates at other thresholds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def _head(context: Context, task: str, curves: Mapping[Any, Any], limits: Sequen
                 "folded": len(classes) > 1 or len(context.axes.get(by, ())) > FOLD or by != (axes or [OVERALL])[0],
                 "classes": panels,
                 "absent": _absent(context, task, by, classes, curves),
-                "table": _limits_table(context, task, by, [row for row in limits if row["task"] == task]),
+                "table": _thresholds_table(context, task, by, [row for row in limits if row["task"] == task]),
             }
         )
     lines = [(numbers[c], _points(curves[task, OVERALL, OVERALL, c])) for c in classes]
@@ -112,8 +112,8 @@ def _absent(context: Context, task: str, by: str, classes: Sequence[str], curves
     return f"No curve for {listing(lacks, 12)}: {why}." if lacks else ""
 
 
-def _limits_table(context: Context, task: str, by: str, rows: Sequence[Record]) -> Table | None:
-    """Return the rates of all faces and each subgroup of an axis at every limit, a limit after the other."""
+def _thresholds_table(context: Context, task: str, by: str, rows: Sequence[Record]) -> Table | None:
+    """Return the rates of all faces and each subgroup of an axis at every threshold, one after the other."""
     mine = [row for row in rows if row["by"] in (by, OVERALL)]
     if not mine:
         return None

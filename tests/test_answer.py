@@ -1,0 +1,43 @@
+"""The answer of a comparison: a difference that turned around, or grew, is never told as one that fell."""
+
+from typing import Any
+
+import pytest
+
+from fairaudit.report.answer import Change, _lead, pair_change_state
+
+
+def pair(before: float, after: float, low: float, high: float) -> dict[str, Any]:
+    """Return the named pair's columns of a row of gap_changes.csv."""
+    numbers = {"baseline": before, "mitigated": after, "delta": after - before, "low": low, "high": high}
+    return {f"pair_{name}": value for name, value in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    ("row", "state"),
+    [
+        (pair(0.10, 0.04, -0.09, -0.03), "smaller"),
+        (pair(0.04, 0.10, 0.03, 0.09), "larger"),
+        (pair(0.005, -0.009, -0.029, -0.001), "larger"),  # the other group is ahead now, and further
+        (pair(-0.05, -0.01, 0.01, 0.07), "smaller"),  # named the wrong way round on validation faces
+        (pair(0.10, 0.04, -0.12, 0.01), "open"),
+        (pair(0.10, float("nan"), float("nan"), float("nan")), "none"),
+    ],
+)
+def test_a_pair_comes_closer_or_moves_apart(row: dict[str, Any], state: str) -> None:
+    """What counts is how far apart the two groups are, not which sign the change has."""
+    assert pair_change_state(row) == state
+
+
+def test_good_and_bad_news_stand_in_one_sentence() -> None:
+    """Pairs that moved apart are named beside those that came closer."""
+    changes = [
+        Change(
+            task=task, by="race", crossed=False, state="open", word="no change shown", text="", pair=f"pair of {task}.",
+            pair_state=state, costs="", harm="", safe=False, levelling=False,
+        )
+        for task, state in (("gender", "smaller"), ("age", "larger"), ("race", "open"))
+    ]  # fmt: skip
+    said = " ".join(_lead("reweighing", False, changes))
+    assert "the difference fell in gender by race (pair of gender) and grew in age by race (pair of age)." in said
+    assert "pair of race" not in said
