@@ -1,4 +1,4 @@
-"""The tables of what a limit on the probability would do: ROC curves by class, and rates of a two-class head."""
+"""The tables of what a threshold on the probability would do: ROC curves by class, and rates of a two-class head."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +14,7 @@ from fairaudit.metrics.pools import Pools
 from fairaudit.metrics.roc import thinned
 from fairaudit.subgroups import OVERALL, parse
 
-LIMITS = np.arange(1, 10) / 10
+THRESHOLDS = np.arange(1, 10) / 10
 _RATES = ("selection_rate", "tpr", "fpr")
 
 
@@ -100,7 +100,7 @@ def _rates(axis: AxisData, data: AuditData) -> pd.DataFrame:
 
 def _limits(pools: Pools) -> np.ndarray:
     bins = pools.store.bins if isinstance(pools, CountedPools) else None
-    return LIMITS if bins is None else np.floor(LIMITS * bins) / bins
+    return THRESHOLDS if bins is None else np.floor(THRESHOLDS * bins) / bins
 
 
 def _face_rates(pools: Pools, limits: np.ndarray) -> dict[str, Means]:

@@ -120,6 +120,7 @@ class ForestSpec(_Part):
     learning_rate: float = Field(0.1, gt=0, le=1, description="share of each tree's answer (pca-xgboost)")
 
 
+AlignFrom = Literal["utkface", "fairface", "avatars"] | None
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Width = Annotated[int, Field(ge=1, le=8192)]
 Widths = Annotated[tuple[Width, ...], Field(max_length=8)]
@@ -171,7 +172,7 @@ class ModelSpec(_Part):
         description="how maps become one vector: their average, or that and the learned pooling of a network that has "
         "one (mobilefacenet), side by side",
     )
-    align_from: Literal["utkface", "fairface", "avatars"] | None = Field(
+    align_from: AlignFrom = Field(
         None,
         description="how faces lie in the pictures: they are moved and scaled to where the backbone's own faces lay in "
         "training (mobilefacenet: ArcFace's alignment); default: the picture as it is",

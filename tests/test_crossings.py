@@ -101,6 +101,18 @@ def test_a_mosaic_has_every_face_once_in_bars_and_numbers(frame: pd.DataFrame, a
         assert [entry.text.endswith("◇") for entry in row.entries[2:]] == [n < 30 for n in shown]
 
 
+def test_what_a_name_keeps_from_being_crossed_is_said(frame: pd.DataFrame) -> None:
+    """A value that holds the sign between names: no mosaic can be told apart, and the page says of which attribute."""
+    named = frame.assign(race=frame["race"].astype(str).replace(frame["race"].iloc[0], "a × b"))
+    context = make_context(run_audit(named, by=["race", "gender", "race:gender"], audit=AuditSpec(draws=100)))
+    found = composition_data(context)
+    assert not found["mosaics"] and found["untold"] == ["race"]
+    assert (
+        composition_data(make_context(run_audit(frame, by=["race", "gender"], audit=AuditSpec(draws=100))))["untold"]
+        == []
+    )
+
+
 def test_counts_of_a_pair_come_from_a_larger_crossing_without_the_unknown(frame: pd.DataFrame) -> None:
     """Where only race × gender × age is audited, pairs are its margins; faces of unknown race are counted apart."""
     table = frame.copy()

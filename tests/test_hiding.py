@@ -225,6 +225,8 @@ def test_a_head_whose_faces_tell_the_unknown_ones_is_left_out(folder, tmp_path):
     page = render_audit(folder, tmp_path / "out", below=K)
     text = "".join(path.read_text(encoding="utf-8") for path in page.parent.rglob("*") if path.is_file())
     assert "Left out wholly: race" in text
+    assert "Art. 5(1)(g)" in page.read_text(encoding="utf-8")  # the law on race heads stands, whatever is hidden
+    assert "A head infers race" in (page.parent / "summary.md").read_text(encoding="utf-8")
     assert not re.search(rf"(?<![\d.]){int(n)}(?![\d])", re.sub(r"<(style|script|svg).*?</\1>", "", text, flags=re.S))
     kept = hide_below(whole, 5)  # 7 are not fewer than 5
     assert set(kept.meta["tasks"]) == {"gender", "race"}

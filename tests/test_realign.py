@@ -120,7 +120,7 @@ def test_a_checkpoint_keeps_it(tmp_path: Path) -> None:
         ("utkface", {"200 × 200": 9}, None, ""),
         ("synthetic", {"128 × 128": 9}, "avatars", ""),
         ("merged", {"224 × 224": 9}, "utkface", ""),
-        ("fairface", {"224 × 224": 9}, "utkface", "faces are of fairface"),
+        ("fairface", {"224 × 224": 9}, "utkface", "pictures of fairface"),
         ("utkface", {"816 × 816": 9}, "utkface", "816 × 816"),
         ("fairface", {"448 × 448": 9}, "fairface", "448 × 448"),
     ],

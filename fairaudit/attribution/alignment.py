@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from fairaudit.attribution.regions import chip, frame_from_landmarks
-from fairaudit.data.frames import ALIGNMENTS, Frame
+from fairaudit.data.frames import ALIGNMENTS, Frame, usual_alignment
 from fairaudit.data.images import load_rgb
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.landmarks import landmarks_in, load_predictor
 from fairaudit.registry import lookup
 
-_OF_DATA = {"utkface": "utkface", "fairface": "fairface", "synthetic": "avatars"}
 _WIDE = 1.25  # FairFace's other release: dlib's chips of this padding, 448 px wide
 
 
@@ -74,11 +73,9 @@ def _of_data(faces: FaceTable, zoom: float) -> Alignment:
 
 def _frame(dataset: str, sizes: Mapping[str, int], *, whole: bool) -> Frame | None:
     """Return a data set's frame; None where it has none, or pictures of another size say that it is another release."""
-    name = _OF_DATA.get(dataset)
-    if dataset == "fairface" and "448 × 448" in sizes and "224 × 224" not in sizes:
+    name = usual_alignment(dataset, sizes if whole or dataset == "fairface" else {})
+    if dataset == "fairface" and not name:
         return chip(_WIDE)
-    if whole and dataset == "utkface" and sizes and next(iter(sizes)) != "200 × 200":
-        return None  # the uncropped release
     return ALIGNMENTS[name] if name else None
 
 

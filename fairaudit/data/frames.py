@@ -1,5 +1,6 @@
 """Frames: where a face lies in its picture, and where the pictures of known data sets have it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,3 +47,19 @@ ALIGNMENTS: dict[str, Frame] = {
 def alignment(name: str) -> Frame:
     """Return the frame of a known alignment; UsageError for an unknown name, with the nearest one."""
     return lookup(ALIGNMENTS, name, "alignment of faces")
+
+
+_OF_DATA = {"utkface": "utkface", "fairface": "fairface", "synthetic": "avatars"}
+
+
+def usual_alignment(dataset: str, sizes: Mapping[str, int]) -> str:
+    """Return the name in ALIGNMENTS of how a data set's faces lie in its pictures; "" where that is not known.
+
+    sizes: how many pictures have which size, the commonest first. UTKFace's uncropped release and FairFace's wider one
+    (padding 1.25) are told by it, and lie otherwise.
+    """
+    if dataset == "utkface" and sizes and next(iter(sizes)) != "200 × 200":
+        return ""
+    if dataset == "fairface" and "448 × 448" in sizes and "224 × 224" not in sizes:
+        return ""
+    return _OF_DATA.get(dataset, "")

@@ -35,7 +35,7 @@ from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
 from fairaudit.models.runtime import autocast, pick_device
 from fairaudit.results import HISTORY
-from fairaudit.spec import Activation, HeadSpec, ModelSpec, Widths, one_or_more
+from fairaudit.spec import Activation, AlignFrom, HeadSpec, ModelSpec, Widths, one_or_more
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TRAINED_ON = "model.safetensors", "model.json", "trained_on.json"
@@ -51,7 +51,7 @@ class Architecture(BaseModel):
     backbone: str
     image_size: int = Field(ge=32, le=1024)
     pooling: Literal["average", "average+learned"]
-    align_from: Literal["utkface", "fairface", "avatars"] | None = None
+    align_from: AlignFrom = None
     shared: int | tuple[int, ...]
     activation: Activation = "relu"
     dropout: float = Field(ge=0, lt=1)

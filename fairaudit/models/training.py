@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import fairaudit
+from fairaudit.data.frames import usual_alignment
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
 from fairaudit.files import claim, value_hash
@@ -197,23 +198,15 @@ def _model(
 
 
 def _alignment_notes(faces: FaceTable, align_from: str | None) -> list[str]:
-    """Return what speaks against `align_from`: faces of another set, or UTKFace's pictures that are not cropped."""
-    own = {"synthetic": "avatars"}.get(name := str(faces.meta.get("dataset", "")), name)
-    if align_from is None or own == "merged":
+    """Return what speaks against `align_from`: another set's faces, or a release whose faces lie otherwise."""
+    dataset, sizes = str(faces.meta.get("dataset", "")), faces.meta.get("image_sizes") or {}
+    if align_from in (None, usual_alignment(dataset, sizes)) or dataset == "merged":
         return []
-    if own != align_from:
-        return [
-            f"model.align_from = {align_from!r}, and the faces are of {name or 'an unnamed set'}: they are moved as if "
-            f"they lay as in {align_from}; leave the key out if they do not"
-        ]
-    sizes = faces.meta.get("image_sizes") or {}
-    usual = {"utkface": "200 × 200", "fairface": "224 × 224"}.get(align_from)
-    if usual and sizes and usual not in sizes:
-        return [
-            f"model.align_from = {align_from!r} is made for its release of {usual} pixels; these pictures are "
-            f"{', '.join(list(sizes)[:3])}: leave the key out if faces lie elsewhere in them"
-        ]
-    return []
+    return [
+        f"model.align_from = {align_from!r}, but pictures of {dataset or 'an unnamed set'} "
+        f"({', '.join(list(sizes)[:3]) or 'sizes unknown'}) are not known to hold faces so: they are moved as if they "
+        "did; leave the key out if they do not"
+    ]
 
 
 def _match_notes(backbone: Backbone, cut: int) -> list[str]:

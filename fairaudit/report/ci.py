@@ -9,7 +9,7 @@ from typing import Any
 from fairaudit.files import write_text
 from fairaudit.policy_tables import FAIL, INCONCLUSIVE, NOT_APPLICABLE, PASS, verdict_line
 from fairaudit.report.context import make_context
-from fairaudit.report.legal import race_heads
+from fairaudit.report.legal import heads_of, race_heads
 from fairaudit.report.plain_text import markdown, table, visible
 from fairaudit.report.verdict import summary, verdicts
 from fairaudit.report.words import count, figure, is_number
@@ -62,7 +62,7 @@ def _audit_lines(name: str, result: AuditResult) -> list[str]:
     lines += ["", *(f"- {markdown(text)}" for text in found["sentence"].head(MOST_FINDINGS))] if len(found) else []
     more = len(found) - MOST_FINDINGS
     lines += [f"- … and {more:,} more findings"] if more > 0 else []
-    if race_heads(list(context.tasks)):
+    if race_heads(heads_of(context.tasks, result.meta)):
         lines += ["", "A head infers race: see the legal notice in the report (EU AI Act, Art. 5(1)(g))."]
     return lines
 

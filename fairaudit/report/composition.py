@@ -23,7 +23,13 @@ def composition_data(context: Context) -> dict[str, Any]:
     views = [(axis_label(by), len(groups) > FOLD, _faces_by(context, by)) for by, groups in context.axes.items()]
     singles = [by for by in context.axes if len(parse(by)) == 1]
     mosaics = [table for pair in combinations(singles, 2) if (table := _mosaic(context, *pair)) is not None]
-    return {"views": views, "mosaics": mosaics, "crossed": _crossed(context)}
+    return {"views": views, "mosaics": mosaics, "crossed": _crossed(context), "untold": _untold(context, singles)}
+
+
+def _untold(context: Context, singles: Sequence[str]) -> list[str]:
+    """Return the attributes that no table can cross, because a value's name holds the sign between names."""
+    crossed = {name for by in context.axes for name in parse(by) if len(parse(by)) > 1}
+    return [by for by in singles if by in crossed and any(CROSS in group for group in _known(context, by))]
 
 
 def counts_of(context: Context, names: Sequence[str]) -> tuple[Counts, float]:

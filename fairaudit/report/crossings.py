@@ -192,7 +192,7 @@ def _absent(context: Context, maps: Sequence[Crossed]) -> list[str]:
             "or this audit was made before there were any, or hides them."
         )
     elif result.table("thresholds").empty:
-        lines.append("Rates at other limits: there is one limit to choose only where a head has two classes.")
+        lines.append("Rates at other thresholds: there is one threshold to choose only where a head has two classes.")
     years = result.metrics["metric"].str.endswith("_years")
     if not result.metrics.loc[years, "value"].notna().any():
         lines.append("Errors in years: the predictions hold no ages in years, only classes or no age at all.")

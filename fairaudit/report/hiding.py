@@ -330,7 +330,11 @@ def _meta(meta: Mapping[str, Any], hidden: Hidden, withheld: Sequence[str]) -> d
         "data": data,
         "excluded": excluded,
         "outcomes": outcomes,
-        "hidden": {"below": hidden.below, "touched": sorted([task, by] for task, by in hidden.touched)},
+        "hidden": {
+            "below": hidden.below,
+            "touched": sorted([task, by] for task, by in hidden.touched),
+            "heads": list(withheld),
+        },
     }
 
 

@@ -1,6 +1,6 @@
 """The law that a report on such heads must name, and whether anybody acknowledged it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,11 @@ class LegalNotice:
     standing: str
 
 
+def heads_of(tasks: Iterable[str], meta: Mapping[str, Any]) -> list[str]:
+    """Return every head that was audited, those too that a report leaves out wholly (`hiding.hide_below`)."""
+    return [*tasks, *(meta.get("hidden") or {}).get("heads", ())]
+
+
 def race_heads(tasks: Sequence[str]) -> list[str]:
     """Return the heads that infer race."""
     return [task for task in tasks if parse(task)[0].lower() in PROHIBITED]
@@ -32,7 +37,7 @@ def race_heads(tasks: Sequence[str]) -> list[str]:
 
 def legal_notice(tasks: Sequence[str], meta: Mapping[str, Any]) -> LegalNotice | None:
     """Return the notice on the heads that infer race, None where there is none."""
-    heads = race_heads(tasks)
+    heads = race_heads(heads_of(tasks, meta))
     if not heads:
         return None
     named = "head " + heads[0] if len(heads) == 1 else "heads " + listing(heads)

@@ -5,7 +5,7 @@ from typing import Any
 
 from fairaudit.report.context import Context
 from fairaudit.report.data_sets import NOT_STATED
-from fairaudit.report.legal import HIGH_RISK, protected_heads, race_heads, stated
+from fairaudit.report.legal import HIGH_RISK, heads_of, protected_heads, race_heads, stated
 from fairaudit.report.words import listing
 
 ASKED = (
@@ -25,7 +25,7 @@ SPEAKS_OF = (
 def scope_data(context: Context) -> dict[str, Any]:
     """Return what "Scope and intended use" prints."""
     meta = context.result.meta
-    tasks = list(context.tasks)
+    tasks = heads_of(context.tasks, meta)
     race = race_heads(tasks)
     protected = [task for task in protected_heads(tasks) if task not in race]
     law = f"Heads that infer a protected attribute{' besides race' if race else ''}: {listing(protected)}. "
