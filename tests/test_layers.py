@@ -11,6 +11,7 @@ LAYERS = {
     **dict.fromkeys(
         (
             "cli",
+            *("cli_run", "cli_audit", "cli_report", "cli_compare"),
             "cli_methods",
             "cli_data",
             "cli_predict",
