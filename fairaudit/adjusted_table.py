@@ -14,7 +14,7 @@ from fairaudit.metrics.adjusted import ENOUGH, LEAST_OVERLAP, Overlap, compositi
 from fairaudit.metrics.disparity import Gap, gap
 from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.rates import METRICS, ratio
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.subgroups import OVERALL
 
 # What may be standardized: rates whose denominator no prediction decides. Precision and its kin condition on it.

@@ -36,13 +36,8 @@ from fairaudit.impact_table import check_selection
 from fairaudit.label_noise_table import check_label_noise
 from fairaudit.policy_checks import check_policies, declared_axes
 from fairaudit.progress import Progress, silent
-from fairaudit.results import (
-    CONFUSION_COLUMNS,
-    GAP_COLUMNS,
-    METRIC_COLUMNS,
-    REST_COLUMNS,
-    AuditResult,
-)
+from fairaudit.results import AuditResult
+from fairaudit.results.columns import CONFUSION_COLUMNS, GAP_COLUMNS, METRIC_COLUMNS, REST_COLUMNS
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 from fairaudit.task_measures import measures_of

@@ -15,7 +15,7 @@ from fairaudit.covariates import MEDIATOR
 from fairaudit.data.predictions_check import NO_PREDICTION, SUSPICIOUS
 from fairaudit.data.sharded import AnyPredictions
 from fairaudit.environment import environment
-from fairaudit.results import FORMAT_VERSION
+from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
 

@@ -25,14 +25,9 @@ from fairaudit.metrics.measures import FaceScores, Measures
 from fairaudit.metrics.paired import PairedSample
 from fairaudit.metrics.sample import Sample
 from fairaudit.progress import Progress, silent
-from fairaudit.results import (
-    CHURN_COLUMNS,
-    COMPARISON_COLUMNS,
-    FORMAT_VERSION,
-    GAP_CHANGE_COLUMNS,
-    NON_INFERIORITY_COLUMNS,
-    Comparison,
-)
+from fairaudit.results import Comparison
+from fairaudit.results.columns import CHURN_COLUMNS, COMPARISON_COLUMNS, GAP_CHANGE_COLUMNS, NON_INFERIORITY_COLUMNS
+from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 from fairaudit.task_measures import measures_of

@@ -24,7 +24,7 @@ from fairaudit.metrics.estimates import Estimate, share
 from fairaudit.metrics.exact import two_sided
 from fairaudit.metrics.intervals import mover_difference, mover_sum, z_value
 from fairaudit.metrics.multiplicity import exceeded, max_t
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 

@@ -13,7 +13,7 @@ from fairaudit.metrics.criteria import COMPLEMENTARY, CRITERIA, Member, joint_ga
 from fairaudit.metrics.disparity import worst_and_best
 from fairaudit.metrics.estimates import Estimate, share
 from fairaudit.metrics.rates import METRICS
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
 

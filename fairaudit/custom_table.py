@@ -19,7 +19,7 @@ from fairaudit.metrics.intervals import Limits, wilson, z_value
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
 from fairaudit.named_code import current_folder_last
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 

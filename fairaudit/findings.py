@@ -19,7 +19,7 @@ from fairaudit.metrics.estimates import mean_recall, share
 from fairaudit.metrics.intervals import mover_difference, z_value
 from fairaudit.metrics.rates import METRICS
 from fairaudit.rest_tests import Judged
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import parse
 

@@ -16,7 +16,7 @@ from fairaudit.metrics.intervals import koopman, z_value
 from fairaudit.metrics.rates import METRICS
 from fairaudit.metrics.sample import Sample
 from fairaudit.registry import lookup, suggestion
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
 

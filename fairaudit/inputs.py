@@ -17,7 +17,8 @@ from fairaudit.policies import parse_policies
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.resources import resource_dir
-from fairaudit.results import HISTORY, AuditResult
+from fairaudit.results import AuditResult
+from fairaudit.results.files import HISTORY
 from fairaudit.spec import (
     AttributionSpec,
     AuditSpec,

@@ -15,7 +15,7 @@ from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.label_noise import pairs_bound
 from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.registry import suggestion
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import LabelNoiseSpec
 from fairaudit.subgroups import CROSS, OVERALL, UNKNOWN
 

@@ -23,7 +23,9 @@ from fairaudit.method_words import recommendation_rows, summarize_method
 from fairaudit.metrics.crossed import Faces
 from fairaudit.metrics.harm import MARGIN, check_margin
 from fairaudit.progress import Progress, silent
-from fairaudit.results import FORMAT_VERSION, METHOD_TABLES, MethodComparison
+from fairaudit.results import MethodComparison
+from fairaudit.results.columns import METHOD_TABLES
+from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 from fairaudit.task_measures import usable_probabilities

@@ -48,7 +48,8 @@ from fairaudit.progress import Progress, silent
 from fairaudit.refit_stage import check_method, plan_refit, refit_baseline, refits_heads, settings_of
 from fairaudit.registry import lookup
 from fairaudit.report.render import write_comparison_report, write_report, write_run_index
-from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison
+from fairaudit.results import Attribution, AuditResult, Comparison
+from fairaudit.results.files import HISTORY
 from fairaudit.robustness.measure import check_perturbations
 from fairaudit.spec import MitigationSpec, Spec
 from fairaudit.stages import claim_run, stage

@@ -8,7 +8,7 @@ from fairaudit.compared_axis import ComparedAxis, compared_axis
 from fairaudit.frames import Block, stacked
 from fairaudit.metrics.estimates import share
 from fairaudit.metrics.pooling import partially_pooled
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 
 COMPLEMENTS = ("fnr", "tnr", "fdr", "weighted_recall", "cumulative_score_1")
 

@@ -15,7 +15,7 @@ from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.metrics.sample import Sample
 from fairaudit.pooled import wanted_metrics
 from fairaudit.registry import suggestion
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.subgroups import OVERALL, parse
 
 _CLOSED = ("proportion", "f1")

@@ -11,7 +11,8 @@ from fairaudit.masking.measure import hide_regions
 from fairaudit.models.checkpoint import load_checkpoint
 from fairaudit.report.masking import write_masking_report
 from fairaudit.report.robustness import write_robustness_report
-from fairaudit.results import MASKING_TABLES, ROBUSTNESS_TABLES, Masking, Robustness
+from fairaudit.results import Masking, Robustness
+from fairaudit.results.columns import MASKING_TABLES, ROBUSTNESS_TABLES
 from fairaudit.robustness.measure import measure
 from fairaudit.spec import Spec
 

@@ -12,7 +12,7 @@ from fairaudit.metrics import spread
 from fairaudit.metrics.criteria import Member, joint_gap
 from fairaudit.metrics.estimates import Estimate, share
 from fairaudit.metrics.rates import METRICS
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 

@@ -29,7 +29,7 @@ from fairaudit.pipeline import (
     train_stage,
 )
 from fairaudit.report.sweep import write_sweep_report
-from fairaudit.results import HISTORY
+from fairaudit.results.files import HISTORY
 from fairaudit.spec import Spec, parse_spec
 from fairaudit.stages import claim_run
 

@@ -19,7 +19,8 @@ from fairaudit.data.shards import read_shards
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
 from fairaudit.progress import Progress, silent
-from fairaudit.results import FORMAT_VERSION, PAGES, AuditResult, read_table
+from fairaudit.results import AuditResult
+from fairaudit.results.files import FORMAT_VERSION, PAGES, read_table
 from fairaudit.spec import AuditSpec
 from fairaudit.verified_pages import changed_pages
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
-from fairaudit.results import PAGES
+from fairaudit.results.files import PAGES
 
 NO_RECORD = (
     f"The pages were not checked: there is no {PAGES} beside them, which every report of this version writes; "

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from fairaudit.attribution.regions import REGIONS
-from fairaudit.results import (
+from fairaudit.results import Attribution, AuditResult, Comparison
+from fairaudit.results.columns import (
     ATTRIBUTION_COLUMNS,
     COMPARISON_COLUMNS,
     CONTRAST_COLUMNS,
@@ -14,9 +15,6 @@ from fairaudit.results import (
     GAP_CHANGE_COLUMNS,
     REGION_COLUMNS,
     SANITY_COLUMNS,
-    Attribution,
-    AuditResult,
-    Comparison,
 )
 
 HOSTILE = (

@@ -29,7 +29,8 @@ from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.logistic import marginal_rates
 from fairaudit.metrics.rates import METRICS, Table
 from fairaudit.metrics.sample import Sample
-from fairaudit.results import MORE_TABLES, AuditResult
+from fairaudit.results import AuditResult
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 

@@ -27,7 +27,8 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.models.backbones import Backbone
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.classifier import FaceClassifier
-from fairaudit.results import ATTRIBUTION_COLUMNS, Attribution
+from fairaudit.results import Attribution
+from fairaudit.results.columns import ATTRIBUTION_COLUMNS
 from fairaudit.spec import AttributionSpec
 
 SIZE = 32

@@ -23,7 +23,8 @@ from fairaudit.attribution.passes import Explained
 from fairaudit.attribution.regions import REGIONS, chip
 from fairaudit.data.frames import ALIGNMENTS
 from fairaudit.errors import UsageError
-from fairaudit.results import SANITY_COLUMNS, Attribution
+from fairaudit.results import Attribution
+from fairaudit.results.columns import SANITY_COLUMNS
 from fairaudit.spec import AttributionSpec
 
 QUICK = AttributionSpec(faces_per_head=12, steps=8, alignment="utkface")

@@ -8,7 +8,7 @@ from fairaudit.attribution import contrasts
 from fairaudit.attribution.contrasts import IMAGE, MODEL, NONE, OPEN, Pair, Sample, contrast_table, matched, pairs
 from fairaudit.attribution.region_table import region_table
 from fairaudit.attribution.regions import REGIONS
-from fairaudit.results import CONTRAST_COLUMNS, REGION_COLUMNS
+from fairaudit.results.columns import CONTRAST_COLUMNS, REGION_COLUMNS
 
 R = len(REGIONS)
 HAIR = REGIONS.index("hair")

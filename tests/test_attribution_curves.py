@@ -20,7 +20,8 @@ from fairaudit.attribution.curves import CHECKS, FILLS, ORDERS, Curves, area, cu
 from fairaudit.attribution.maps import CELLS, cell_of, cell_sums
 from fairaudit.attribution.passes import Pass
 from fairaudit.attribution.sanity import FAILED, PASSED
-from fairaudit.results import CURVE_COLUMNS, Attribution
+from fairaudit.results import Attribution
+from fairaudit.results.columns import CURVE_COLUMNS
 from fairaudit.spec import AttributionSpec
 
 ONE = Pass(method="integrated-gradients", baseline="blurred")

@@ -11,7 +11,8 @@ from statsmodels.stats.proportion import proportion_confint
 from fairaudit.audit import run_audit
 from fairaudit.data.predictions import read_predictions
 from fairaudit.errors import DataError, UsageError
-from fairaudit.results import GAP_COLUMNS, METRIC_COLUMNS, REST_COLUMNS, AuditResult
+from fairaudit.results import AuditResult
+from fairaudit.results.columns import GAP_COLUMNS, METRIC_COLUMNS, REST_COLUMNS
 from fairaudit.spec import AuditSpec
 
 QUICK = AuditSpec(draws=200)

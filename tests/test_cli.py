@@ -15,7 +15,7 @@ from PIL import Image
 
 from fairaudit import cli
 from fairaudit.console import Bars
-from fairaudit.results import METRIC_COLUMNS
+from fairaudit.results.columns import METRIC_COLUMNS
 
 TINY = """
 name = "tiny"

@@ -13,7 +13,8 @@ from fairaudit.errors import DataError
 from fairaudit.metrics.paired import PairedSample, gap_change, share_change
 from fairaudit.metrics.rates import METRICS, Table
 from fairaudit.metrics.sample import Sample
-from fairaudit.results import COMPARISON_COLUMNS, GAP_CHANGE_COLUMNS, Comparison
+from fairaudit.results import Comparison
+from fairaudit.results.columns import COMPARISON_COLUMNS, GAP_CHANGE_COLUMNS
 from fairaudit.spec import AuditSpec
 
 QUICK = AuditSpec(draws=200)

@@ -19,7 +19,7 @@ from fairaudit.errors import UsageError
 from fairaudit.exploratory_table import discovery_half, exploratory_table
 from fairaudit.metrics.halves import blocks, halves, holm_levels, share_tests
 from fairaudit.metrics.intervals import mover_difference, wilson, z_value
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 

@@ -15,7 +15,8 @@ from fairaudit.disparity_tests import judge_table
 from fairaudit.findings import findings_of, findings_table
 from fairaudit.report.context import make_context
 from fairaudit.report.verdict import verdict
-from fairaudit.results import MORE_TABLES, AuditResult
+from fairaudit.results import AuditResult
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 
 QUICK = AuditSpec(draws=199)

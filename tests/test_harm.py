@@ -15,7 +15,8 @@ from fairaudit.errors import UsageError
 from fairaudit.metrics import harm
 from fairaudit.metrics.intervals import newcombe_paired, z_value
 from fairaudit.report.render import write_comparison_report
-from fairaudit.results import CHURN_COLUMNS, NON_INFERIORITY_COLUMNS, Comparison
+from fairaudit.results import Comparison
+from fairaudit.results.columns import CHURN_COLUMNS, NON_INFERIORITY_COLUMNS
 from fairaudit.spec import AuditSpec
 
 QUICK = AuditSpec(draws=100)

@@ -27,7 +27,7 @@ from fairaudit.metrics.label_noise import (
 )
 from fairaudit.metrics.rates import METRICS
 from fairaudit.pooled import estimates_of, pooled_axis
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec, LabelNoiseSpec, parse_spec
 from fairaudit.subgroups import OVERALL
 

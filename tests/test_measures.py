@@ -10,7 +10,8 @@ import sklearn.metrics as sk
 from fairaudit.audit import run_audit
 from fairaudit.data.predictions import read_predictions
 from fairaudit.report.render import write_report
-from fairaudit.results import MORE_TABLES, AuditResult
+from fairaudit.results import AuditResult
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 
 QUICK = AuditSpec(draws=100)

@@ -23,7 +23,8 @@ from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.measures import ranked
 from fairaudit.metrics.scores import auc, score_table
 from fairaudit.report.render import write_methods_report
-from fairaudit.results import METHOD_TABLES, MethodComparison
+from fairaudit.results import MethodComparison
+from fairaudit.results.columns import METHOD_TABLES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

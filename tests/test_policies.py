@@ -21,7 +21,7 @@ from fairaudit.metrics.intervals import mover_difference, wilson, z_value
 from fairaudit.metrics.policies import Claim, grown, holm_bounds
 from fairaudit.policies import MEASURES, Policy, parse_policies, parse_policy
 from fairaudit.policy_tables import verdict_line
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 
 # FairFace's validation split by race × gender
 FAIRFACE = np.array([1122, 963, 799, 757, 793, 830, 775, 773, 735, 680, 753, 763, 813, 396])

@@ -17,7 +17,7 @@ from fairaudit.metrics.poststratified import drawn, share
 from fairaudit.metrics.rates import METRICS, Table
 from fairaudit.metrics.sample import Sample
 from fairaudit.population import read_population
-from fairaudit.results import MORE_TABLES
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import load_spec, parse_spec
 
 RACES = {"White": 0.5, "Black": 0.2, "Asian": 0.2, "Indian": 0.05, "Others": 0.05}

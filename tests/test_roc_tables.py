@@ -17,7 +17,8 @@ from fairaudit.data.shards import read_shards
 from fairaudit.metrics.intervals import wilson
 from fairaudit.metrics.roc import thinned
 from fairaudit.report.render import write_report
-from fairaudit.results import MORE_TABLES, AuditResult
+from fairaudit.results import AuditResult
+from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 
 QUICK = AuditSpec(draws=100)

@@ -13,7 +13,7 @@ from fairaudit.data.planted import expectations, planted_report, read_planted
 from fairaudit.data.synthetic import ATTRIBUTES, GROUP_TONES, synthesize
 from fairaudit.errors import DataError, UsageError
 from fairaudit.resources import resource_dir
-from fairaudit.results import METRIC_COLUMNS
+from fairaudit.results.columns import METRIC_COLUMNS
 from fairaudit.spec import PlantedBias, SyntheticSpec, load_spec
 
 UNDER = PlantedBias(kind="under_representation", where={"group": "Aspen", "gender": "Female"}, strength=0.8)

@@ -21,7 +21,7 @@ from fairaudit.files import file_hash
 from fairaudit.report.masking import write_masking_report
 from fairaudit.report.render import render_audit
 from fairaudit.report.robustness import write_robustness_report
-from fairaudit.results import (
+from fairaudit.results.columns import (
     ATTRIBUTION_COLUMNS,
     CHURN_COLUMNS,
     COMPARISON_COLUMNS,

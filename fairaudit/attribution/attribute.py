@@ -27,7 +27,8 @@ from fairaudit.errors import DataError, UsageError
 from fairaudit.models.protocol import FaceModel
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
-from fairaudit.results import ATTRIBUTION_COLUMNS, CONTRAST_COLUMNS, CURVE_COLUMNS, Attribution
+from fairaudit.results import Attribution
+from fairaudit.results.columns import ATTRIBUTION_COLUMNS, CONTRAST_COLUMNS, CURVE_COLUMNS
 from fairaudit.spec import AttributionSpec
 from fairaudit.subgroups import OVERALL
 

@@ -15,7 +15,7 @@ from fairaudit.attribution.region_table import CONFIDENCE, DRAWS, KINDS
 from fairaudit.attribution.regions import REGIONS
 from fairaudit.metrics.bootstrap import bca, draw_sums
 from fairaudit.metrics.multiplicity import benjamini_hochberg, exceeded
-from fairaudit.results import CONTRAST_COLUMNS
+from fairaudit.results.columns import CONTRAST_COLUMNS
 from fairaudit.subgroups import UNKNOWN
 
 ALPHA = 0.05

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fairaudit.attribution.regions import REGIONS
 from fairaudit.metrics.bootstrap import bca, draw_sums
-from fairaudit.results import REGION_COLUMNS
+from fairaudit.results.columns import REGION_COLUMNS
 from fairaudit.subgroups import OVERALL
 
 KINDS = ("absolute", "signed")

@@ -18,7 +18,7 @@ from fairaudit.attribution.region_table import KINDS
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError
 from fairaudit.models.classifier import FaceClassifier
-from fairaudit.results import SANITY_COLUMNS
+from fairaudit.results.columns import SANITY_COLUMNS
 
 LARGEST_ERROR = 0.05
 LARGEST_CORRELATION = 0.5

@@ -12,7 +12,7 @@ from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.multiplicity import exceeded, max_t
 from fairaudit.metrics.paired import Change, flips, share_change
 from fairaudit.metrics.rates import METRICS
-from fairaudit.results import MASKING_TABLES
+from fairaudit.results.columns import MASKING_TABLES
 from fairaudit.robustness.heads import Head, HeadOnAxis
 from fairaudit.robustness.words import NO_SPREAD
 from fairaudit.spec import AuditSpec

@@ -34,8 +34,8 @@ from fairaudit.models.limits import WithoutMemory
 from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
 from fairaudit.models.runtime import autocast, pick_device
-from fairaudit.results import HISTORY
-from fairaudit.spec import Activation, AlignFrom, HeadSpec, ModelSpec, Widths, one_or_more
+from fairaudit.results.files import HISTORY
+from fairaudit.spec.model import Activation, AlignFrom, HeadSpec, ModelSpec, Widths, one_or_more
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TRAINED_ON = "model.safetensors", "model.json", "trained_on.json"

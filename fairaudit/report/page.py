@@ -16,7 +16,7 @@ from fairaudit.files import file_hash, write_json, write_text
 from fairaudit.report.figures import tick_drawings
 from fairaudit.report.words import bounds, count, figure, unbroken
 from fairaudit.resources import resource_dir
-from fairaudit.results import PAGES
+from fairaudit.results.files import PAGES
 
 _REORDER = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff"

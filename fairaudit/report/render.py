@@ -28,7 +28,8 @@ from fairaudit.report.pictures import FacePictures
 from fairaudit.report.sections import SECTIONS
 from fairaudit.report.subgroup_index import index_data
 from fairaudit.report.words import axis_label
-from fairaudit.results import HISTORY, Attribution, AuditResult, Comparison, MethodComparison
+from fairaudit.results import Attribution, AuditResult, Comparison, MethodComparison
+from fairaudit.results.files import HISTORY
 
 ERRORS = "errors.html"
 # what else a folder may hold, by its file: none of it is an audit

@@ -23,7 +23,7 @@ from fairaudit.models.inference import DESCRIBED, part_key, predict
 from fairaudit.models.protocol import FaceModel
 from fairaudit.progress import Progress
 from fairaudit.registry import lookup
-from fairaudit.results import FORMAT_VERSION
+from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.robustness.heads import CLEAN, Head
 from fairaudit.spec import AuditSpec
 

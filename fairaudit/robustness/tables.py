@@ -13,7 +13,7 @@ from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.multiplicity import critical, exceeded, max_t
 from fairaudit.metrics.paired import flips, share_change
 from fairaudit.metrics.rates import METRICS
-from fairaudit.results import ROBUSTNESS_TABLES
+from fairaudit.results.columns import ROBUSTNESS_TABLES
 from fairaudit.robustness.heads import CLEAN, Head, HeadOnAxis
 from fairaudit.robustness.words import NO_SPREAD, sentence_of
 from fairaudit.spec import AuditSpec
