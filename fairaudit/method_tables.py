@@ -6,7 +6,7 @@ baseline with the same seed; 0 of the baseline itself). `seed_spread.csv` has ea
 of its seeds answer differently, which is what retraining alone changes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,10 @@ NO_SCORES = "not every table has probabilities of this task"
 FEW_RANKED = f"no class has {LEAST_OF_EACH} faces, and as many others, with probabilities in every table"
 UNPAIRED = "the method has other seeds than the baseline, so that no two belong together"
 ALONE = "one seed: there is no other to differ from"
-_NUMBERS = ("baseline", "value", "delta", "low", "high", "df", "sd_faces", "sd_seeds", "sd_interaction")
+_SIDES = ("baseline", "value")
+_LEVELS = tuple(f"{side}_{end}" for side in _SIDES for end in ("low", "high"))
+_NUMBERS = (*_SIDES, "delta", "low", "high", "df", "sd_faces", "sd_seeds", "sd_interaction", *_LEVELS)
+EDGE = "an AUC of exactly 0 or 1 has no interval"
 
 
 def effect_rows(axis: MethodAxis, method: str, seed: str = "") -> list[Row]:
@@ -62,12 +65,24 @@ def _possible(row: Row) -> Row:
 
 def _change_rows(axis: MethodAxis, law: Joint) -> Iterator[Row]:
     entries = np.arange(law.entries)
-    found = crossed.changes(law, entries)
+    found, levels = crossed.changes(law, entries), _both_levels(axis, law)
     usable = axis.usable(law)[:, 0] | (axis.by == OVERALL)
     for g in entries:
-        row = _contrast_row(axis, law, found, int(g))
-        row |= {"metric": "accuracy", "baseline": law.value[0, g], "value": law.value[1, g]}
+        row = _contrast_row(axis, law, found, int(g)) | _sides(levels, int(g)) | {"metric": "accuracy"}
         yield row | {"n": int(law.denominator[g]), "small": bool(not usable[g] and axis.known[g])}
+
+
+def _both_levels(axis: MethodAxis, law: Joint) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return [crossed.levels(law, arm, np.arange(law.entries), axis.audit.confidence) for arm in (0, 1)]
+
+
+def _sides(levels: Sequence[Sequence[Any]], at: int) -> Row:
+    """Return both arms' own values at one entry, each with its limits over seeds and faces."""
+    row: Row = {}
+    for side, part in zip(_SIDES, levels, strict=True):
+        names = (side, f"{side}_low", f"{side}_high")
+        row |= {name: float(figures[at]) for name, figures in zip(names, part, strict=True)}
+    return row
 
 
 def _contrast_row(axis: MethodAxis, law: Joint, found: Contrasts, at: int) -> Row:
@@ -93,7 +108,7 @@ def _named_row(axis: MethodAxis, law: Joint) -> Row:
         return {"metric": "named_accuracy", "reason": UNNAMED, "n": 0}
     g = axis.faces.groups.index(chosen.worst)
     row = _contrast_row(axis, law, crossed.changes(law, np.arange(law.entries)), g)
-    row |= {"metric": "named_accuracy", "subgroup": chosen.worst, "baseline": law.value[0, g], "value": law.value[1, g]}
+    row |= {"metric": "named_accuracy", "subgroup": chosen.worst, **_sides(_both_levels(axis, law), g)}
     return row | {"n": int(law.denominator[g])}
 
 
@@ -104,15 +119,15 @@ def _named_gap(axis: MethodAxis, law: Joint) -> Row:
         return {"metric": "named_gap", "reason": UNNAMED, "n": 0}
     best, worst = (axis.faces.groups.index(name) for name in (chosen.best, chosen.worst))
     e = law.entries
+    z = z_value(axis.audit.confidence)
     found = crossed.contrasts(law, np.array([[best + e, worst + e, best, worst]]), np.array([[1.0, -1.0, -1.0, 1.0]]))
-    low, high = (float(side[0]) for side in found.limits(z_value(axis.audit.confidence)))
-    before, after = (float(law.value[arm, best] - law.value[arm, worst]) for arm in (0, 1))
-    row: Row = {
-        "metric": "named_gap",
-        "subgroup": f"{chosen.best} − {chosen.worst}",
-        "baseline": before,
-        "value": after,
-    }
+    low, high = (float(side[0]) for side in found.limits(z))
+    pairs = np.array([[best, worst], [best + e, worst + e]])
+    own = crossed.contrasts(law, pairs, np.array([[1.0, -1.0]] * 2))
+    row = _sides([(own.value[arm : arm + 1], *(side[arm : arm + 1].clip(-1, 1) for side in own.limits(z)))
+                  for arm in (0, 1)], 0)  # fmt: skip
+    row |= {"metric": "named_gap", "subgroup": f"{chosen.best} − {chosen.worst}"}
+    before, after = row["baseline"], row["value"]
     row |= {"delta": after - before, "low": low, "high": high, "df": degrees(found)}
     row |= {"n": int(law.denominator[[best, worst]].sum()), "reason": "" if np.isfinite(low) else ONE_SEED}
     return row
@@ -125,9 +140,11 @@ def _extreme_row(axis: MethodAxis, law: Joint, metric: str) -> Row:
         return {"metric": metric, "reason": why, "n": 0}
     sign = -1.0 if metric == "worst_accuracy" else 1.0
     _, low, high = crossed.extreme_change(law, found, axis.audit.confidence, named)
-    before, after = (sign * float(crossed.extreme_of(law.value[arm], found)) for arm in (0, 1))
     low, high = (low, high) if sign > 0 else (-high, -low)
-    row: Row = {"metric": metric, "baseline": before, "value": after, "delta": after - before, "low": low, "high": high}
+    levels = [[[figure] for figure in _level(law, metric, found, axis.audit.confidence, arm)] for arm in (0, 1)]
+    row = _sides([(value, least, most) for value, least, most in levels], 0)
+    before, after = row["baseline"], row["value"]
+    row |= {"metric": metric, "delta": after - before, "low": low, "high": high}
     row |= {"n": int(law.denominator[: len(axis.faces.groups)].sum()), "reason": "" if np.isfinite(low) else ONE_SEED}
     if metric == "gap":
         row["levelling_down"] = _levelled(axis, law, after - before)
@@ -159,11 +176,14 @@ def _auc_rows(axis: MethodAxis, method: str) -> Iterator[Row]:
         yield {"metric": "auc", "reason": NO_SCORES, "n": 0}
         return
     law = axis.law(axis.first, method, "auc")
-    found = crossed.changes(law, np.arange(law.entries))
+    entries = np.arange(law.entries)
+    found = crossed.changes(law, entries)
+    levels = [crossed.logit_levels(law, arm, entries, axis.audit.confidence) for arm in (0, 1)]
     for g, group in enumerate(axis.faces.groups):
         row = _contrast_row(axis, law, found, g) | {"metric": "auc", "subgroup": group, "n": int(law.denominator[g])}
-        row |= {"baseline": law.value[0, g], "value": law.value[1, g]}
-        yield row | ({"reason": FEW_RANKED} if np.isnan(row["delta"]) else {})
+        row |= _sides(levels, g)
+        edge = not row["reason"] and bool({row[side] for side in _SIDES} & {0.0, 1.0})
+        yield row | {"reason": FEW_RANKED if np.isnan(row["delta"]) else EDGE if edge else row["reason"]}
 
 
 def _churn_rows(axis: MethodAxis, method: str) -> Iterator[Row]:
@@ -177,7 +197,7 @@ def _churn_rows(axis: MethodAxis, method: str) -> Iterator[Row]:
     for g, group in enumerate(axis.faces.groups):
         row = _contrast_row(axis, law, found, g) | {"metric": "churn", "subgroup": group, "baseline": 0.0}
         row |= {"value": value[g], "low": low[g], "high": high[g], "n": int(law.denominator[g])}
-        yield row
+        yield row | {"value_low": low[g], "value_high": high[g]}
 
 
 def harm_rows(axis: MethodAxis, method: str, margin: float) -> list[Row]:
@@ -232,7 +252,7 @@ def spread_rows(axis: MethodAxis, name: str) -> list[Row]:
     value, low, high = crossed.levels(law, 0, np.arange(law.entries), axis.audit.confidence)
     rows = []
     for g, group in enumerate(axis.faces.groups):
-        figures = {"value": value[g], "low": low[g], "high": high[g]}
+        figures = {"value": value[g], "low": low[g], "high": high[g], "n": int(law.denominator[g])}
         rows.append({"metric": "accuracy", "subgroup": group, **figures, **_over_seeds(law.by_seed[0][:, g])})
     rows += _own_churn_rows(axis, name)
     if axis.by != OVERALL:
@@ -251,14 +271,15 @@ def _own_churn_rows(axis: MethodAxis, name: str) -> Iterator[Row]:
     """Yield the share of faces that two seeds of an arm answer differently; mean, sd and range are over the pairs."""
     if len(axis.seeds[name]) < 2:
         empty = dict.fromkeys(("value", "low", "high", "mean", "sd", "least", "most"), np.nan)
-        for group in axis.faces.groups:
-            yield {"metric": "own_churn", "subgroup": group, "reason": ALONE, **empty}
+        sizes = np.bincount(axis.faces.group, minlength=len(axis.faces.groups))
+        for group, n in zip(axis.faces.groups, sizes, strict=True):
+            yield {"metric": "own_churn", "subgroup": group, "reason": ALONE, "n": int(n), **empty}
         return
     law = axis.own_churn(name)
     value, low, high = crossed.levels(law, 0, np.arange(law.entries), axis.audit.confidence)
     for g, group in enumerate(axis.faces.groups):
         figures = {"value": value[g], "low": low[g], "high": high[g], **_over_seeds(law.by_seed[0][:, g])}
-        yield {"metric": "own_churn", "subgroup": group, **figures}
+        yield {"metric": "own_churn", "subgroup": group, "n": int(law.denominator[g]), **figures}
 
 
 def _over_seeds(figures: np.ndarray) -> Row:
@@ -270,10 +291,10 @@ def _spread_of(axis: MethodAxis, law: Joint, metric: str) -> Row:
     found, _, why = axis.extreme(metric, law)
     if found is None:
         empty = dict.fromkeys(("value", "low", "high", "mean", "sd", "least", "most"), np.nan)
-        return {"metric": metric, "reason": why, **empty}
+        return {"metric": metric, "reason": why, "n": 0, **empty}
     value, low, high = _level(law, metric, found, axis.audit.confidence)
     sign = -1.0 if metric == "worst_accuracy" else 1.0
-    return {"metric": metric, "value": value, "low": low, "high": high,
+    return {"metric": metric, "value": value, "low": low, "high": high, "n": len(axis.faces.label),
             **_over_seeds(sign * crossed.extreme_of(law.by_seed[0], found))}  # fmt: skip
 
 

@@ -171,6 +171,37 @@ def test_auc_over_seeds_is_sklearns_and_its_variance_delongs() -> None:
     assert law.faces.diagonal()[:2] - least == pytest.approx(delong, rel=0.02)
 
 
+def test_limits_of_auc_levels_are_those_of_delongs_covariance_between_seeds() -> None:
+    """The parts of the variance from a pairwise kernel, DeLong's covariance of the seeds' areas, on the logit scale."""
+    faces, scores = scored(n=800, seeds=4)
+    faces = replace(faces, weight=np.ones(800))
+    top, bottom = auc_cells(faces, scores, np.ones(800, dtype=bool))
+    law = crossed.joint(faces, (top, top), bottom, paired=True)
+    value, low, high = crossed.logit_levels(law, 1, np.arange(2), 0.95)
+    for g in range(2):
+        own, label = scores[:, faces.group == g, 1], faces.label[faces.group == g]
+        x, y = own[:, label == 1, None], own[:, None, label == 0]
+        kernel = (x > y) + 0.5 * (x == y)
+        cov = np.cov(kernel.mean(2)) / x.shape[1] + np.cov(kernel.mean(1)) / y.shape[2]
+        aucs, count = kernel.mean((1, 2)), len(own)
+        alike = cov.sum() / count**2
+        inner = (np.trace(cov) - cov.sum() / count) / (count * (count - 1))
+        reach = np.sqrt(
+            stats.t.ppf(0.975, len(label) - 1) ** 2 * (alike - inner)
+            + stats.t.ppf(0.975, count - 1) ** 2 * aucs.var(ddof=1) / count
+        )
+        p = aucs.mean()
+        ends = [1 / (1 + np.exp(-(np.log(p / (1 - p)) + side * reach / (p * (1 - p))))) for side in (-1, 1)]
+        assert value[g] == pytest.approx(p)
+        assert [low[g], high[g]] == pytest.approx(ends, abs=0.02 * (ends[1] - ends[0]))
+    perfect = np.stack([1.0 - faces.label, faces.label], axis=-1)[None].repeat(4, 0)
+    top, bottom = auc_cells(faces, perfect, np.ones(800, dtype=bool))
+    value, low, high = crossed.logit_levels(
+        crossed.joint(faces, (top, top), bottom, paired=True), 0, np.arange(2), 0.95
+    )
+    assert (value == 1).all() and np.isnan(low).all() and np.isnan(high).all()
+
+
 def test_auc_without_ten_faces_of_each_side_is_not_assessed() -> None:
     """Nine faces of a class in a group: no AUC there, and the other group is as before."""
     faces, scores = scored()
@@ -216,16 +247,29 @@ def test_auc_and_churn_rows_equal_recomputation() -> None:
         auc_row, churn = rows["auc", by, group], rows["churn", by, group]
         assert (auc_row["baseline"], auc_row["value"]) == pytest.approx((old, new))
         assert auc_row["low"] > 0 and auc_row["n"] == masks[0].sum()
+        assert 0 < auc_row["baseline_low"] < old < auc_row["baseline_high"]
+        assert auc_row["value_low"] < new < auc_row["value_high"] < 1
+        level = rows["accuracy", by, group]
+        assert level["baseline_low"] < level["baseline"] < level["baseline_high"] <= 1
         differ = [(b.frame["gender_pred"] != o.frame["gender_pred"])[m].mean() for o, b, m in
                   zip(base, better, masks, strict=True)]  # fmt: skip
         assert churn["value"] == churn["delta"] == pytest.approx(np.mean(differ))
         assert 0 <= churn["low"] < churn["value"] < churn["high"] <= 1 and churn["baseline"] == 0
+        assert (churn["value_low"], churn["value_high"]) == (churn["low"], churn["high"])
+        assert np.isnan(churn["baseline_low"])  # 0 by definition, without error
+    for metric in ("worst_accuracy", "gap", "named_gap", "equalized_odds"):
+        (row,) = (r for (kind, by, _), r in rows.items() if (kind, by) == (metric, "race"))
+        for side in ("baseline", "value"):
+            assert row[f"{side}_low"] < row[side] < row[f"{side}_high"]
     own = found.spread[(found.spread["metric"] == "own_churn") & (found.spread["subgroup"] == "White")]
     mask = base[0].frame["race"] == "White"
     codes = [t.frame["gender_pred"][mask].to_numpy(dtype=str) for t in base]
     pairs = [(one != two).mean() for i, one in enumerate(codes) for two in codes[:i]]
     row = own[own["method"] == "baseline"].iloc[0]
     assert (row["value"], row["least"], row["most"]) == pytest.approx((np.mean(pairs), min(pairs), max(pairs)))
+    assert row["n"] == mask.sum()
+    sizes = found.spread.set_index(["method", "by", "metric", "subgroup"])["n"]
+    assert sizes["m", "overall", "own_churn", "overall"] == N and (sizes > 0).all()
 
 
 def test_no_auc_without_probabilities_and_no_churn_without_pairs(found: MethodComparison) -> None:
@@ -391,7 +435,10 @@ def test_every_row_of_the_ranking_has_its_faces(tmp_path: Path) -> None:
     text = write_methods_report(made, tmp_path).read_text(encoding="utf-8")
     section = text[text.index('<section id="ranking"') :].split("</section>")[0]
     rows = re.findall(r"<tr.*?</tr>", section.split("<tbody>")[1], flags=re.S)
-    sizes = [re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.S)[4] for row in rows]
+    cells = [[re.sub(r"<.*?>", "", cell).strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.S)]
+             for row in rows]  # fmt: skip
+    sizes = [row[3] for row in cells]
+    assert all(re.match(r"0\.\d+ \(0\.\d+–[01]\.\d+\)", row[0]) for row in cells), cells  # the baseline's, too
     groups = len(made.effects.query("by == 'race' and metric == 'churn'"))
     assert len(rows) == 2 * (1 + groups) and all(re.fullmatch(r"[\d,]+", size.strip()) for size in sizes), sizes
     assert f"AUC of {N - 30:,} faces: the others lack probabilities" in section
@@ -462,7 +509,8 @@ def test_intervals_hold_and_nothing_is_recommended_in_vain() -> None:
 
 def test_intervals_of_auc_and_churn_hold_their_truth() -> None:
     """Normal scores whose seeds differ in how far the classes lie apart: the AUC's change is 0, that of a method with
-    more distance is Φ(d' / √2) − Φ(d / √2), and churn is the share that was planted; of 95 % intervals .88 hold.
+    more distance is Φ(d' / √2) − Φ(d / √2), and its level Φ(d' / √2) over the seeds; churn is the share that was
+    planted; of 95 % intervals .88 hold.
     """
     rng = np.random.default_rng(11)
     count, n, away, more = 5, 300, 1.0, 1.6
@@ -474,7 +522,7 @@ def test_intervals_of_auc_and_churn_hold_their_truth() -> None:
         return float(stats.norm.cdf(wide / np.sqrt(2)).mean())
 
     true = {away: 0.0, more: mean_auc(more) - mean_auc(away)}
-    held: dict[str, list[bool]] = {"auc": [], "churn": []}
+    held: dict[str, list[bool]] = {"auc": [], "level": [], "churn": []}
     usable = np.ones(n, dtype=bool)
     for number in range(120):
         other = (away, more)[number % 2]
@@ -487,13 +535,15 @@ def test_intervals_of_auc_and_churn_hold_their_truth() -> None:
         law = crossed.joint(faces, (sides[0][0], sides[1][0]), sides[0][1], paired=True)
         low, high = crossed.changes(law, np.arange(2)).limits(z_value(0.95))
         held["auc"] += list((low <= true[other]) & (true[other] <= high))
+        _, low, high = crossed.logit_levels(law, 1, np.arange(2), 0.95)
+        held["level"] += list((low <= mean_auc(other)) & (mean_auc(other) <= high))
         shares = np.clip(0.15 + 0.03 * rng.normal(size=(count, 1)), 0, 1)
         luck = np.where(rng.random((count, n)) < 0.6, rng.random(n), rng.random((count, n)))
         top, bottom = churn_cells(faces, luck < shares, np.zeros((count, n), dtype=bool))
         law = crossed.joint(faces, (top, top), bottom, paired=True)
         _, low, high = crossed.levels(law, 0, np.arange(2), 0.95)
         held["churn"] += list((low <= 0.15) & (high >= 0.15))
-    assert {name: np.mean(hits) >= 0.88 for name, hits in held.items()} == {"auc": True, "churn": True}, held
+    assert all(np.mean(hits) >= 0.88 for hits in held.values()), {k: np.mean(v) for k, v in held.items()}
 
 
 @pytest.mark.slow

@@ -254,6 +254,19 @@ def levels(law: Joint, arm: int, entries: np.ndarray, confidence: float) -> tupl
     return p, low, high
 
 
+def logit_levels(
+    law: Joint, arm: int, entries: np.ndarray, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return one arm's values at `entries` with limits on the logit scale, for what is no share of faces: ROC AUC.
+
+    value ± reach / (p · (1 − p)) there, as of a single model's AUC (Pepe 2003, §5.2.4); NaN at exactly 0 and 1.
+    """
+    found = contrasts(law, (entries + arm * law.entries)[:, None], np.ones((len(entries), 1)))
+    p = np.where((found.value > 0) & (found.value < 1), found.value, np.nan)
+    reach = found.reach(z_value(confidence)) / (p * (1 - p))
+    return found.value, special.expit(special.logit(p) - reach), special.expit(special.logit(p) + reach)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extreme:
     """The largest of C candidate sums of at most two signed rates of one arm: index (C, 2) into its entries, sign.

@@ -111,8 +111,10 @@ def _cost(harms: Sequence[Record]) -> str:
     return " ".join(parts)
 
 
-def _level(row: Record, side: str) -> str:
-    return figure(row[side]) if row["metric"] in LEVELS else difference(row[side], signed=False)
+def _level(row: Record, side: str, *, limits: bool = False) -> str:
+    # tables of an earlier version have no limits of levels
+    ends = (row.get(f"{side}_low"), row.get(f"{side}_high")) if limits else (None, None)
+    return figure(row[side], *ends) if row["metric"] in LEVELS else difference(row[side], *ends, signed=False)
 
 
 def _change(row: Record) -> str:
@@ -156,8 +158,8 @@ def _effect(row: Record, scale: Scale, notes: Notes) -> list[Entry]:
     levelling = ", levelling down" if row["levelling_down"] else ""
     return [
         Entry(what + levelling, css="found" if levelling else ""),
-        Entry(_level(row, "baseline"), css="num"),
-        Entry(_level(row, "value"), css="num"),
+        Entry(_level(row, "baseline", limits=True), css="num"),
+        Entry(_level(row, "value", limits=True), css="num"),
         Entry(difference(row["delta"], row["low"], row["high"]), note, "num"),
         Entry(chart, css="chart"),
         Entry(count(row["seeds"]), css="num"),
@@ -172,8 +174,11 @@ def ranking(context: MethodContext) -> Section:
         for name in (first, *context.methods):
             for axis in (OVERALL, by):
                 made += _ranking_rows(context, name, {"task": task, "by": axis}, notes)
-        caption = f"{sentence_case(task)} by {axis_label(by)}: ROC AUC, and answers that differ from those of {first}"
-        columns = ["AUC before", "AUC", "change", f"other answers than {first}", "n", "two of its seeds differ in"]
+        caption = f"{sentence_case(task)} by {axis_label(by)}: ROC AUC, and answers that differ from those of {first}, "
+        caption += (
+            "means over seeds; intervals for other seeds and faces, of two seeds' own differences for other faces"
+        )
+        columns = ["AUC", f"change against {first}", f"other answers than {first}", "n", "two of its seeds differ in"]
         tables.append((True, Table(caption=caption, first="method and subgroup", columns=columns, rows=made,
                                    notes=notes.texts)))  # fmt: skip
     return _tables("ranking", "What happens to the ranking, and how many answers change", tables)
@@ -181,9 +186,12 @@ def ranking(context: MethodContext) -> Section:
 
 def _ranking_rows(context: MethodContext, name: str, where: Mapping[str, str], notes: Notes) -> list[Row]:
     """Return a row for all faces, or for each subgroup: the baseline's has neither a change nor other answers."""
+    # the baseline's own AUC stands in every method's rows
+    first = name == context.found.meta["baseline"]
+    arms = {"auc": context.methods[0] if first else name, "churn": name}
     changes = {
-        metric: {r["subgroup"]: r for r in context.of("effects", claim="method", method=name, metric=metric, **where)}
-        for metric in ("auc", "churn")
+        metric: {r["subgroup"]: r for r in context.of("effects", claim="method", method=arm, metric=metric, **where)}
+        for metric, arm in arms.items()
     }
     # every arm answers the same faces; AUC is of those with probabilities
     faces = {r["subgroup"]: r["n"] for r in context.of("effects", claim="method", metric="accuracy", **where)}
@@ -193,10 +201,14 @@ def _ranking_rows(context: MethodContext, name: str, where: Mapping[str, str], n
         auc, churn = (rows.get(own["subgroup"], rows.get("", {})) for rows in changes.values())
         n, ranked = faces.get(own["subgroup"]), auc.get("n")
         fewer = f"AUC of {count(ranked)} faces: the others lack probabilities" if ranked and ranked != n else ""
+        side = "baseline" if first else "value"
         cells = [
-            Entry(figure(auc.get("baseline"), kind="plain"), notes.number(auc.get("reason", "") or fewer), "num"),
-            Entry(figure(auc.get("value"), kind="plain"), css="num"),
-            Entry(difference(auc.get("delta"), auc.get("low"), auc.get("high"), "plain"), css="num"),
+            Entry(
+                figure(auc.get(side), auc.get(f"{side}_low"), auc.get(f"{side}_high"), "plain"),
+                notes.number(auc.get("reason", "") or fewer),
+                "num",
+            ),
+            Entry(DASH if first else difference(auc.get("delta"), auc.get("low"), auc.get("high"), "plain"), css="num"),
             Entry(
                 figure(churn.get("value"), churn.get("low"), churn.get("high")),
                 notes.number(churn.get("reason", "")),

@@ -47,6 +47,7 @@ METHOD_TABLES: dict[str, tuple[str, ...]] = {
     "method_effects": (
         *("claim", "method", "seed", "task", "by", "subgroup", "metric", "baseline", "value", "delta", "low", "high"),
         *("seeds", "df", "sd_faces", "sd_seeds", "sd_interaction", "n", "levelling_down", "small", "reason"),
+        *("baseline_low", "baseline_high", "value_low", "value_high"),
     ),
     "method_harm": (
         *("method", "task", "by", "subgroup", "metric", "delta", "low", "high", "margin", "verdict", "n", "n_needed"),
@@ -54,7 +55,7 @@ METHOD_TABLES: dict[str, tuple[str, ...]] = {
     ),
     "seed_spread": (
         *("method", "task", "by", "subgroup", "metric", "value", "low", "high", "seeds", "mean", "sd", "least", "most"),
-        "reason",
+        *("reason", "n"),
     ),
     "pareto": (
         *("task", "by", "front", "method", "seed", "accuracy", "accuracy_low", "accuracy_high", "versus", "versus_low"),
