@@ -87,6 +87,7 @@ def audit(
     from fairaudit.inputs import (
         audit_settings,
         find_spec,
+        forget_predictions,
         heads_of,
         keep_history,
         planned,
@@ -133,7 +134,7 @@ def audit(
             name = name or (str(model.meta["name"]) if model.stated else None)
             if not task and not plan:
                 tasks = heads_of(model, tasks, say)
-            table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, bars, cache)
+            table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, out, bars, cache)
         elif predictions is not None:
             table = read_table(predictions, loaded, rename or (), value or (), task, memory, bars)
             meta = table_meta()
@@ -151,6 +152,8 @@ def audit(
         if checkpoint is not None:
             keep_history(Path(checkpoint), out)
         render_audit(out, out, faces_root=faces_root if show_faces else None)
+        if checkpoint is not None:
+            forget_predictions(out)
     code = verdicts_of({result.meta["name"]: result}, strict)
     typer.echo(f"Open {out / 'index.html'}")
     if code:

@@ -33,6 +33,7 @@ def predict(
 ) -> None:
     """Let a checkpoint predict every face of a folder, into a table that anybody can read.
 
+    After an interruption the same command goes on: what is done is kept beside --out until the table is whole.
     Parts (--shard) can be predicted in any order, on any machine; a folder with all of them is a table
     (audit --predictions FOLDER; `fairaudit join` makes it one file), and the same call skips a part that is done.
     """
@@ -41,6 +42,7 @@ def predict(
     from fairaudit.inputs import faces_for
     from fairaudit.models.inference import part_key
     from fairaudit.models.inference import predict as predict_faces
+    from fairaudit.models.unfinished import ENDING
     from fairaudit.models.wrapped.opening import open_model
 
     part = parse_part(shard) if shard else None
@@ -55,7 +57,10 @@ def predict(
             if is_done(target, part_key(model, faces, precision)):
                 typer.echo(f"Predictions: {target} (done before)")
                 return
-        predict_faces(model, faces, target, device=device, precision=precision, cache=cache, progress=bars)
+        keep = (
+            target.with_name(f".{target.name}{ENDING}") if part else None
+        )  # hidden: the folder holds nothing but parts
+        predict_faces(model, faces, target, device=device, precision=precision, cache=cache, keep=keep, progress=bars)
     typer.echo(f"Predictions: {target}")
     if part and len(parts_in(out)) == part.of > 1:
         say(f"All {part.of} parts are there: `fairaudit join {out} --out FILE.parquet` makes them one table.")

@@ -2,7 +2,7 @@
 
 import datetime
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fairaudit.errors import DataError, TooFewFacesError, UsageError
-from fairaudit.files import value_hash, write_text
+from fairaudit.files import claim, value_hash, write_json, write_text
 from fairaudit.plan import LATE, check_against, load_plan, plan_meta
 from fairaudit.policies import parse_policies
 from fairaudit.progress import Progress, silent
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fairaudit.data.tables import FaceTable, Predictions
     from fairaudit.models.protocol import FaceModel
 
+_MARKER = "predicting.json"
 SPLITS = ("auto", "all", "train", "val", "test")
 
 
@@ -128,23 +129,41 @@ def predict_for_audit(
     spec: Path | None,
     split: str,
     device: str,
+    out: Path,
     progress: Progress,
     cache: Path | None = None,
 ) -> tuple["Predictions", dict[str, Any], Path]:
-    """Let a model predict the faces.
+    """Let a model predict the faces of the audit `out`.
 
     Return the table, what the audit's first page says of model and data, and the folder that image names start from.
+    The table stays beside `out` until `forget_predictions`, so that the same call, when it was stopped, goes on.
     """
+    from fairaudit.data.parts import is_done
     from fairaudit.data.predictions import read_predictions
-    from fairaudit.models.inference import predict
+    from fairaudit.models.inference import part_key, predict
     from fairaudit.pipeline import audit_meta
 
     faces, which = faces_for(model.meta, data, dataset, spec, split, progress)
-    with tempfile.TemporaryDirectory() as folder:
-        table_path = Path(folder) / "predictions.parquet"
-        path = predict(model, faces, table_path, device=device, cache=cache, progress=progress)
-        table = read_predictions(path)
+    folder = _predicting(out)
+    claim(folder, "audit under way", _MARKER)
+    write_json(folder / _MARKER, {"of": out.name})
+    path = folder / "predictions.parquet"
+    if is_done(path, part_key(model.in_order(faces.tasks), faces, "fp32")):
+        progress("predict", 0, 0, "every face was predicted by a call that was stopped: going on there")
+    else:
+        predict(model, faces, path, device=device, cache=cache, progress=progress)
+    table = read_predictions(path)
     return table, {**audit_meta(faces, model.meta), "faces": which}, faces.root
+
+
+def forget_predictions(out: Path) -> None:
+    """Remove what `predict_for_audit` kept beside the audit `out`, which is whole."""
+    shutil.rmtree(_predicting(out), ignore_errors=True)
+
+
+def _predicting(out: Path) -> Path:
+    out = out.resolve()  # "." has no name
+    return out.with_name(f"{out.name}.predicting")
 
 
 def heads_of(model: "FaceModel", tasks: Sequence[str] | None, say: Callable[[str], None]) -> list[str] | None:

@@ -34,10 +34,9 @@ class Batching:
         self._lock = threading.Lock()
         self._measured = len(self.sizes) == 1
 
-    def slices(self, count: int) -> Iterator[slice]:
-        """Yield the batches of `count` rows in order, each as large as is known to be good when it is asked for."""
+    def slices(self, count: int, start: int = 0) -> Iterator[slice]:
+        """Yield the batches of rows `start` … `count` in order, each as large as is known to be good by then."""
         trials = [] if self._measured else [size for size in self.sizes for _ in range(TRIALS)]
-        start = 0
         while start < count:
             size = min(trials.pop(0), self.size) if trials and self.notes else trials.pop(0) if trials else self.size
             yield slice(start, min(start + size, count))

@@ -34,6 +34,10 @@ class FlipCheck:
             changed = int((wanted[task] != labels[task][rows]).sum())
             self.flipped[task] = self.flipped.get(task, 0) + changed
 
+    def go_on(self, described: Mapping[str, Any]) -> None:
+        """Count on from what `describe` returned after the rows that are not asked about again."""
+        self.faces, self.flipped = described["faces"], dict(described["flipped"])
+
     def describe(self) -> dict[str, Any]:
         """Return the number of faces asked about, and of changed classes a task."""
         return {"faces": self.faces, "flipped": dict(self.flipped)}

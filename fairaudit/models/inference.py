@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from fairaudit.models.answers import Decide, check_groups, decider
 from fairaudit.models.batching import Batching
 from fairaudit.models.flips import FlipCheck
 from fairaudit.models.heads import AGE_YEARS
+from fairaudit.models.pixels import DECODER
 from fairaudit.models.protocol import FaceModel, Forward
 from fairaudit.models.reading import Batch, batches
 from fairaudit.models.runtime import Clock, flow, keep_freed_memory, pick_dtype
 from fairaudit.models.sanity import look_twice
+from fairaudit.models.unfinished import ENDING, Unfinished
 from fairaudit.progress import Progress, silent
 
 DESCRIBED = (
@@ -64,6 +67,8 @@ class _Work:
     batching: Batching
     clock: Clock
     notes: list[str]
+    key: Mapping[str, Any]
+    unfinished: Unfinished
     troubles: list[_Finding] = field(default_factory=list)
 
 
@@ -77,6 +82,7 @@ def predict(
     precision: str = "fp32",
     flip_test: bool | None = None,
     cache: Path | None = None,
+    keep: Path | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Write what the checkpoint says of each face to the Parquet file `out`, whole or not at all, and return `out`.
@@ -99,6 +105,8 @@ def predict(
         raise UsageError(f"batch_size = {batch_size}: it must be 1 or more")
     if precision not in ("fp32", "bf16", "auto"):
         raise UsageError(f"unknown precision {precision!r} (allowed: fp32, bf16, auto)")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder; give the name of a file")
     checkpoint = checkpoint.in_order(faces.tasks)
     check_classes(checkpoint, faces)
     refitted = getattr(checkpoint, "refitted", ())  # of a Checkpoint, also where a model shows it changed pictures
@@ -118,23 +126,32 @@ def predict(
         progress("look twice", 0, 0, text)
     for text in by_group:
         progress("predict", 0, 0, text)
+    key = part_key(checkpoint, faces, precision)
+    unfinished = Unfinished.found(
+        keep or out.with_name(out.name + ENDING), schema, _depends_on(key, faces, schema, place, flip), progress
+    )
     load, notes = batches(checkpoint, faces, place, cache, progress)
     work = _Work(
         checkpoint=checkpoint, faces=faces, schema=schema, device=place, load=load, forward=forward, decide=decide,
         exact=exact, batching=Batching(place, batch_size), clock=Clock(), notes=[*by_group, *notes],
+        key=key, unfinished=unfinished,
     )  # fmt: skip
+    _go_on(work)
     began = time.perf_counter()
     with atomic_file(out) as temporary:
-        rows = temporary.with_suffix(".rows")
-        try:
-            with pq.ParquetWriter(rows, schema) as writer:
-                for table in _tables(work, progress):
-                    writer.write_table(table)
-            work.clock.seconds = time.perf_counter() - began
-            _remark(work, precision, progress)
-            _copy(rows, temporary, schema, _describe(work, precision, flip=flip, doubts=doubts))
-        finally:
-            rows.unlink(missing_ok=True)
+        temporary.touch()  # a folder that cannot be written to is told before the work
+        last, troubles = schema.empty_table(), len(work.troubles)
+        for table in _tables(work, progress):
+            if unfinished.rows + len(table) < len(faces):
+                unfinished.keep(table, _told(work, troubles))
+                troubles = len(work.troubles)
+            else:
+                last = table
+        work.clock.seconds = time.perf_counter() - began
+        _remark(work, precision, progress)
+        described = _describe(work, precision, flip=flip, doubts=doubts)
+        _write(chain(unfinished.tables(), [last]), temporary, schema, described)
+    unfinished.remove()
     return out
 
 
@@ -188,7 +205,7 @@ def _answers(work: _Work) -> Iterator[_Answered]:
             values[[bool(trouble) for trouble in batch.trouble]] = np.nan
         return batch, *work.decide(outputs, np.arange(batch.rows.start, batch.rows.start + len(batch.trouble)))
 
-    slices = work.batching.slices(len(work.faces))
+    slices = work.batching.slices(len(work.faces), work.unfinished.rows)
     for batch, probs, labels in flow(work.load, answer, slices, work.device, work.clock):
         work.clock.images += len(batch.trouble)
         if work.exact:
@@ -197,7 +214,7 @@ def _answers(work: _Work) -> Iterator[_Answered]:
 
 
 def _tables(work: _Work, progress: Progress) -> Iterator[pa.Table]:
-    """Yield the table in row groups; findings on images that could not be read go to `work.troubles`."""
+    """Yield the table in stretches worth keeping; findings on images that cannot be read go to `work.troubles`."""
     held: list[_Answered] = []
     for batch, probs, labels in _answers(work):
         held.append((replace(batch, pixels=batch.pixels[:0].clone()), probs, labels))
@@ -207,11 +224,12 @@ def _tables(work: _Work, progress: Progress) -> Iterator[pa.Table]:
             for name, text in zip(names, batch.trouble, strict=True)
             if text
         )
-        if batch.rows.stop - held[0][0].rows.start >= ROW_GROUP:
+        if batch.rows.stop - held[0][0].rows.start >= ROW_GROUP or work.unfinished.due():
             yield _row_group(work, held)
             held = []
         progress("predict", batch.rows.stop, len(work.faces))
-    yield _row_group(work, held) if held else work.schema.empty_table()
+    if held:
+        yield _row_group(work, held)
 
 
 def _row_group(work: _Work, held: list[_Answered]) -> pa.Table:
@@ -227,20 +245,74 @@ def _row_group(work: _Work, held: list[_Answered]) -> pa.Table:
     return pa.Table.from_batches([_record(work.schema, work.checkpoint, work.faces, whole, probs, labels)])
 
 
+def _depends_on(
+    key: Mapping[str, Any], faces: FaceTable, schema: pa.Schema, device: torch.device, flip: bool
+) -> dict[str, Any]:
+    """Return everything that the table's rows depend on."""
+    paths = [faces.root / str(name) for name in faces.frame["image"]] if "sha256" not in faces.frame else []
+    return {
+        **key,
+        "flip": flip,
+        "device": device.type,
+        "torch": torch.__version__,
+        "decoder": DECODER,
+        "columns": schema.to_string(),
+        "values": {name: _values(faces, name) for name in _attributes(faces)},
+        # where a table does not know its files' hashes, their places, sizes and times have to tell
+        "files": [[str(path), *_stamp(path)] for path in paths],
+    }
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return (-1, -1)
+    return state.st_size, state.st_mtime_ns
+
+
+def _told(work: _Work, before: int) -> dict[str, Any]:
+    """Return what has to be known of a stretch beside its rows: the troubles after the first `before`, and what
+    precision and memory did in all rows so far.
+    """
+    exact = work.exact.describe() if work.exact else None
+    notes = [*_earlier_notes(work), *work.batching.notes]
+    return {"troubles": work.troubles[before:], "exact": exact, "notes": notes}
+
+
+def _earlier_notes(work: _Work) -> list[str]:
+    told = work.unfinished.told
+    return list(told[-1]["notes"]) if told else []
+
+
+def _go_on(work: _Work) -> None:
+    """Take up what an earlier call told of the rows that it kept."""
+    told = work.unfinished.told
+    work.troubles.extend(tuple(one) for part in told for one in part["troubles"])
+    if work.exact and told:
+        work.exact.go_on(told[-1]["exact"])
+
+
 def _remark(work: _Work, precision: str, progress: Progress) -> None:
     """Say, and keep in `work.notes`, what memory and precision did to the predictions."""
-    said = [*work.batching.notes, *(work.exact.sentences(precision) if work.exact else ())]
+    said = [*_earlier_notes(work), *work.batching.notes, *(work.exact.sentences(precision) if work.exact else ())]
     for note in said:
         progress("predict", 0, 0, note)
     work.notes.extend(said)
 
 
-def _copy(rows: Path, out: Path, schema: pa.Schema, described: Mapping[str, Any]) -> None:
-    """Copy a Parquet file row group by row group under a schema that carries what is known only at the end."""
+def _write(tables: Iterable[pa.Table], out: Path, schema: pa.Schema, described: Mapping[str, Any]) -> None:
+    """Write tables one after the other as row groups of ROW_GROUP rows or more; one group is in memory at a time."""
     text = json.dumps(described, ensure_ascii=False).encode()
-    with pq.ParquetFile(rows) as source, pq.ParquetWriter(out, schema.with_metadata({META_KEY: text})) as writer:
-        for group in range(source.num_row_groups):
-            writer.write_table(source.read_row_group(group).cast(schema))
+    with pq.ParquetWriter(out, schema.with_metadata({META_KEY: text})) as writer:
+        held: list[pa.Table] = []
+        for table in tables:
+            held.append(table)
+            if sum(map(len, held)) >= ROW_GROUP:
+                writer.write_table(pa.concat_tables(held).cast(schema))
+                held = []
+        if held:
+            writer.write_table(pa.concat_tables(held).cast(schema))
 
 
 def _schema(checkpoint: FaceModel, faces: FaceTable) -> pa.Schema:
@@ -331,7 +403,7 @@ def _describe(work: _Work, precision: str, *, flip: bool, doubts: tuple[list[str
     seen = count_seen(checkpoint, faces)
     meta = {
         "data": dict(faces.meta),
-        **part_key(checkpoint, faces, precision),
+        **work.key,
         "model": {key: checkpoint.meta[key] for key in DESCRIBED if key in checkpoint.meta},
         "warnings": doubts[0],
         "sample": doubts[1],
