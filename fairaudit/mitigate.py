@@ -15,14 +15,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fairaudit.data.splits import redivide
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.files import file_hash, write_json
 from fairaudit.inputs import face_root
 from fairaudit.mitigate_compare import compare_all, write_page
 from fairaudit.mitigate_files import READS, fitted_heads, predictions_path, reads_of_test, validation_path
-from fairaudit.mitigate_plan import BASELINE, CACHE, POOL, TEST, Mitigating, Plan, check_mitigate, make_plan, prepare
+from fairaudit.mitigate_plan import (
+    BASELINE,
+    CACHE,
+    POOL,
+    TEST,
+    Mitigating,
+    Plan,
+    check_mitigate,
+    divided,
+    make_plan,
+    prepare,
+)
 from fairaudit.mitigation.predicting import predictions_of
 from fairaudit.mitigation.problem import Problem
 from fairaudit.mitigation.refitted import load_heads, make_problem, refit, save_heads
@@ -94,16 +104,6 @@ class Embedded:
             seed=spec.seed,
         )
         return [view.numpy() for view in made]
-
-
-def divided(work: Mitigating, pool: FaceTable, seed: int) -> FaceTable:
-    """Return the pool with the training and validation faces of a seed: drawn anew, or the checkpoint's own."""
-    if work.checkpoint:
-        return pool
-    spec = work.job.spec
-    return redivide(
-        pool, spec.split, seed=spec.seed + 1000 * seed, duplicates=spec.data.duplicates, balance=spec.data.balance
-    )
 
 
 def fit_all(work: Mitigating, pool: FaceTable, plan: Plan) -> None:

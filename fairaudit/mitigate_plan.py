@@ -1,6 +1,7 @@
 """What `fairaudit mitigate` will do: faces divided, heads and methods chosen or refused, before anything is trained."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fairaudit.data.readers import READERS
+from fairaudit.data.splits import redivide
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, UsageError
 from fairaudit.inputs import face_root, listing_hash, load_and_split
@@ -159,9 +161,20 @@ def _same_division(checkpoint: Checkpoint, faces: FaceTable) -> None:
         raise DataError(f"{sum(seen.values())} test faces were used to train or choose the checkpoint: {advice}")
 
 
+def divided(work: Mitigating, pool: FaceTable, seed: int) -> FaceTable:
+    """Return the pool with the training and validation faces of a seed: drawn anew, or the checkpoint's own."""
+    if work.checkpoint:
+        return pool
+    spec = work.job.spec
+    return redivide(
+        pool, spec.split, seed=spec.seed + 1000 * seed, duplicates=spec.data.duplicates, balance=spec.data.balance
+    )
+
+
 def make_plan(work: Mitigating, pool: FaceTable) -> Plan:
     """Decide what is fitted, from labels and subgroups alone: nothing is trained, no picture is read.
 
+    Every seed's own division into training and validation faces is looked at: what one of them cannot do is not begun.
     Raises UsageError for a method that was named and cannot be used on a head that was named, or on none; and where no
     head is left.
     """
@@ -170,15 +183,22 @@ def make_plan(work: Mitigating, pool: FaceTable) -> Plan:
     pool.require([by])
     tasks, lacking = _tasks(work, pool)
     empty = np.zeros((len(pool), 0), dtype=np.float32)
+    divisions = {seed: divided(work, pool, seed) for seed in work.seeds}
     heads, turned_down, notes, views = {}, [], [f"{task}: the checkpoint has no such head" for task in lacking], False
     for task in tasks:
-        outline = make_problem(pool, empty, task, by, seed=0, settings=settings, views=[empty] * work.versions)
+        outlines = {
+            seed: make_problem(faces, empty, task, by, seed=seed, settings=settings, views=[empty] * work.versions)
+            for seed, faces in divisions.items()
+        }
+        outline = next(iter(outlines.values()))
         if outline.degenerate and not settings.tasks:
             notes.append(f"{task}: left out, because {outline.degenerate}")
             continue
-        notes += [f"{task}: {text}" for text in check_problem(outline)]
-        own, said = _allowed(outline, settings)
-        notes += [f"{task}, {name}: {text}" for name in own for text in cautions(name, outline)]
+        notes += [f"{task}: {text}" for text in _said_once({s: check_problem(one) for s, one in outlines.items()})]
+        own, said = _allowed(outlines, settings)
+        for name in own:
+            known = _said_once({seed: cautions(name, one) for seed, one in outlines.items()})
+            notes += [f"{task}, {name}: {text}" for text in known]
         turned_down += [(task, method, reason) for method, reason in said.items()]
         bare = replace(outline, train=replace(outline.train, views=()))
         views |= any(refused(name, bare) for name in own)
@@ -209,10 +229,24 @@ def _tasks(work: Mitigating, pool: FaceTable) -> tuple[tuple[str, ...], tuple[st
     return tuple(task for task in wanted if task in known), tuple(task for task in wanted if task not in known)
 
 
-def _allowed(outline: Problem, settings: MitigateSpec) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the methods that can be used on a head, the baseline first, and why the others cannot."""
+def _said_once(said: Mapping[int, Sequence[str]]) -> list[str]:
+    """Return the sentences of every seed, those that differ in numbers alone once; of a later seed, which it is."""
+    first, found = next(iter(said)), dict[str, str]()
+    for seed, texts in said.items():
+        for text in texts:
+            found.setdefault(re.sub(r"\d+", "#", text), text if seed == first else f"{text} (seed {seed})")
+    return list(found.values())
+
+
+def _allowed(outlines: Mapping[int, Problem], settings: MitigateSpec) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the methods that can be used on a head with every seed, the baseline first, and why the others cannot."""
     wanted = [name for name in METHODS if name == BASELINE or not settings.methods or name in settings.methods]
-    reasons = {name: reason for name in wanted if (reason := refused(name, outline))}
+    reasons = {}
+    for name in wanted:
+        why = {seed: reason for seed, one in outlines.items() if (reason := refused(name, one))}
+        if why:
+            seed, reason = next(iter(why.items()))
+            reasons[name] = reason if len(why) == len(outlines) else f"{reason} (seed {seed})"
     for name, reason in reasons.items():
         if settings.tasks and name in settings.methods:
             raise UsageError(reason)

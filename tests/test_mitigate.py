@@ -244,6 +244,39 @@ def test_what_cannot_be_had_is_refused_before_anything_is_trained(
         a_work(faces_folder, tmp_path / "x", make_spec())
 
 
+def test_every_seeds_own_division_is_looked_at_before_anything_is_trained(
+    faces_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method that the faces of the second seed do not allow is not begun, by name or of all; what is thin is said."""
+    monkeypatch.setattr(mitigate, "refit", None)
+    seen = {}
+
+    def refuse(problem: Problem) -> str | None:
+        seen[problem.seed, problem.task] = problem.val.y
+        return "too thin" if problem.seed == 2 else None
+
+    def caution(problem: Problem) -> tuple[str, ...]:
+        return (f"{problem.seed} thin subgroups", *(("one more",) if problem.seed == 2 else ()))
+
+    told = Method(fit=by_group, stage="in", groups_at=(), summary="", source="", any_axis=True, caution=caution)
+    monkeypatch.setitem(METHODS, "told", told)
+    monkeypatch.setitem(METHODS, "picky", replace(told, refuse=refuse))
+    work = a_work(faces_folder, tmp_path / "out", a_spec(methods=["picky", "told"], tasks=["gender"]))
+    pool = prepare(work)
+    with pytest.raises(UsageError, match=r"too thin \(seed 2\)"):
+        make_plan(work, pool)
+    for seed in (1, 2):
+        own = mitigate.divided(work, pool, seed).frame
+        np.testing.assert_array_equal(seen[seed, "gender"], own.loc[own["split"] == "val", "gender"].cat.codes)
+    whole = a_work(faces_folder, tmp_path / "out", a_spec(methods=["picky", "told"]))
+    with pytest.raises(UsageError, match=r"too thin \(seed 2\)"):
+        make_plan(whole, pool)
+    free = make_plan(a_work(faces_folder, tmp_path / "out", a_spec(methods=[])), pool)
+    assert ("gender", "picky", "too thin (seed 2)") in free.refused and "told" in free.heads["gender"]
+    thin = [note for note in free.notes if note.startswith("gender, told")]
+    assert thin == ["gender, told: 1 thin subgroups", "gender, told: one more (seed 2)"]
+
+
 def test_plain_training_alone_is_refused_or_says_that_nothing_is_compared(faces_folder: Path, tmp_path: Path) -> None:
     """`erm` compares with nothing: refused before a folder is made; to keep its head it is fitted, and that is said."""
     out = tmp_path / "out"

@@ -144,7 +144,7 @@ def test_choosing_by_equalized_odds_needs_odds_and_keeps_the_accuracy() -> None:
     with pytest.raises(UsageError, match="mean nothing here, because g tells t"):
         check_problem(replace(problem, degenerate="g tells t"))
     one = replace(problem, val=Part(x=x, y=np.where(g == 1, 0, 1), g=g))
-    with pytest.raises(DataError, match="no label has 10 of the faces"):
+    with pytest.raises(DataError, match="no label has 10 faces of those to choose by"):
         check_problem(one)
     assert (y >= 0).all()
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
 from fairaudit.errors import UsageError
-from fairaudit.mitigation import offsets, temperature, thresholds
+from fairaudit.mitigation import offsets, postprocessing, temperature, thresholds
 from fairaudit.mitigation.draws import face_draws
 from fairaudit.mitigation.methods import METHODS, cautions, fit_method, refused
 from fairaudit.mitigation.postprocessing import start
@@ -274,3 +274,31 @@ def test_words_before_training() -> None:
         fitted.predict(mixed.val.x[rows], third[rows]).labels, head.predict(mixed.val.x[rows]).labels
     )
     assert "two classes" in str(refused("group-thresholds", shifted(classes=3, n=100)))
+
+
+@pytest.mark.parametrize("name", ["group-offsets", "inferred-group-offsets", "prior-temperature"])
+def test_ten_to_eighteen_validation_faces_are_refused_before_anything_is_trained(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of 10 to 18 faces is too few to choose by: of a subgroup, and by equalized odds of a subgroup's label."""
+    problem = replace(shifted(n=1200), settings=QUICK.model_copy(update={"select": "equalized-odds", "epochs": 1}))
+
+    def of_each(count: int) -> Problem:
+        cells = [np.flatnonzero((problem.val.g == g) & (problem.val.y == y))[:count] for g in (0, 1) for y in (0, 1)]
+        rows = np.concatenate(cells)
+        return replace(problem, val=Part(x=problem.val.x[rows], y=problem.val.y[rows], g=problem.val.g[rows]))
+
+    def untrained(*_: object, **__: object) -> Fitted:
+        raise AssertionError("trained before it was refused")
+
+    with monkeypatch.context() as patch:
+        for module in (postprocessing, offsets):
+            patch.setattr(module, "erm" if module is postprocessing else "fit_head", untrained)
+        with pytest.raises(UsageError, match="no subgroup of b has 20 labelled validation faces"):
+            fit_method(name, replace(of_each(9), settings=QUICK))
+        for count in (10, 18):
+            with pytest.raises(UsageError, match=r"no label has 10 faces of the half .* larger split\.val"):
+                fit_method(name, of_each(count))
+    assert fit_method(name, of_each(20)).tried["odds_difference"].notna().all()
+    by_accuracy = replace(of_each(12), settings=QUICK.model_copy(update={"epochs": 1}))
+    assert refused(name, by_accuracy) is None and len(fit_method(name, by_accuracy).tried) > 1

@@ -78,15 +78,24 @@ def check_select(problem: Problem) -> None:
     _odds(problem, problem.val.y)
 
 
+def no_odds(problem: Problem, faces: str) -> str | None:
+    """Return why equalized odds, where they are to be chosen by, cannot be had of these validation faces; or None.
+
+    faces: what they are called, such as "the half of the validation faces to choose by".
+    """
+    if problem.settings.select != "equalized-odds" or not np.isnan(odds_difference(problem, problem.val.y)):
+        return None
+    return (
+        f"no label has {SMALLEST} faces of {faces} in two subgroups of {problem.by}, so that there is no "
+        "equalized-odds difference; choose by mitigate.select = 'worst-subgroup' or 'pareto', or take a larger "
+        "split.val"
+    )
+
+
 def _odds(problem: Problem, labels: np.ndarray) -> float:
-    found = odds_difference(problem, labels)
-    if np.isnan(found):
-        raise DataError(
-            f"{problem.task}: no label has {SMALLEST} of the faces to choose by in two subgroups of {problem.by}, so "
-            "that there is no equalized-odds difference; choose by mitigate.select = 'worst-subgroup' or 'pareto', or "
-            "take a larger split.val"
-        )
-    return found
+    if reason := no_odds(problem, "those to choose by"):
+        raise DataError(f"{problem.task}: {reason}")
+    return odds_difference(problem, labels)
 
 
 def _seen(problem: Problem, fitted: Fitted, how: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from fairaudit.mitigation import cells
-from fairaudit.mitigation.choosing import SMALLEST, choose
+from fairaudit.mitigation.choosing import SMALLEST, choose, no_odds
 from fairaudit.mitigation.heads import NEVER, fit_head
 from fairaudit.mitigation.problem import Arrays, Fitted, Part, Problem, hidden
 
@@ -83,7 +83,7 @@ def too_few(problem: Problem) -> str | None:
     left = take(problem.val, other)
     seen = np.bincount(left.g[cells.known(left)], minlength=1)
     if ((table >= FEW).any(0)).sum() >= 2 and seen.max() >= SMALLEST:
-        return None
+        return no_odds(replace(problem, val=left), "the half of the validation faces to choose by")
     return (
         f"last-layer-retraining trains on half of the validation faces and needs {2 * FEW} faces of a subgroup in two "
         f"classes of {problem.task} at least; there are {cells.counts(problem, problem.val).max(0).tolist()} in the "

@@ -6,7 +6,7 @@ import numpy as np
 
 from fairaudit.metrics.halves import halves
 from fairaudit.mitigation import cells
-from fairaudit.mitigation.choosing import SMALLEST, choose
+from fairaudit.mitigation.choosing import SMALLEST, choose, no_odds
 from fairaudit.mitigation.erm import erm
 from fairaudit.mitigation.problem import Fitted, Part, Problem
 
@@ -32,15 +32,20 @@ def start(problem: Problem) -> Start:
     The head is exactly that of `erm` with the same seed, so that the two differ by the adjustment alone; its epoch was
     chosen on all validation faces by log loss. Faces of unknown subgroup or label are in the choosing half.
     """
+    first, rest = halved(problem)
+    head = erm(problem)
+    log_p = log_probabilities(head, problem.val.x[first])
+    return Start(head=head, log_p=log_p, y=problem.val.y[first], g=problem.val.g[first], rest=rest)
+
+
+def halved(problem: Problem) -> tuple[np.ndarray, Problem]:
+    """Return the validation rows to fit on, and the problem whose validation faces are the others, to choose by."""
     rows = cells.known(problem.val)
     strata = problem.val.g[rows] * len(problem.classes) + problem.val.y[rows]
     first = rows[halves(np.arange(len(rows)), strata, (problem.seed, 3))]
     other = np.setdiff1d(np.arange(len(problem.val)), first)
-    head = erm(problem)
-    log_p = log_probabilities(head, problem.val.x[first])
     part = Part(x=problem.val.x[other], y=problem.val.y[other], g=problem.val.g[other])
-    rest = replace(problem, val=part)
-    return Start(head=head, log_p=log_p, y=problem.val.y[first], g=problem.val.g[first], rest=rest)
+    return first, replace(problem, val=part)
 
 
 def log_probabilities(head: Fitted, x: np.ndarray) -> np.ndarray:
@@ -76,12 +81,12 @@ def fitted_groups(problem: Problem, g: np.ndarray) -> list[int]:
 def too_few(problem: Problem) -> str | None:
     """Return why nothing can be fitted on one half of validation and chosen on the other, or None."""
     each = np.bincount(problem.val.g[cells.known(problem.val)], minlength=len(problem.groups))
-    if (each >= 2 * SMALLEST).any():
-        return None
-    return (
-        f"no subgroup of {problem.by} has {2 * SMALLEST} labelled validation faces, half to fit on and half to choose "
-        "by. Choose a coarser axis or a larger split.val"
-    )
+    if not (each >= 2 * SMALLEST).any():
+        return (
+            f"no subgroup of {problem.by} has {2 * SMALLEST} labelled validation faces, half to fit on and half to "
+            "choose by. Choose a coarser axis or a larger split.val"
+        )
+    return no_odds(halved(problem)[1], "the half of the validation faces to choose by")
 
 
 def unadjusted(problem: Problem) -> tuple[str, ...]:
