@@ -41,7 +41,7 @@ def summary(data: DataOption, dataset: DatasetOption = None, spec: SpecOption = 
     from fairaudit.console import Bars, say
     from fairaudit.data.summary import composition
     from fairaudit.inputs import data_spec, load, load_and_split
-    from fairaudit.pipeline import describe_faces
+    from fairaudit.model_stages import describe_faces
 
     with Bars() as bars:
         loaded = data_spec(dataset, spec)

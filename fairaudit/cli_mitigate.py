@@ -44,7 +44,7 @@ def mitigate(
     from fairaudit.mitigate import run_mitigate
     from fairaudit.mitigate_plan import Mitigating
     from fairaudit.models.checkpoint import load_checkpoint
-    from fairaudit.pipeline import Run
+    from fairaudit.stages import Run
 
     loaded, folder = find_spec(spec)
     given = {"methods": _names(methods), "seeds": seeds, "by": by, "tasks": tuple(task) if task else None}

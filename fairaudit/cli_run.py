@@ -21,8 +21,8 @@ def demo(
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec
-    from fairaudit.pipeline import Run, run_demo
-    from fairaudit.stages import RECORD
+    from fairaudit.pipeline import run_demo
+    from fairaudit.stages import RECORD, Run
 
     claim(out, "run", RECORD)
     spec = find_spec(Path("demo"))[0].model_copy(update={"seed": seed})
@@ -53,8 +53,8 @@ def run_spec(
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec, require_folder
-    from fairaudit.pipeline import Run, audits_of, run
-    from fairaudit.stages import RECORD
+    from fairaudit.pipeline import audits_of, run
+    from fairaudit.stages import RECORD, Run
 
     loaded, folder = find_spec(spec)
     if device:
@@ -85,10 +85,11 @@ def train(
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec, load_and_split, require_folder
+    from fairaudit.model_stages import describe_faces, train_checkpoint
     from fairaudit.models.parallel import speaks
-    from fairaudit.pipeline import check_spec, describe_faces, mitigation_names, train_checkpoint
     from fairaudit.progress import silent
     from fairaudit.refit_stage import refits_heads
+    from fairaudit.run_checks import check_spec, mitigation_names
 
     loaded, folder = find_spec(spec)
     require_folder(data)
@@ -127,8 +128,7 @@ def sweep(
     from fairaudit.console import Bars, say
     from fairaudit.files import claim
     from fairaudit.inputs import find_spec, require_folder
-    from fairaudit.pipeline import Run
-    from fairaudit.stages import RECORD
+    from fairaudit.stages import RECORD, Run
     from fairaudit.sweep import run_sweep
 
     loaded, folder = find_spec(spec)

@@ -138,10 +138,10 @@ def predict_for_audit(
     Return the table, what the audit's first page says of model and data, and the folder that image names start from.
     The table stays beside `out` until `forget_predictions`, so that the same call, when it was stopped, goes on.
     """
+    from fairaudit.audit_stages import audit_meta
     from fairaudit.data.parts import is_done
     from fairaudit.data.predictions import read_predictions
     from fairaudit.models.inference import part_key, predict
-    from fairaudit.pipeline import audit_meta
 
     faces, which = faces_for(model.meta, data, dataset, spec, split, progress)
     folder = _predicting(out)

@@ -17,14 +17,15 @@ from fairaudit.mitigation.checks import check_problem
 from fairaudit.mitigation.methods import METHODS, cautions, refused
 from fairaudit.mitigation.problem import Problem
 from fairaudit.mitigation.refitted import make_problem
+from fairaudit.model_stages import describe_faces
 from fairaudit.models.cache import MOST_KEPT, ArrayCache
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.embeddings import Embedder, checkpoint_embedder, pretrained_embedder
 from fairaudit.models.inference import count_seen
-from fairaudit.pipeline import Run, describe_faces
 from fairaudit.refit_stage import versions
 from fairaudit.registry import lookup
 from fairaudit.spec import MitigateSpec, Spec
+from fairaudit.stages import Run
 
 BASELINE = "erm"
 POOL, TEST = "data/pool.parquet", "data/test.parquet"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairaudit.data.tables import FaceTable
 from fairaudit.files import file_hash
@@ -15,12 +15,10 @@ from fairaudit.results import Masking, Robustness
 from fairaudit.results.columns import MASKING_TABLES, ROBUSTNESS_TABLES
 from fairaudit.robustness.measure import measure
 from fairaudit.spec import Spec
-
-if TYPE_CHECKING:
-    from fairaudit.pipeline import Run
+from fairaudit.stages import Run
 
 
-def robustness_stage(job: "Run", faces: FaceTable, name: str) -> None:
+def robustness_stage(job: Run, faces: FaceTable, name: str) -> None:
     """Perturb the test faces and see who loses more, into robustness/<name>/, where the spec asks for it."""
     asked = job.spec.robustness
     if asked is not None:
@@ -29,7 +27,7 @@ def robustness_stage(job: "Run", faces: FaceTable, name: str) -> None:
         _probe(job, faces, name, "robustness", asked.model_dump(mode="json"), look, write_robustness_report, files)
 
 
-def masking_stage(job: "Run", faces: FaceTable, name: str) -> None:
+def masking_stage(job: Run, faces: FaceTable, name: str) -> None:
     """Hide each region of the test faces and see who needs it, into masking/<name>/, where the spec asks for it."""
     asked = job.spec.masking
     if asked is not None:
@@ -39,7 +37,7 @@ def masking_stage(job: "Run", faces: FaceTable, name: str) -> None:
 
 
 def _probe(
-    job: "Run",
+    job: Run,
     faces: FaceTable,
     name: str,
     kind: str,

@@ -1,16 +1,38 @@
-"""Stages of a run that are skipped when their inputs are unchanged and their outputs are still what was written."""
+"""A run, and its stages: skipped when their inputs are unchanged and their outputs are still what was written."""
 
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairaudit import __version__
 from fairaudit.errors import UsageError
 from fairaudit.files import claim, file_hash, value_hash, write_json
+from fairaudit.progress import Progress, silent
+from fairaudit.spec import Spec
 
 RECORD = "run.json"
+BASELINE = "baseline"
+CACHE = "cache"
 _NAME = "run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: what is asked (`spec`), of which faces (`root`), where it goes (`out`), and whom to tell."""
+
+    spec: Spec
+    root: Path
+    out: Path
+    weights_folders: Sequence[Path] = ()
+    progress: Progress = silent
+    say: Callable[[str], None] = lambda text: None
+
+    def stage(self, name: str, inputs: Mapping[str, Any], outputs: list[str], work: Callable[[], None]) -> None:
+        """Do one stage unless it is done already (see `stages.stage`)."""
+        stage(self.out, name, inputs, outputs, work, self.say)
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -63,9 +85,7 @@ def stage(
     if noted.get("inputs") == key and _intact(out, outputs, noted.get("outputs", {})):
         say(f"{name}: unchanged since the last run, skipped")
         return False
-    if not (
-        out / RECORD
-    ).exists():  # marks the folder as ours before anything is in it, so that a run killed early goes on
+    if not (out / RECORD).exists():  # marks the folder as ours before anything is in it: a run killed early goes on
         write_json(out / RECORD, {})
     work()
     hashes = {output: file_hash(out / output) for output in outputs}
@@ -75,3 +95,8 @@ def stage(
 
 def _intact(out: Path, outputs: list[str], noted: Mapping[str, str]) -> bool:
     return all((out / file).is_file() and noted.get(file) == file_hash(out / file) for file in outputs)
+
+
+def clear_cache(job: Run) -> None:
+    """Remove decoded faces and maps: gigabytes, and faces have no place in what is shared."""
+    shutil.rmtree(job.out / CACHE, ignore_errors=True)

@@ -11,27 +11,19 @@ import numpy as np
 import pandas as pd
 
 from fairaudit import subgroups
+from fairaudit.audit_stages import audit_stage, report_stage
 from fairaudit.axes import subjects_of
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import value_hash, write_text
 from fairaudit.metrics.intervals import sign_flip_p, wilson, z_value
-from fairaudit.pipeline import (
-    Run,
-    audit_stage,
-    check_spec,
-    choose_axes,
-    clear_cache,
-    predict_stage,
-    prepare_faces,
-    report_stage,
-    train_stage,
-)
+from fairaudit.model_stages import predict_stage, prepare_faces, train_stage
 from fairaudit.report.sweep import write_sweep_report
 from fairaudit.results.files import HISTORY
+from fairaudit.run_checks import check_spec, choose_axes
 from fairaudit.spec import Spec, parse_spec
-from fairaudit.stages import claim_run
+from fairaudit.stages import Run, claim_run, clear_cache
 
 MOST = 64  # combinations; more on one validation set choose by luck
 TABLE = "sweep.csv"

@@ -20,7 +20,7 @@ LAYERS = {
             "cli_plan",
             "__main__",
             "console",
-            "pipeline",
+            *("pipeline", "run_checks", "model_stages", "audit_stages"),
             "sweep",
             "stages",
             "inputs",
