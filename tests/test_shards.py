@@ -282,6 +282,17 @@ def test_impossible_memory_and_empty_folders_are_refused(tmp_path: Path) -> None
         read_shards(tmp_path, memory="much")
 
 
+@pytest.mark.parametrize("row", [0, 2, 7])
+def test_the_first_row_without_an_image_is_named(row: int, tmp_path: Path) -> None:
+    """By its number in the whole table, the very first row and a later file's rows too."""
+    names = [f"{i}.jpg" for i in range(12)]
+    names[row] = ""
+    whole = pd.concat([pd.DataFrame(BASE)] * 2, ignore_index=True).assign(image=names)
+    write_shards(whole, tmp_path / "table", [6], ["parquet"])
+    with pytest.raises(DataError, match=rf"1 rows? .*empty `image` \(first: row {row + 1}\)"):
+        read_shards(tmp_path / "table", most_held=0)
+
+
 def test_the_command_line_counts_a_folder_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """audit.json names the files; verify counts them again and sees a change; compare says why it cannot."""
     write_shards(pd.concat([pd.DataFrame(BASE)] * 9).assign(image=range(54)), tmp_path / "table", [20], ["parquet"])

@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from fairaudit.data.shards import Kind, ShardSource
+    from fairaudit.data.shard_database import Kind
+    from fairaudit.data.shards import ShardSource
 
 CELL, LABEL, PREDICTED = "fairaudit_cell", "fairaudit_y", "fairaudit_p"
 

@@ -10,7 +10,7 @@ import pandas as pd
 from fairaudit.data.face_cells import CELL, LABEL, PREDICTED, FaceCells
 
 if TYPE_CHECKING:
-    from fairaudit.data.shards import Kind
+    from fairaudit.data.shard_database import Kind
 
 TOLERANCE = 1e-3  # how far from 1 the probabilities of a face may add up
 MOST_EXACT = 10_000_000  # faces up to which scores are kept apart; of more, they are put into bins

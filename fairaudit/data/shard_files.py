@@ -36,7 +36,7 @@ class ShardFile:
     @property
     def kind(self) -> tuple[tuple[str, str], ...]:
         """Its columns and their types: files of one kind are read together."""
-        return tuple(sorted((field.name, str(_plain(field.type))) for field in self.schema))
+        return tuple(sorted((field.name, str(plain_type(field.type))) for field in self.schema))
 
 
 def list_shards(where: Path, temporary: Path, progress: Progress) -> list[ShardFile]:
@@ -173,5 +173,6 @@ def _csv_to_parquet(path: Path, out: Path) -> None:
             writer.close()
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values, whether or not the file keeps them as a dictionary."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -8,7 +8,7 @@ import numpy as np
 from fairaudit.data.face_cells import CELL, FaceCells
 
 if TYPE_CHECKING:
-    from fairaudit.data.shards import Kind
+    from fairaudit.data.shard_database import Kind
 
 OLDEST = 150.0
 
