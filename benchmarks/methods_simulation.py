@@ -1,6 +1,6 @@
 """Methods × seeds with a planted truth: how often intervals hold it, and how often a method is recommended in vain.
 
-    python benchmarks/methods_simulation.py [--draws 400] [--out benchmarks/methods_simulation.csv]
+    python benchmarks/methods_simulation.py [--draws 400] [--out benchmarks/methods_simulation.csv] [--only-auc]
 
 Every face of a subgroup is right with the subgroup's rate, plus what the seed adds to a subgroup (normal, of
 standard deviation `seed_sd`) and to all (likewise): by a luck of its own in seven of ten cases, the same for all seeds
@@ -8,6 +8,10 @@ and methods, else by fresh luck. So the true mean over seeds and faces is the ra
 from the baseline but by its seeds; `effect`: the worst-off gains five points. `held`: the share of 95 % intervals that
 hold the truth; `any recommended`: the share of comparisons of four methods in which any is recommended (at a margin of
 50 points, so that nothing but a shown help decides); nominal at most .025 under the null.
+
+`auc` (the change) and `auc level`: scores of two classes are normal and lie a distance d apart in a subgroup, which
+seeds move so that its AUC moves as accuracy does, about; the truth is the mean of Φ(d / √2) over seeds. The luck of a
+face is shared likewise. `--only-auc` replaces these rows of the table and leaves the others as they are.
 """
 
 import argparse
@@ -16,16 +20,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from fairaudit.method_axis import MethodAxis, Named
 from fairaudit.method_tables import effect_rows, harm_rows
 from fairaudit.method_words import recommendation_rows
+from fairaudit.metrics import crossed
 from fairaudit.metrics.crossed import Faces
+from fairaudit.metrics.crossed_cells import auc_cells
+from fairaudit.metrics.intervals import z_value
 from fairaudit.spec import AuditSpec
 
 METRICS = ("accuracy", "named_accuracy", "worst_accuracy", "gap", "named_gap", "equalized_odds")
 METHODS = ("a", "b", "c", "d")
+RANKED = ("auc", "auc level")
 SHARED = 0.7
+AWAY, SLOPE = 1.7, 0.14  # distance of the classes at an AUC of .885, and how fast AUC rises with it there
 GAIN = 0.05
 
 
@@ -62,6 +72,44 @@ def truth(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
         "named_gap": named,
         "equalized_odds": gap,
     }
+
+
+def run_auc(
+    law: str, groups: int, size: int, seeds: int, seed_sd: float, draws: int, seed: int
+) -> list[dict[str, object]]:
+    """Return a row of AUC's change, and one of its level under the method."""
+    rng = np.random.default_rng([seed, groups, size, seeds, round(1000 * seed_sd), law == "same", 7])
+    group, label = np.repeat(np.arange(groups), size), np.arange(groups * size) % 2
+    faces = Faces(
+        label=label, classes=2, group=group, groups=tuple(map(str, range(groups))), weight=np.ones(len(group))
+    )
+    before = np.full(groups, AWAY)
+    before[0] = AWAY - 0.5
+    after = before + (0.5 if law == "effect" else 0.0) * (np.arange(groups) == 0)
+    moved = seed_sd / SLOPE
+    # over seeds d is normal, of two parts alike: E Φ(d / √2) = Φ(mean / √(2 + variance))
+    means = [special.ndtr(mean / np.sqrt(2 + 2 * moved**2)) for mean in (before, after)]
+    entries, usable = np.arange(groups), np.ones(len(group), dtype=bool)
+    held, widths = (dict[str, list[float]](auc=[], level=[]) for _ in range(2))
+    for _ in range(draws):
+        luck, arms = rng.normal(size=len(group)), []
+        for mean in (before, after):
+            away = mean + moved * (rng.normal(size=(seeds, groups)) + rng.normal(size=(seeds, 1)))
+            raw = away[:, group] * label + np.sqrt(SHARED) * luck
+            raw += np.sqrt(1 - SHARED) * rng.normal(size=raw.shape)
+            arms.append(auc_cells(faces, np.stack([-raw, raw], axis=-1), usable))
+        joint = crossed.joint(faces, (arms[0][0], arms[1][0]), arms[0][1], paired=True)
+        sides = {"auc": crossed.changes(joint, entries).limits(z_value(0.95))}
+        sides["level"] = crossed.logit_levels(joint, 1, entries, 0.95)[1:]
+        for name, true in (("auc", means[1] - means[0]), ("level", means[1])):
+            low, high = sides[name]
+            held[name] += list((low <= true) & (true <= high))
+            widths[name] += list(high - low)
+    lead = {"law": law, "groups": groups, "faces_each": size, "seeds": seeds, "seed_sd": seed_sd, "draws": draws}
+    return [
+        {**lead, "metric": metric, "held": np.mean(held[name]), "width": np.mean(widths[name])}
+        for metric, name in zip(RANKED, held, strict=True)
+    ]
 
 
 def scenarios() -> Iterator[tuple[str, int, int, int, float]]:
@@ -105,12 +153,19 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--only-auc", action="store_true", help="replace the rows of AUC in the table at --out")
     given = parser.parse_args()
     rows: list[dict[str, object]] = []
     for scenario in scenarios():
-        rows += run(*scenario, given.draws, given.seed)
-        print(*scenario, {str(r["metric"]): r["held"] for r in rows[-len(METRICS) - 1 :]}, flush=True)
-    pd.DataFrame(rows).round(4).to_csv(given.out, index=False)
+        found = [] if given.only_auc else run(*scenario, given.draws, given.seed)
+        found += run_auc(*scenario, given.draws, given.seed)
+        print(*scenario, {str(r["metric"]): r["held"] for r in found}, flush=True)
+        rows += found
+    table = pd.DataFrame(rows)
+    if given.only_auc:
+        old = pd.read_csv(given.out)
+        table = pd.concat([old[~old["metric"].isin(RANKED)], table])
+    table.round(4).to_csv(given.out, index=False)
 
 
 if __name__ == "__main__":
