@@ -14,7 +14,7 @@ from torchvision.models import get_model
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.backbones import build_backbone, check_backbone
 from fairaudit.models.classifier import FaceClassifier
-from fairaudit.models.folding import StridedDepthwise, fold, folds_exactly, speed_up_depthwise
+from fairaudit.models.folding import StridedDepthwise, fold, folds_exactly, speed_up_depthwise, twin
 from fairaudit.models.mobilefacenet import MobileFaceNet
 from fairaudit.models.weights import find_weights, read_weights
 from fairaudit.spec import ModelSpec
@@ -178,6 +178,40 @@ def test_folding_keeps_the_results() -> None:
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(folded(x), blocks(x), rtol=1e-3, atol=1e-4)
+
+
+def test_a_twin_shares_weights_and_nothing_else() -> None:
+    """A twin computes the same bits in eval mode; converting, folding or cutting it leaves the original as it was."""
+    torch.manual_seed(0)
+    blocks = nn.Sequential(*MobileFaceNet().blocks(), nn.Sequential())
+    blocks.train()(torch.randn(4, 3, 64, 64))
+    before = {name: value.clone() for name, value in blocks.state_dict().items()}
+    wanted = copy.deepcopy(blocks).eval()
+    made = twin(blocks)
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(made(x), wanted(x)) and not made(x).requires_grad
+    assert made[0] is not blocks[0] and made[-1] is not blocks[-1]
+    shared = {value.data_ptr() for value in blocks.parameters()}
+    assert all(value.data_ptr() in shared for value in made.parameters())
+    fold(wanted)
+    fold(made)
+    assert torch.equal(made(x), wanted(x))
+    made.to(torch.bfloat16)
+    made[0] = nn.Identity()
+    assert all(part.training for part in blocks.modules())
+    assert all(value.requires_grad for value in blocks.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in blocks.state_dict().items())
+    assert before.keys() == blocks.state_dict().keys()
+
+
+def test_a_twin_keeps_what_is_tied_and_takes_what_it_is_given() -> None:
+    """A module or a weight used twice is one in the twin, too; a module may be replaced by another."""
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    made = twin(nn.Sequential(first, second, first))
+    assert made[0] is made[2] and made[0] is not first and made[0].weight is made[1].weight
+    other = nn.Identity()
+    assert twin(nn.Sequential(first, second), {id(first): other})[0] is other
 
 
 def test_folding_notices_modules_that_are_called_in_another_order() -> None:

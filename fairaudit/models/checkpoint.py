@@ -3,7 +3,6 @@
 Where heads were fitted again on the embeddings (`fairaudit mitigate`), heads.safetensors and heads.json hold them.
 """
 
-import copy
 import itertools
 import json
 import math
@@ -27,7 +26,7 @@ from fairaudit.models.answers import EMBEDDINGS, with_heads
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.classifier import FaceClassifier, probabilities
 from fairaudit.models.feeds import frozen_blocks
-from fairaudit.models.folding import fold
+from fairaudit.models.folding import fold, twin
 from fairaudit.models.forest import FORESTS, ForestArchitecture, PixelForest, build_forest, on_cpu
 from fairaudit.models.heads import AGE_YEARS, smallest_size
 from fairaudit.models.limits import WithoutMemory
@@ -138,8 +137,7 @@ class Checkpoint:
         network = self.model
         assert isinstance(network, FaceClassifier)
         blocks = frozen_blocks(network.blocks, network, dtype).to(device)
-        # the copy shares the blocks just made: copying those of training, too, would take longer than a hundred faces
-        model = copy.deepcopy(network, {id(network.blocks): blocks}).to(device).eval()
+        model = twin(network, {id(network.blocks): blocks}).to(device)
         embeddings = bool(self.refitted)
 
         def forward(pixels: Tensor) -> dict[str, np.ndarray]:

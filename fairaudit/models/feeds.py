@@ -1,6 +1,5 @@
 """What training reads: decoded faces, maps of frozen blocks and embeddings, cached on disk, fed in batches."""
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from fairaudit.files import value_hash
 from fairaudit.models.augment import augment_batch, draw
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.classifier import FaceClassifier, probabilities
-from fairaudit.models.folding import fold, folds_exactly
+from fairaudit.models.folding import folded, twin
 from fairaudit.models.pixels import load_face
 from fairaudit.models.runtime import autocast
 from fairaudit.models.selection import to_numpy_ready
@@ -136,10 +135,12 @@ def embeddings_of_faces(
 
 
 def frozen_blocks(blocks: nn.Sequential, model: FaceClassifier, dtype: torch.dtype) -> nn.Module:
-    """Return a copy of `blocks` for prediction only: batch norms folded where that changes nothing, in `dtype`."""
-    frozen = copy.deepcopy(blocks).eval().requires_grad_(False)
-    if not model.folded and folds_exactly(blocks, model.image_size):
-        fold(frozen)
+    """Return `blocks` for prediction only: batch norms folded where that changes nothing, in `dtype`.
+
+    Weights that neither folding nor `dtype` changes are shared with `blocks`.
+    """
+    made = None if model.folded else folded(blocks, model.image_size)
+    frozen = twin(blocks) if made is None else made
     return frozen.to(device=model.mean.device, dtype=dtype).to(memory_format=torch.channels_last)
 
 
