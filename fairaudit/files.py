@@ -6,7 +6,9 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -22,6 +24,10 @@ _PLAIN = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
 }
+
+ABANDONED = 24 * 3600  # seconds after which what was never finished belongs to no running command
+# `rows`: left by earlier versions of `predict`
+_LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)\.(?:part|rows)")
 
 
 @contextmanager
@@ -75,29 +81,49 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     """Return the name under which this process writes what will be `path`."""
-    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part")
+    return path.with_name(f".{path.name}.{_numbered_by()}-{os.getpid()}.part")
 
 
-def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+@lru_cache(maxsize=1)
+def _numbered_by() -> str:
+    """Return 8 hex digits that stand for whoever numbers the processes that this one can see.
+
+    The host's name is not enough: containers of one name on a shared volume each have a process 1, and after a restart
+    old numbers mean other processes. Where Linux does not tell, no other process is taken to be numbered alike.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        told = f"{platform.node()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        told = secrets.token_hex()
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 @lru_cache(maxsize=1000)
 def _remove_leftovers(folder: Path) -> None:
-    """Remove, once for each folder, what processes of this machine left in it that were killed while they wrote."""
-    if os.name != "posix":  # elsewhere there is no harmless way to ask whether a process lives
-        return
-    ours = re.compile(rf"\..+\.{_machine()}-(\d+)\.(part|rows)")
+    """Remove, once for each folder, what killed processes left in it while they wrote.
+
+    Whether another container's or machine's process lives cannot be asked: its pieces go when they are ABANDONED old.
+    """
     with suppress(OSError):  # another user's leftovers, or a folder that cannot be listed, hinder no one who writes
         for left in list(folder.iterdir()):
-            found = ours.fullmatch(left.name)
-            if not found or _lives(int(found[1])):
-                continue
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
+            found = _LEFTOVER.fullmatch(left.name)
+            if not found:
                 continue
             with suppress(OSError):
-                left.unlink(missing_ok=True)
+                ours = found[1] == _numbered_by()
+                if _lives(int(found[2])) if ours else time.time() - _last_written(left) < ABANDONED:
+                    continue
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+
+
+def _last_written(path: Path) -> float:
+    """Return when a file, or anything in a folder, was last written to, in seconds since 1970."""
+    inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
+    return max(one.lstat().st_mtime for one in (path, *inside))
 
 
 def _lives(process: int) -> bool:

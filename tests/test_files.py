@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -58,6 +59,42 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "c") as temporary:
         temporary.touch()
     assert {path.name for path in tmp_path.iterdir()} == {"c", *(path.name for path in others)}
+
+
+def test_what_another_container_writes_is_left_alone(tmp_path: Path) -> None:
+    """Its process may live though no process here has that number; only what is old, whole and all, is cleared away."""
+    mine = files._temporary(tmp_path / "a").name
+    theirs = re.sub(r"\.[0-9a-f]{8}-\d+\.part", ".0123abcd-99999999.part", mine)
+    new, old = tmp_path / theirs, tmp_path / theirs.replace(".a.", ".old.")
+    busy, done = tmp_path / theirs.replace(".a.", ".busy."), tmp_path / theirs.replace(".a.", ".done.")
+    for path in (new, old):
+        path.touch()
+    for folder in (busy, done):
+        folder.mkdir()
+        (folder / "table.csv").touch()
+    long_ago = time.time() - files.ABANDONED - 60
+    for path in (old, busy, done / "table.csv", done):
+        os.utime(path, (long_ago, long_ago))
+    write_json(tmp_path / "b.json", {})
+    assert {path.name for path in tmp_path.iterdir()} == {"b.json", new.name, busy.name}
+
+
+@pytest.mark.parametrize("other", ["boot", "namespace", "host"])
+def test_processes_that_are_numbered_apart_have_names_of_their_own(other: str, tmp_path: Path) -> None:
+    """Two processes 7 on one volume, in two containers, on two hosts or after a restart, never write the same file."""
+    names = []
+    for changed in (False, True):
+        boot, space, host = (("2" if changed and other == one else "1") for one in ("boot", "namespace", "host"))
+        files._numbered_by.cache_clear()
+        with (
+            patch("os.getpid", lambda: 7),
+            patch("platform.node", lambda host=host: host),
+            patch.object(Path, "read_text", lambda path, boot=boot, **more: boot),
+            patch.object(Path, "readlink", lambda path, space=space: Path(space)),
+        ):
+            names.append(files._temporary(tmp_path / "a").name)
+    files._numbered_by.cache_clear()
+    assert names[0] != names[1] and all(name.endswith("-7.part") for name in names)
 
 
 @pytest.mark.parametrize("way", ["unlink", "iterdir"])

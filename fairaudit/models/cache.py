@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fairaudit.errors import FairauditError
-from fairaudit.files import atomic_file, value_hash, write_json
+from fairaudit.files import ABANDONED, atomic_file, value_hash, write_json
 from fairaudit.models.parallel import first_then_others
 from fairaudit.models.pixels import DECODER
 from fairaudit.models.runtime import Clock, flow
@@ -29,7 +29,6 @@ CHUNK = 64  # images; larger forward passes are slower on a CPU
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "bfloat16": torch.bfloat16}
 CPU = torch.device("cpu")
 MOST_KEPT = 20_000_000_000  # bytes that a folder keeps from one command to the next
-ABANDONED = 24 * 3600  # seconds after which a file that was never finished belongs to no running command
 _OURS = re.compile(r"\.?(faces|maps|embeddings)-[0-9a-f]{24}\.(bin|json)(\.[0-9a-f]{8}-\d+\.part)?")
 T = TypeVar("T")
 
