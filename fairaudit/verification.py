@@ -16,6 +16,7 @@ from fairaudit.audit_meta import UNKNOWN_LABELS, versions
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.sharded import AnyPredictions
 from fairaudit.data.shards import read_shards
+from fairaudit.environment import source_hash
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
 from fairaudit.progress import Progress, silent
@@ -30,6 +31,10 @@ OWN_METRICS = "custom.csv"
 NOT_RUN = (
     "custom.csv was not recomputed: that would run the code that audit.json names ({}); --run-metrics does, where you "
     "trust it."
+)
+NEWER = (
+    "Not compared: {}. audit.json lists no such table; it was written by other code than this fairaudit's, which may "
+    "not have made it yet."
 )
 MARKERS = {
     "audit.json": "audit",
@@ -122,7 +127,12 @@ def verify(
     with tempfile.TemporaryDirectory() as temporary:
         again = Path(temporary) / "audit"
         result.save(again)
-        more, cells, inexact = _compare_folders(folder, meta, again, {OWN_METRICS} if foreign else set())
+        skipped = {OWN_METRICS} if foreign else set()
+        new = sorted({path.name for path in again.glob("*.csv")} - set(meta["files"]) - skipped)
+        if new and _by_other_code(meta):  # an audit holds what there was when it was made: audit.json lists it
+            notes.append(NEWER.format(", ".join(new)))
+            skipped |= set(new)
+        more, cells, inexact = _compare_folders(folder, meta, again, skipped)
     wrong += [*_changed_meta(table, meta, result), *more]  # what the numbers come from first
     return Verification(
         kind=kind,
@@ -140,7 +150,7 @@ def _compare_folders(
 ) -> tuple[list[Difference], int, int]:
     """Return every difference between the stored tables and those made again, the cells compared, and the inexact."""
     told = {name for name in meta["files"] if name.endswith(".csv")} - skipped
-    made = {path.name for path in again.glob("*.csv")}
+    made = {path.name for path in again.glob("*.csv")} - skipped
     wrong, cells, inexact = [], 0, 0
     for name in sorted(told ^ made):
         there = ("a table", "no table") if name in told else ("no table", "a table")
@@ -372,6 +382,12 @@ def _first_change(value: Any, other: Any) -> str:
         value = changed_parts[0] if changed_parts else value
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 120 else text[:117] + "…"
+
+
+def _by_other_code(meta: Mapping[str, Any]) -> bool:
+    """Return whether an audit was written by other modules than these; one that names none was."""
+    told = meta.get("environment")
+    return not isinstance(told, dict) or told.get("source") != source_hash()
 
 
 def _versions(meta: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -193,6 +194,35 @@ def test_changed_words_and_lost_rows_are_named(plain: Path) -> None:
     assert any(d.table == "gaps.csv" and (d.stored, d.recomputed) == ("none", "a row") for d in found)
     assert any(d.table == "rest.csv" and "unreadable" in d.stored for d in found)
     assert any(d.table == "confusion.csv" and d.recomputed == "the file is missing" for d in found)
+
+
+@pytest.mark.parametrize("environment", [{}, {"source": "ab" * 32}])
+def test_an_audit_of_earlier_code_need_not_have_later_tables(plain: Path, environment: dict[str, str]) -> None:
+    """What its audit.json lists is compared, and the other tables are named; a listed one that is gone is missed."""
+    said = forget(plain, "rest.csv", "findings.csv", environment=environment)
+    found = verify(plain)
+    assert found.differences == ()
+    assert [note.partition(". ")[0] for note in found.notes] == ["Not compared: findings.csv, rest.csv"]
+    (plain / "audit.json").write_text(json.dumps({**said, "files": {**said["files"], "rest.csv": "0" * 64}}))
+    assert {(d.table, d.recomputed) for d in verify(plain).differences} == {("rest.csv", "the file is missing")}
+
+
+def test_a_table_that_the_same_code_made_is_missed(plain: Path) -> None:
+    """Taken out of the folder and of the list in audit.json, it is a difference: this code writes it."""
+    forget(plain, "findings.csv")
+    assert [(d.table, d.stored, d.recomputed) for d in verify(plain).differences] == [
+        ("findings.csv", "no table", "a table")
+    ]
+
+
+def forget(folder: Path, *names: str, **more: object) -> dict[str, Any]:
+    """Remove files from a folder and from the list in its audit.json; return what that says now."""
+    meta = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    meta = {**meta, **more, "files": {name: told for name, told in meta["files"].items() if name not in names}}
+    for name in names:
+        (folder / name).unlink()
+    (folder / "audit.json").write_text(json.dumps(meta), encoding="utf-8")
+    return meta
 
 
 def test_changed_claims_in_audit_json_are_named(plain: Path) -> None:
