@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from fairaudit import subgroups
+from fairaudit.audit import run_audit
 from fairaudit.axes import AxisData, sample_of, task_rows, with_axis_columns
 from fairaudit.axis_tests import null_of_axis
 from fairaudit.compared_axis import FAMILIES, compared_axis
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.scenarios import AXES, BAD, NULLS, null_table, one_bad_group
 from fairaudit.disparity_tests import adjust_cells, intersections_of
-from fairaudit.findings import findings_of
 from fairaudit.metrics.disparity import gap
 from fairaudit.metrics.estimates import Estimate, mean_recall, share
 from fairaudit.metrics.intervals import PROPORTION_LIMITS, mover_difference, wilson, z_value
@@ -169,7 +169,7 @@ def nulls(repeats: int) -> Iterator[Line]:
     for name in NULLS:
         said = []
         for seed in range(repeats):
-            found = findings_of(read_predictions(null_table(name, 1200, seed)), AXES, audit, seed)
+            found = run_audit(null_table(name, 1200, seed), by=AXES, audit=audit, seed=seed).table("findings")
             found = found[found["finding"].astype(bool) & found["family"].str.endswith(ERRORS)]
             said.append({kind: bool((found["kind"] == kind).any()) for kind in ("rest", "pair", "interaction")})
         for kind in said[0]:
@@ -218,7 +218,7 @@ def planted(repeats: int) -> Iterator[Line]:
     for size, n in ((0.10, 2500), (0.20, 2500)):
         hit, innocent, false = [], [], []
         for seed in range(repeats):
-            rows = findings_of(read_predictions(one_bad_group(n, seed, size)), AXES, audit, seed)
+            rows = run_audit(one_bad_group(n, seed, size), by=AXES, audit=audit, seed=seed).table("findings")
             rows = rows[(rows["kind"] == "rest") & (rows["by"] == "group") & rows["family"].str.endswith(ERRORS)]
             shown = rows[rows["finding"].astype(bool)]
             hit.append(bool((shown["subgroup"] == BAD).any()))

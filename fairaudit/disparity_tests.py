@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from fairaudit.axes import AxisData, sample_of, task_rows, with_axis_columns
+from fairaudit.axes import AxisData
 from fairaudit.axis_tests import Contrasts, GapTest, null_of_axis
 from fairaudit.compared_axis import FAMILIES, ComparedAxis, compared_axis, efficiency, family_of
-from fairaudit.data.tables import Predictions
 from fairaudit.metrics.contrasts import sums_of
 from fairaudit.metrics.exact import two_sided
 from fairaudit.metrics.gap_nulls import MOST_IN_PAIRS
@@ -18,7 +17,7 @@ from fairaudit.metrics.multiplicity import benjamini_hochberg, critical, exceede
 from fairaudit.metrics.rates import METRICS
 from fairaudit.rest_tests import Judged, judge_pairs, judge_rest
 from fairaudit.spec import AuditSpec
-from fairaudit.subgroups import assign, degenerate, parse
+from fairaudit.subgroups import parse
 
 MOST_RAISED = 8  # times as many draws where a verdict is not settled
 LEAST_DRAWS = 499
@@ -86,23 +85,6 @@ def disparity_tests(axes: Sequence[AxisData], audit: AuditSpec, seed: int) -> di
         task: [tests for family in FAMILIES if (tests := _family(tested, family, audit, seed)) is not None]
         for task, tested in tasks.items()
     }
-
-
-def judge_table(
-    table: Predictions, by: Sequence[str], audit: AuditSpec, seed: int
-) -> tuple[list[AxisData], dict[str, list[FamilyTests]]]:
-    """Return every task of a table on these axes and the tests alone, without an audit's estimates: for simulations."""
-    frame = with_axis_columns(table, by)
-    axes = []
-    for task in table.tasks:
-        rows = task_rows(table, task)
-        part = frame.iloc[rows.position]
-        for axis in by:
-            groups = assign(frame, axis)
-            why = degenerate(groups, frame[f"{task}_true"], axis, task, table.times) if rows.labelled else None
-            sample = sample_of(rows, frame, groups)
-            axes.append(AxisData(rows=rows, sample=sample, by=axis, degenerate=why, frame=part))
-    return axes, disparity_tests(axes, audit, seed)
 
 
 def _family(axes: Sequence[ComparedAxis], family: str, audit: AuditSpec, seed: int) -> FamilyTests | None:

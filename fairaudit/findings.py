@@ -9,8 +9,7 @@ import pandas as pd
 from fairaudit.axes import AuditData
 from fairaudit.axis_tests import Contrasts
 from fairaudit.compared_axis import DATA, ComparedAxis, efficiency
-from fairaudit.data.tables import Predictions
-from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, judge_table, same_line
+from fairaudit.disparity_tests import FamilyTests, Intersections, disparity_tests, same_line
 from fairaudit.finding_words import MARGINS, REST, sentence
 from fairaudit.gap_tests import GAP, NOT_ASSESSED, Sizes, contrast_sizes, reaches
 from fairaudit.metrics.contrasts import Linear, sums_of, value_of
@@ -56,15 +55,6 @@ def findings_table(data: AuditData) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["widest"] = np.where(table["metric"].str.endswith("_bins"), table["task"].map(bins), 1)
     return _ranked(table)[list(MORE_TABLES["findings"])]
-
-
-def findings_of(table: Predictions, by: Sequence[str], audit: AuditSpec, seed: int = 0) -> pd.DataFrame:
-    """Return the findings about single contrasts of a table (no gaps, no estimates beside): for simulations."""
-    axes, tests = judge_table(table, by, audit, seed)
-    blank = pd.DataFrame()
-    return findings_table(
-        AuditData(predictions=table, axes=axes, audit=audit, seed=seed, metrics=blank, gaps=blank, tests=tests)
-    )
 
 
 def _own_findings(family: FamilyTests, alpha: float) -> _Own:

@@ -1,5 +1,8 @@
 """Findings: the right subgroup, beyond noise, each contrast once; gaps with what noise alone makes; no false alarms."""
 
+from typing import Any
+from unittest.mock import patch
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +10,10 @@ from one_analysis import audit_with, frame_of
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from fairaudit.axes import AuditData
+from fairaudit.audit import run_audit
 from fairaudit.compared_axis import ERRORS, LABEL_MIX
-from fairaudit.data.predictions import read_predictions
 from fairaudit.data.scenarios import AXES, BAD, NULLS, margins_only, null_table, one_bad_cell, one_bad_group
-from fairaudit.disparity_tests import judge_table
-from fairaudit.findings import findings_of, findings_table
+from fairaudit.disparity_tests import FamilyTests, disparity_tests
 from fairaudit.report.context import make_context
 from fairaudit.report.verdict import verdict
 from fairaudit.results import AuditResult
@@ -29,21 +30,32 @@ FAIRFACE = """6 111 218 103 164 77 44 21 13 19 92 185 153 173 111 48 11 7 18 80 
 
 def findings(frame: pd.DataFrame, by: tuple[str, ...] = AXES, audit: AuditSpec = QUICK) -> pd.DataFrame:
     """Findings about single contrasts of a made-up table."""
-    return findings_of(read_predictions(frame), by, audit)
+    found = run_audit(frame, by=by, audit=audit).table("findings")
+    return found[found["kind"] != "gap"].reset_index(drop=True)
+
+
+def judged(frame: pd.DataFrame, by: tuple[str, ...], audit: AuditSpec, seed: int = 0) -> dict[str, list[FamilyTests]]:
+    """The tests that an audit makes of a table, with the draws of their nulls."""
+    made = []
+
+    def noted(*given: Any) -> dict[str, list[FamilyTests]]:
+        made.append(disparity_tests(*given))
+        return made[-1]
+
+    with patch("fairaudit.audit.disparity_tests", noted):
+        run_audit(frame, by=by, audit=audit, seed=seed)
+    return made[0]
 
 
 def false_alarms(frame: pd.DataFrame, audit: AuditSpec, seed: int) -> dict[str, bool]:
     """Whether anything is called a finding, in error rates, by kind."""
-    table = read_predictions(frame)
-    axes, tests = judge_table(table, AXES, audit, seed)
-    none = pd.DataFrame()
-    data = {"predictions": table, "axes": axes, "audit": audit, "seed": seed, "metrics": none, "gaps": none}
-    found = findings_table(AuditData(**data, tests=tests))
+    result = run_audit(frame, by=AXES, audit=audit, seed=seed)
+    found = result.table("findings")
     errors = found[found["finding"].astype(bool) & found["family"].str.endswith(ERRORS)]
-    gaps = [tests.gaps for tests in tests["kind"] if tests.family == ERRORS]
-    alpha = 1 - audit.confidence
+    gaps = result.gaps[result.gaps["family"].astype(str).str.endswith(ERRORS)]
+    assert gaps["p_adjusted"].notna().any()
     return {kind: bool((errors["kind"] == kind).any()) for kind in ("rest", "pair", "interaction")} | {
-        "gap": any((one.p_adjusted <= alpha).any() for one in gaps)
+        "gap": bool((gaps["p_adjusted"] <= 1 - audit.confidence).any())
     }
 
 
@@ -58,7 +70,7 @@ def test_expected_gaps_at_fairface_sizes() -> None:
     frame = frame.assign(kind_true=names[label], kind_pred=names[label ^ wrong], image=frame.index.astype(str))
     axes = ("gender", "race", "race:gender", "race:gender:age_bin")
     audit = AuditSpec(draws=400, min_group_size=2, multiplicity="benjamini-hochberg")
-    _, tests = judge_table(read_predictions(frame), axes, audit, 0)
+    tests = judged(frame, axes, audit)
     gaps = [gap for family in tests["kind"] for gap in family.gaps.tests if gap.metric.name == "accuracy"]
     expected = {gap.axis.data.by: float(gap.null_gap[:400].mean()) for gap in gaps}
     for by, figure, within in zip(axes, (0.004, 0.017, 0.030, 0.302), (0.0006, 0.001, 0.002, 0.012), strict=True):
@@ -266,8 +278,7 @@ def test_more_draws_where_a_verdict_is_not_settled() -> None:
     """Near the level the number of draws is raised, and where that does not settle it the gaps say so."""
     seen = set()
     for seed in range(12):
-        table = read_predictions(one_bad_group(900, seed, 0.1))
-        _, tests = judge_table(table, ("group",), AuditSpec(draws=200), seed)
+        tests = judged(one_bad_group(900, seed, 0.1), ("group",), AuditSpec(draws=200), seed)
         for family in tests["kind"]:
             joined = np.concatenate([family.gaps.p_adjusted, *(one.p_adjusted for one in family.rest)])
             near = (np.abs(joined - 0.05) < 2.5 * np.sqrt(0.05 * 0.95 / family.gaps.draws)).any()
@@ -281,8 +292,7 @@ def test_two_audits_with_equal_seeds_are_equal() -> None:
     frame = one_bad_group(700, 0, 0.2)
     first, again = findings(frame), findings(frame)
     pd.testing.assert_frame_equal(first, again)
-    _, alone = judge_table(read_predictions(frame), ("group",), QUICK, 0)
-    _, both = judge_table(read_predictions(frame), AXES, QUICK, 0)
+    alone, both = judged(frame, ("group",), QUICK), judged(frame, AXES, QUICK)
     one, two = ([g for f in t["kind"] for g in f.gaps.tests if g.axis.data.by == "group"] for t in (alone, both))
     assert [g.metric.name for g in one] == [g.metric.name for g in two]
     assert all(a.gap == b.gap and a.strength == b.strength for a, b in zip(one, two, strict=True))
