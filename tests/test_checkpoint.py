@@ -157,6 +157,17 @@ def test_cut_off_weights_are_refused(saved: Checkpoint) -> None:
         load_checkpoint(saved.folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("zoom_test", [1e-9]), ("zoom_test", [1.0] * 9), ("zoom_test", "x"), ("flip_test", "maybe"), ("ordered", 5)],
+)
+def test_how_it_is_used_is_checked(saved: Checkpoint, key: str, value: object) -> None:
+    """What a stranger wrote there is refused before it costs time or ends in a traceback."""
+    edit(saved, **{key: value})
+    with pytest.raises(DataError, match=key):
+        load_checkpoint(saved.folder)
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "\xff", "[" * 100_000], ids=["cut", "list", "bytes", "deep"])
 def test_damaged_json_is_refused(saved: Checkpoint, text: str) -> None:
     """A model.json that is no JSON table is a data error."""

@@ -1,5 +1,6 @@
 """Prediction: the same numbers as a plain loop, in the public format, whole or not at all."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,38 @@ def test_equals_a_plain_loop(checkpoint: Checkpoint, faces: FaceTable, tmp_path:
         got = frame[[f"{task}_prob_{name}" for name in classes]].to_numpy()
         np.testing.assert_allclose(got, wanted[task], atol=1e-5)
         assert list(frame[f"{task}_pred"].astype(str)) == [classes[i] for i in wanted[task].argmax(1)]
+
+
+def test_a_face_is_looked_at_in_other_sizes(checkpoint: Checkpoint) -> None:
+    """With zoom_test probabilities are the mean over every size and both sides, the sizes as torch's own sampling."""
+
+    def zoomed(x: torch.Tensor, zoom: float) -> torch.Tensor:
+        grid = torch.nn.functional.affine_grid(
+            torch.eye(2, 3).expand(len(x), 2, 3) / zoom, list(x.shape), align_corners=False
+        )
+        return torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+    zooms = [1.1, 1.5]  # larger only: torch's sampling does not smooth what it makes smaller
+    pixels = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    model = copy.deepcopy(checkpoint.model)
+    norm = next(part for part in model.shared if isinstance(part, torch.nn.BatchNorm1d))
+    norm.momentum = 1.0  # after one epoch answers hardly depend on the face; normed on these, they do
+    with torch.no_grad():
+        norm.train()
+        model(model.prepare(pixels))
+        model.eval()
+    plain = replace(checkpoint, model=model)
+    looking = replace(plain, meta={**checkpoint.meta, "zoom_test": zooms})
+    got = looking.on(torch.device("cpu"), torch.float32, flip=True)(pixels)
+    with torch.no_grad():
+        x = model.prepare(pixels)
+        views = [side for size in (x, *(zoomed(x, zoom) for zoom in zooms)) for side in (size, size.flip(3))]
+        each = [model(view) for view in views]
+    for task in checkpoint.classes:
+        wanted = torch.stack([one[task].softmax(1) for one in each]).mean(0).numpy()
+        np.testing.assert_allclose(got[task], wanted, atol=1e-5)
+    once = plain.on(torch.device("cpu"), torch.float32, flip=True)(pixels)
+    assert any(np.abs(once[task] - got[task]).max() > 1e-3 for task in checkpoint.classes)
 
 
 def test_the_public_format(

@@ -19,7 +19,7 @@ from fairaudit.models.backbones import build_backbone
 from fairaudit.models.checkpoint import load_checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.folding import folds_exactly
-from fairaudit.models.realign import Realign, similarity
+from fairaudit.models.realign import Realign, similarity, zooming
 from fairaudit.models.training import _alignment_notes
 from fairaudit.spec import ModelSpec
 
@@ -64,6 +64,14 @@ def test_frames_that_agree_leave_the_picture_alone() -> None:
     """Scale 1, no shift: every pixel stays."""
     picture = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(Realign(SIZE, SAME, SAME)(picture).contiguous(), picture, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("zoom", [0.8, 1.0, 1.25])
+def test_a_zoom_is_about_the_middle(zoom: float) -> None:
+    """A dot comes nearer to the middle of the picture, or goes away from it, in proportion."""
+    for place in ((0.3, 0.4), (0.5, 0.5), (0.7, 0.35)):
+        moved = centre(zooming(SIZE, zoom)(dot(*place)))
+        np.testing.assert_allclose(moved, zoom * (np.array(place) - 0.5) + 0.5, atol=0.05 / SIZE)
 
 
 @pytest.mark.parametrize("start", ["utkface", "fairface", "avatars"])

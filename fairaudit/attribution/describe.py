@@ -24,15 +24,16 @@ def sampled(found: Sequence[Explained], faces: FaceTable, groups: pd.Categorical
     return f"{len(found)} of {len(faces):,} {kind}, {spread} a subgroup of {by}{single}; every head sees the same"
 
 
-def explained(found: Sequence[Explained], tasks: Sequence[str], *, flipped: bool) -> str:
-    """Return what the attribution explains."""
+def explained(found: Sequence[Explained], tasks: Sequence[str], *, flipped: bool, zoomed: bool) -> str:
+    """Return what the attribution explains, of a model whose predictions look at a face `flipped` or `zoomed`, too."""
     counts = {task: sum(task in face.unlabelled for face in found) for task in tasks}
     instead = [f"{task} ({count})" for task, count in counts.items() if count]
     target = "the logit of a face's labelled class above the mean of the head's logits"
     if instead:
         target += f"; of its predicted class where the head has no such label: {', '.join(instead)}"
-    if flipped:
-        target += "; of the upright face alone, while predictions are averaged with the mirrored face"
+    others = [*(["the mirrored face"] if flipped else []), *(["the face in other sizes"] if zoomed else [])]
+    if others:
+        target += f"; of the face as it is alone, while predictions are averaged with {' and '.join(others)}"
     return target
 
 
@@ -115,10 +116,11 @@ def meta_of(
 ) -> dict[str, Any]:
     """Return what does not depend on contrasts, regions or checks."""
     tasks = list(found[0].maps) if found else []
+    zoomed = bool(getattr(checkpoint, "zoom_test", ()))  # strangers' models have none
     return {
         "sampled_by": by,
         "faces": {task: sum(bool(np.isfinite(face.maps[task]).all()) for face in found) for task in tasks},
-        "target": explained(found, tasks, flipped=checkpoint.flip_test),
+        "target": explained(found, tasks, flipped=checkpoint.flip_test, zoomed=zoomed),
         "method": settings.methods[0],
         "methods": list(settings.methods),
         "steps": settings.steps,

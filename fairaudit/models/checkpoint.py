@@ -32,9 +32,10 @@ from fairaudit.models.heads import AGE_YEARS, smallest_size
 from fairaudit.models.limits import WithoutMemory
 from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
+from fairaudit.models.realign import zooming
 from fairaudit.models.runtime import autocast, pick_device
 from fairaudit.results.files import HISTORY
-from fairaudit.spec.model import Activation, AlignFrom, HeadSpec, ModelSpec, Widths, one_or_more
+from fairaudit.spec.model import Activation, AlignFrom, HeadSpec, ModelSpec, Widths, Zooms, one_or_more
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TRAINED_ON = "model.safetensors", "model.json", "trained_on.json"
@@ -63,6 +64,15 @@ class Architecture(BaseModel):
     std: tuple[float, float, float]
 
     _shared = field_validator("shared", mode="before")(one_or_more)
+
+
+class _Use(BaseModel):
+    """How a checkpoint is used: what of model.json is neither its network nor a record of its making."""
+
+    model_config = ConfigDict(frozen=True)
+    ordered: tuple[str, ...] = ()
+    flip_test: bool = False
+    zoom_test: Zooms = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +106,11 @@ class Checkpoint:
     def flip_test(self) -> bool:
         """Whether predictions are averaged with those of the mirrored face."""
         return bool(self.meta.get("flip_test", False))
+
+    @property
+    def zoom_test(self) -> tuple[float, ...]:
+        """The sizes, beside its own, in which a face is looked at; predictions are averaged over them."""
+        return tuple(self.meta.get("zoom_test", ()))
 
     @property
     def image_size(self) -> int:
@@ -139,6 +154,7 @@ class Checkpoint:
         blocks = frozen_blocks(network.blocks, network, dtype).to(device)
         model = twin(network, {id(network.blocks): blocks}).to(device)
         embeddings = bool(self.refitted)
+        zooms = [zooming(model.image_size, zoom).to(device) for zoom in self.zoom_test]
 
         def forward(pixels: Tensor) -> dict[str, np.ndarray]:
             rows = len(pixels)
@@ -147,9 +163,10 @@ class Checkpoint:
                 pixels = nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, -rows % 16))
             with torch.inference_mode():
                 x = model.prepare(pixels)
-                each = [_one(model, blocks, x, dtype, embeddings)]
+                views = [x, *(zoom(x) for zoom in zooms)]
                 if flip:
-                    each.append(_one(model, blocks, x.flip(3), dtype, embeddings))
+                    views += [view.flip(3) for view in views]
+                each = [_one(model, blocks, view, dtype, embeddings) for view in views]
             return {task: torch.stack([one[task] for one in each]).mean(0)[:rows].cpu().numpy() for task in each[0]}
 
         return forward
@@ -230,6 +247,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     meta = _read_json(folder / DESCRIPTION)
     model = _model(folder, meta)
+    _checked(_Use, meta, folder / DESCRIPTION)
     trained_on = _read_json(folder / TRAINED_ON) if (folder / TRAINED_ON).exists() else {}
     try:
         history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else pd.DataFrame()
@@ -281,7 +299,7 @@ def _model(folder: Path, meta: Mapping[str, Any]) -> FaceClassifier | PixelFores
     described = meta.get("architecture")
     if isinstance(described, dict) and described.get("backbone") in FORESTS:
         _check_format(meta, path)
-        made = _architecture(ForestArchitecture, meta, path)
+        made = _checked(ForestArchitecture, meta.get("architecture"), path, "architecture")
         return build_forest(made, _classes(meta, path), load_file(folder / WEIGHTS), str(folder / WEIGHTS))
     size = sum(map(math.prod, shapes.values()))
     with WithoutMemory():  # a few words of JSON can name billions of parameters
@@ -298,19 +316,19 @@ def _check_format(meta: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _architecture(kind: type[_A], meta: Mapping[str, Any], path: Path) -> _A:
+def _checked(kind: type[_A], values: Any, path: Path, *place: str) -> _A:
+    """Return what model.json says at `place`; DataError where it is not of this kind."""
     try:
-        return kind.model_validate(meta.get("architecture"))
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(["architecture", *map(str, first["loc"])])
-        raise DataError(f"{path}: {where}: {first['msg']}") from None
+        raise DataError(f"{path}: {'.'.join([*place, *map(str, first['loc'])])}: {first['msg']}") from None
 
 
 def _build(meta: Mapping[str, Any], path: Path, size: int) -> FaceClassifier:
     """Build the network that model.json describes, without its weights, of which there are `size` values."""
     _check_format(meta, path)
-    made = _architecture(Architecture, meta, path)
+    made = _checked(Architecture, meta.get("architecture"), path, "architecture")
     classes = _classes(meta, path)
     spec = ModelSpec.model_validate(made.model_dump(include=set(ModelSpec.model_fields)))
     convolutions = sum(9 * a * b for a, b in itertools.pairwise(made.widths))

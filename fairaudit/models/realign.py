@@ -25,8 +25,8 @@ def similarity(start: Frame, end: Frame) -> tuple[float, float, float]:
     return scale, float(x), float(y)
 
 
-class Realign(nn.Module):
-    """Resample pictures (N, C, S, S) so that faces which lie as in `start` lie as in `end`; no parameters.
+class Moved(nn.Module):
+    """Resample pictures (N, C, S, S): a place p (shares of the picture) goes to `scale` p + (`x`, `y`); no parameters.
 
     Antialiased bilinear, as two matrices; beyond its edges a picture goes on as its last row or column.
     """
@@ -34,14 +34,14 @@ class Realign(nn.Module):
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, size: int, start: Frame, end: Frame) -> None:
+    def __init__(self, size: int, scale: float, x: float, y: float) -> None:
         super().__init__()
-        self.scale, self.x, self.y = similarity(start, end)
+        self.scale, self.x, self.y = scale, x, y
         self.register_buffer("rows", _resampling(size, self.scale, self.y), persistent=False)
         self.register_buffer("columns", _resampling(size, self.scale, self.x), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the pictures with faces where the network knows them, channels last."""
+        """Return the pictures, moved, channels last."""
         moved = self.rows @ x @ self.columns.T
         return moved.contiguous(memory_format=torch.channels_last)
 
@@ -53,6 +53,18 @@ class Realign(nn.Module):
         across, down = (2 * (self.scale * at + shift) - 1 for shift in (self.x, self.y))
         grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1).expand(len(maps), -1, -1, -1)
         return F.grid_sample(maps, grid.to(maps.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class Realign(Moved):
+    """Resample pictures so that faces which lie as in `start` lie as in `end`."""
+
+    def __init__(self, size: int, start: Frame, end: Frame) -> None:
+        super().__init__(size, *similarity(start, end))
+
+
+def zooming(size: int, zoom: float) -> Moved:
+    """Return what makes pictures larger (`zoom` above 1) or smaller about their middle."""
+    return Moved(size, zoom, (1 - zoom) / 2, (1 - zoom) / 2)
 
 
 def _resampling(size: int, scale: float, shift: float) -> Tensor:

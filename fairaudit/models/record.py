@@ -87,6 +87,7 @@ def provenance(
         "weighted_tasks": sorted(weighted),
         "ordered": sorted(faces.ordered & set(tasks)),
         "flip_test": spec.training.flip_test,
+        "zoom_test": list(spec.training.zoom_test),
         "label_source": faces.label_source,
         "split_hash": faces.meta.get("split_hash", ""),
         "data_hash": faces.meta.get("data_hash", ""),

@@ -23,6 +23,7 @@ AlignFrom = Literal["utkface", "fairface", "avatars"] | None
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Width = Annotated[int, Field(ge=1, le=8192)]
 Widths = Annotated[tuple[Width, ...], Field(max_length=8)]
+Zooms = Annotated[tuple[Annotated[float, Field(ge=0.5, le=2)], ...], Field(max_length=8)]
 
 
 class HeadSpec(SpecPart):
@@ -148,6 +149,11 @@ class TrainingSpec(SpecPart):
     select_by: str | None = Field(None, description="the axis whose worst subgroup is meant")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     flip_test: bool = Field(False, description="average each prediction with that of the mirrored face")
+    zoom_test: Zooms = Field(
+        (),
+        description="average each prediction with those of the face in these sizes (0.93: 7 % smaller); every one of "
+        "them takes as long as the prediction itself",
+    )
     device: str = "auto"
     deterministic: bool = Field(False, description="the same seed gives the same model on a GPU, too; slower there")
     tensorboard: bool = Field(False, description="curves for TensorBoard, in <checkpoint>.tensorboard")
