@@ -53,17 +53,31 @@ def main() -> None:
     given = parser.parse_args()
     table = pd.concat([answers(folder, given.faces, given.zooms) for folder in given.checkpoints])
     for task, rows in table.groupby("task", sort=False):
-        change = rows["zoomed"].astype(int) - rows["plain"].astype(int)
-        per_face = change.groupby(rows["image"].astype(str)).sum()
-        mean, error = change.mean(), float(np.sqrt((per_face**2).sum())) / len(rows)
-        low, high = mean + np.array([-1, 1]) * norm.ppf(0.975) * error
-        p = 2 * norm.sf(abs(mean) / error)
+        faces = rows["image"].astype(str)
+        change = rows["zoomed"].astype(float) - rows["plain"].astype(float)
+        plain, zoomed, moved = (mean_of(values, faces) for values in (rows["plain"], rows["zoomed"], change))
+        p = 2 * norm.sf(abs(moved[0]) / _error(change, faces, about=0.0))
         print(
-            f"{task}: {rows['plain'].mean():.2%} as they are, {rows['zoomed'].mean():.2%} in several sizes; change "
-            f"{100 * mean:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}), p {p:.3f}; {len(rows):,} answers on "
-            f"{len(per_face):,} faces",
+            f"{task}: {_words(plain, '.2f')} % as they are, {_words(zoomed, '.2f')} % in several sizes; change "
+            f"{_words(moved, '+.2f')} points, p {p:.3f}; {len(rows):,} answers on {faces.nunique():,} faces",
             flush=True,
         )
+
+
+def mean_of(values: pd.Series, faces: pd.Series) -> tuple[float, float, float]:
+    """Return the mean of all answers and its 95 % limits, a face's answers taken together."""
+    mean = float(values.mean())
+    reach = norm.ppf(0.975) * _error(values.astype(float), faces, about=mean)
+    return mean, mean - reach, mean + reach
+
+
+def _error(values: pd.Series, faces: pd.Series, *, about: float) -> float:
+    return float(np.sqrt(((values - about).groupby(faces).sum() ** 2).sum())) / len(values)
+
+
+def _words(limits: tuple[float, float, float], how: str) -> str:
+    value, low, high = (format(100 * each, how) for each in limits)
+    return f"{value} ({low} to {high})"
 
 
 if __name__ == "__main__":
