@@ -41,6 +41,7 @@ from fairaudit.results.columns import CONFUSION_COLUMNS, GAP_COLUMNS, METRIC_COL
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 from fairaudit.task_measures import measures_of
+from fairaudit.wording import plural
 
 _OnAxes = tuple[Predictions, pd.DataFrame, dict[str, pd.Categorical]]
 
@@ -180,8 +181,8 @@ def _degenerate(
 
 
 def _why_empty(rows: TaskRows, table: Predictions) -> str:
-    words = {NO_LABEL: "have no label", NO_PREDICTION: "have neither a prediction nor a status"}
-    return ", ".join(f"{table.faces(found)} faces {words[reason]}" for reason, found in rows.excluded.items())
+    words = {NO_LABEL: "without a label", NO_PREDICTION: "with neither a prediction nor a status"}
+    return ", ".join(f"{plural(table.faces(found), 'face')} {words[why]}" for why, found in rows.excluded.items())
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from fairaudit.audit_shifts import Shift, shifts_between
 from fairaudit.errors import DataError
-from fairaudit.report.words import axis_label, listing, metric_label, plural
+from fairaudit.report.words import axis_label, listing, metric_label
 from fairaudit.results import AuditResult
 from fairaudit.subgroups import UNKNOWN
+from fairaudit.wording import plural
 
 TITLES = {"appeared": "Appeared", "vanished": "Vanished", "changed": "Changed beyond noise"}
 

@@ -18,6 +18,7 @@ from fairaudit.environment import environment
 from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.wording import plural
 
 FEW_FACES = 100
 UNKNOWN_LABELS = "Where the labels come from is not known: every claim holds on this sample and these labels only."
@@ -77,6 +78,10 @@ def warnings_of(
     excluded: Sequence[Mapping[str, Any]],
     unlabelled: Sequence[str],
 ) -> list[str]:
+    """Return what a reader must know before any figure, a sentence each: of the table, its subgroups, the settings.
+
+    groups: faces of each subgroup by axis; excluded: entries of `meta["excluded"]`; unlabelled: tasks without labels.
+    """
     said = list(table.meta.get("warnings", ()))
     if seen := table.meta.get("seen_in_training"):
         said.append(
@@ -86,23 +91,26 @@ def warnings_of(
     suspicious = table.findings[table.findings["kind"].isin(SUSPICIOUS)]
     said += [f"{detail}." for detail in dict.fromkeys(suspicious["detail"])]
     if len(table) < FEW_FACES:
-        faces = "1 face was" if len(table) == 1 else f"{len(table)} faces were"
-        said.append(f"Only {faces} audited: most differences cannot be seen at this size.")
+        said.append(
+            f"Only {plural(len(table), 'face was', 'faces were')} audited: most differences cannot be seen at this "
+            "size."
+        )
     if unlabelled:
         said.append(f"No labels of {', '.join(unlabelled)}: only how often each class is predicted can be reported.")
-    said += [f"{e['task']}: {e['count']} faces left out ({e['kind'].replace('_', ' ')})." for e in excluded]
+    said += [f"{e['task']}: {plural(e['count'], 'face')} left out ({e['kind'].replace('_', ' ')})." for e in excluded]
     for by, members in groups.items():
         few = {name: n for name, n in members.items() if n < audit.min_group_size and name != UNKNOWN}
         if few:
             shown = ", ".join(f"{name} ({n})" for name, n in list(few.items())[:10])
             more = f" and {len(few) - 10} more" if len(few) > 10 else ""
             said.append(
-                f"{by}: {len(few)} subgroups have fewer than {audit.min_group_size} faces and are shown, but not "
-                f"assessed: {shown}{more}."
+                f"{by}: {plural(len(few), 'subgroup has', 'subgroups have')} fewer than {audit.min_group_size} faces; "
+                f"shown, but not assessed: {shown}{more}."
             )
         if unknown := members.get(UNKNOWN):
             said.append(
-                f"{by}: {unknown} faces lack an attribute and form the subgroup {UNKNOWN!r}, outside comparisons."
+                f"{by}: {plural(unknown, 'face lacks', 'faces lack')} an attribute; the subgroup {UNKNOWN!r} stands "
+                "outside comparisons."
             )
     said += table.meta.get("shards", {}).get("said", [])
     if table.meta.get("row_numbers"):

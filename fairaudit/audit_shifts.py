@@ -12,9 +12,10 @@ from fairaudit.metrics.intervals import holm, mover_difference, z_value
 from fairaudit.metrics.paired import gap_change
 from fairaudit.metrics.rates import METRICS
 from fairaudit.metrics.unpaired import difference_p, stored_estimate, unpaired_change
-from fairaudit.report.words import axis_label, difference, figure, listing, metric_label, metric_words, plural
+from fairaudit.report.words import axis_label, difference, figure, listing, metric_label, metric_words
 from fairaudit.results import AuditResult
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.wording import plural
 
 # not compared: each repeats another figure, is made of others, or is a count
 REPEATED = frozenset(

@@ -4,8 +4,17 @@ from typing import Annotated
 
 import typer
 
-from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption
-from fairaudit.cli_options import ByOption, CheckpointArgument, DeviceOption, ModelSpecOption, TrustOption
+from fairaudit.cli_options import (
+    ByOption,
+    CheckpointArgument,
+    DataOption,
+    DatasetOption,
+    DeviceOption,
+    ModelSpecOption,
+    OutOption,
+    SpecOption,
+    TrustOption,
+)
 
 
 def attribute(

@@ -5,17 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from fairaudit.cli_data import DatasetOption, OutOption, SpecOption
 from fairaudit.cli_options import (
     AcknowledgeOption,
     ByOption,
     CacheOption,
+    DatasetOption,
     DeviceOption,
     ModelSpecOption,
+    OutOption,
+    PolicyOption,
+    SpecOption,
+    StrictOption,
     TaskOption,
     TrustOption,
 )
-from fairaudit.cli_plan import PolicyOption, StrictOption, verdicts_of
+from fairaudit.cli_plan import verdicts_of
 from fairaudit.errors import UsageError
 
 

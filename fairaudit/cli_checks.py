@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fairaudit.wording import plural
+
 MOST_SHOWN = 50
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
@@ -49,7 +51,6 @@ def verify(
     Exit codes: 0 every number is as stored · 1 something differs, each difference named · 4 it cannot be done.
     """
     from fairaudit.console import Bars
-    from fairaudit.report.words import plural
     from fairaudit.verification import verify as verify_folder
 
     with Bars() as bars:

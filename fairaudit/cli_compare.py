@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fairaudit.cli_data import OutOption
 from fairaudit.cli_methods import compare_groups, grouped
-from fairaudit.cli_options import ByOption, TaskOption
+from fairaudit.cli_options import ByOption, OutOption, TaskOption
 from fairaudit.errors import UsageError
 
 

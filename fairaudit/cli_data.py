@@ -5,18 +5,11 @@ from typing import Annotated
 
 import typer
 
+from fairaudit.cli_options import DataOption, DatasetOption, OutOption, SpecOption
 from fairaudit.errors import UsageError
+from fairaudit.wording import plural
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at faces before anything is trained on them.")
-
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of the faces.", show_default=False)]
-OutOption = Annotated[
-    Path, typer.Option("--out", help="Where to write: new, empty, or an earlier result of the same kind.")
-]
-SpecOption = Annotated[Path | None, typer.Option("--spec", help="TOML spec; `fairaudit list audits` names ours.")]
-DatasetOption = Annotated[
-    str | None, typer.Option(help="How to read the folder: utkface, fairface, manifest, folders or synthetic.")
-]
 
 
 @data_app.command()
@@ -97,4 +90,4 @@ def merge(
     with atomic_file(out) as temporary:
         writer = faces.frame.to_csv if out.suffix == ".csv" else faces.frame.to_parquet
         writer(temporary, index=False)
-    typer.echo(f"{len(faces):,} faces in {out}")
+    typer.echo(f"{plural(len(faces), 'face')} in {out}")

@@ -4,8 +4,18 @@ from typing import Annotated
 
 import typer
 
-from fairaudit.cli_data import DataOption, DatasetOption, OutOption, SpecOption
-from fairaudit.cli_options import ByOption, CheckpointArgument, DeviceOption, ModelSpecOption, TaskOption, TrustOption
+from fairaudit.cli_options import (
+    ByOption,
+    CheckpointArgument,
+    DataOption,
+    DatasetOption,
+    DeviceOption,
+    ModelSpecOption,
+    OutOption,
+    SpecOption,
+    TaskOption,
+    TrustOption,
+)
 
 
 def masking(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fairaudit.cli_data import DataOption, OutOption
+from fairaudit.cli_options import DataOption, OutOption
 from fairaudit.errors import UsageError
 
 

@@ -5,6 +5,14 @@ from typing import Annotated
 
 import typer
 
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of the faces.", show_default=False)]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Where to write: new, empty, or an earlier result of the same kind.")
+]
+SpecOption = Annotated[Path | None, typer.Option("--spec", help="TOML spec; `fairaudit list audits` names ours.")]
+DatasetOption = Annotated[
+    str | None, typer.Option(help="How to read the folder: utkface, fairface, manifest, folders or synthetic.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CacheOption = Annotated[
     Path | None,
@@ -37,3 +45,8 @@ AcknowledgeOption = Annotated[
 TaskOption = Annotated[
     list[str] | None, typer.Option("--task", help="Head to audit; repeat for several. Default: all.")
 ]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option("--policy", help="A limit, such as 'difference(recall, race:gender) <= 0.05'; repeat for several."),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="End with exit code 3 where a policy stays inconclusive.")]

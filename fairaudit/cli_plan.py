@@ -13,11 +13,6 @@ from fairaudit.errors import UsageError
 if TYPE_CHECKING:
     from fairaudit.results import AuditResult
 
-PolicyOption = Annotated[
-    list[str] | None,
-    typer.Option("--policy", help="A limit, such as 'difference(recall, race:gender) <= 0.05'; repeat for several."),
-]
-StrictOption = Annotated[bool, typer.Option("--strict", help="End with exit code 3 where a policy stays inconclusive.")]
 POWER_COLUMNS = (
     *("question", "groups", "rate", "size", "power", "alpha", "alpha_adjusted", "design_effect"),
     *("faces_per_group", "faces", "subjects_per_group"),

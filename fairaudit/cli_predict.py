@@ -5,8 +5,16 @@ from typing import Annotated
 
 import typer
 
-from fairaudit.cli_data import DataOption, DatasetOption, SpecOption
-from fairaudit.cli_options import CacheOption, CheckpointArgument, DeviceOption, ModelSpecOption, TrustOption
+from fairaudit.cli_options import (
+    CacheOption,
+    CheckpointArgument,
+    DataOption,
+    DatasetOption,
+    DeviceOption,
+    ModelSpecOption,
+    SpecOption,
+    TrustOption,
+)
 from fairaudit.errors import UsageError
 
 

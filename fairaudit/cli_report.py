@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fairaudit.cli_data import OutOption
-from fairaudit.cli_options import AcknowledgeOption
+from fairaudit.cli_options import AcknowledgeOption, OutOption
 from fairaudit.errors import UsageError
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fairaudit.cli_data import DataOption, OutOption
-from fairaudit.cli_plan import StrictOption, verdicts_of
+from fairaudit.cli_options import DataOption, OutOption, StrictOption
+from fairaudit.cli_plan import verdicts_of
 from fairaudit.errors import UsageError
 from fairaudit.registry import lookup
 

@@ -68,6 +68,10 @@ def _measurable(metric: Metric, rows: TaskRows, sample: Sample, by: str) -> bool
 
 
 def pooled_axis(rows: TaskRows, sample: Sample, by: str, degenerate: str | None, audit: AuditSpec) -> PooledAxis:
+    """Return the pools of one task on one axis: each subgroup, then everyone else of each known one.
+
+    `overall` has no one else. degenerate: why the axis settles the label, None where it does not.
+    """
     known = np.array([name != UNKNOWN for name in sample.groups], dtype=bool)
     eye = np.eye(len(known))
     others = (known[None, :].astype(float) - eye)[known] if by != OVERALL else np.zeros((0, len(known)))

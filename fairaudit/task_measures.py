@@ -13,6 +13,7 @@ from fairaudit.data.tables import Predictions
 from fairaudit.data.year_counts import OLDEST
 from fairaudit.metrics.counted import CountedScores, CountedYears
 from fairaudit.metrics.measures import FaceScores, Measures
+from fairaudit.wording import plural
 
 MISSING, OUTSIDE, UNEQUAL = "probabilities_missing", "probabilities_outside_0_to_1", "probabilities_not_adding_up_to_1"
 LEFT_OUT = "left out of scores and calibration"
@@ -59,7 +60,7 @@ def measures_of(
 
 
 def _said(listed: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [f"{e['task']}: {e['count']} faces {LEFT_OUT} ({e['kind'].replace('_', ' ')})." for e in listed]
+    return [f"{e['task']}: {plural(e['count'], 'face')} {LEFT_OUT} ({e['kind'].replace('_', ' ')})." for e in listed]
 
 
 def _counted(

@@ -36,6 +36,10 @@ NEWER = (
     "Not compared: {}. audit.json lists no such table; it was written by other code than this fairaudit's, which may "
     "not have made it yet."
 )
+REWORDED = (
+    "Not compared: the warnings in audit.json. Other code than this fairaudit's wrote them, and may have said the "
+    "same in other words."
+)
 MARKERS = {
     "audit.json": "audit",
     "comparison.json": "comparison",
@@ -133,7 +137,11 @@ def verify(
             notes.append(NEWER.format(", ".join(new)))
             skipped |= set(new)
         more, cells, inexact = _compare_folders(folder, meta, again, skipped)
-    wrong += [*_changed_meta(table, meta, result), *more]  # what the numbers come from first
+    warned = _changed_warnings(meta, result)
+    if warned and _by_other_code(meta):
+        notes.append(REWORDED)
+        warned = []
+    wrong += [*_changed_meta(table, meta, result), *warned, *more]  # what the numbers come from first
     return Verification(
         kind=kind,
         files=files,
@@ -329,7 +337,7 @@ def _changed_meta(table: AnyPredictions, meta: Mapping[str, Any], result: AuditR
     if told != found:
         where = "hash of what was predicted for which face"
         wrong.append(Difference(table="audit.json", row="", column=where, stored=told, recomputed=found))
-    wrong += _changed_shards(meta, table.meta) + _changed_warnings(meta, result)
+    wrong += _changed_shards(meta, table.meta)
     again = json.loads(json.dumps({name: result.meta[name] for name in FOLLOWS}))
     for name in FOLLOWS:
         if meta.get(name) != again[name]:

@@ -71,12 +71,12 @@ REFUSED: dict[str, tuple[Change, int, str]] = {
     "weight below 0": (put("weight", -1.0), 4, "every weight must be positive"),
     "weight missing": (put("weight", ""), 4, "every weight must be positive"),
     "weight infinite": (put("weight", "inf"), 4, "every weight must be positive"),
-    "weight a word": (put("weight", "heavy"), 4, "are no numbers"),
-    "probability above 1": (put("gender_prob_Male", 1.2), 4, "lie outside 0…1"),
-    "probability below 0": (put("gender_prob_Male", -0.2), 4, "lie outside 0…1"),
-    "probability infinite": (put("gender_prob_Male", "inf"), 4, "lie outside 0…1"),
-    "probability a word": (put("gender_prob_Male", "high"), 4, "are no numbers"),
-    "image twice": (put("image", "5.jpg"), 4, "occur more than once"),
+    "weight a word": (put("weight", "heavy"), 4, "is no number"),
+    "probability above 1": (put("gender_prob_Male", 1.2), 4, "lies outside 0…1"),
+    "probability below 0": (put("gender_prob_Male", -0.2), 4, "lies outside 0…1"),
+    "probability infinite": (put("gender_prob_Male", "inf"), 4, "lies outside 0…1"),
+    "probability a word": (put("gender_prob_Male", "high"), 4, "is no number"),
+    "image twice": (put("image", "5.jpg"), 4, "occurs more than once"),
     "image empty": (put("image", ""), 4, "empty `image`"),
     "class spelled twice": (put("gender_pred", "male"), 4, "differ only in case or spaces"),
     "unknown status": (lambda f: put("gender_status", "eaten")(f.assign(gender_status="ok")), 4, "allowed: ok"),
@@ -107,7 +107,7 @@ def test_labels_outside_given_classes_are_refused(audit: Callable[..., Any], tmp
     from fairaudit.errors import DataError
 
     frame = put("gender_true", "Other")(table())
-    with pytest.raises(DataError, match="1 values of gender_true are none of its classes"):
+    with pytest.raises(DataError, match="1 value of gender_true is none of its classes"):
         read_predictions(frame, classes={"gender": ["Female", "Male"]})
     assert audit(frame, "--by", "race")[2]["tasks"]["gender"]["classes"] == ["Female", "Male", "Other"]
 

@@ -29,5 +29,5 @@ def test_one_face_needs_no_split(one_face: Path, known: dict[str, str]) -> None:
 
 def test_a_split_that_was_asked_for_must_exist(one_face: Path) -> None:
     """Asked for the test split of one face, there is none, and the error counts what there is."""
-    with pytest.raises(DataError, match=r"1 faces are too few for a split into three \(train: 1, val: 0, test: 0\)"):
+    with pytest.raises(DataError, match=r"1 face is too few for a split into three \(train: 1, val: 0, test: 0\)"):
         faces_for({}, one_face, "folders", None, "test", silent)

@@ -50,7 +50,7 @@ LAYERS = {
     **dict.fromkeys(("mitigation", "metrics"), 2),
     **dict.fromkeys(("data", "results"), 1),
     **dict.fromkeys(("spec", "subgroups", "registry", "resources", "errors", "files", "progress", "__init__"), 0),
-    "environment": 0,
+    **dict.fromkeys(("environment", "wording"), 0),
     "named_code": 0,
     **dict.fromkeys(("policies", "population", "plan", "frames"), 0),
 }

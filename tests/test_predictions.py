@@ -110,7 +110,7 @@ def test_a_column_of_many_values_is_no_axis() -> None:
         ({"weight": [1, 0, 1, 1]}, "not above 0"),
         ({"weight": [1, np.nan, 1, 1]}, "missing"),
         ({"gender_prob_Male": [0.1, 1.2, 0, 0]}, "outside 0…1"),
-        ({"gender_prob_Male": ["x", "0", "0", "0"]}, "no numbers"),
+        ({"gender_prob_Male": ["x", "0", "0", "0"]}, "no number"),
         ({"gender_status": ["no_face", "", "", ""]}, "no_face"),
         ({"gender_status": ["gone", "", "", ""]}, "allowed: ok"),
     ],

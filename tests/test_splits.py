@@ -197,7 +197,7 @@ def test_bad_requests() -> None:
         split_faces(table(), SplitSpec(stratify=("rase",)))
     with pytest.raises(DataError, match="too few"):
         split_faces(table(2))
-    with pytest.raises(DataError, match="come apart into 1 persons"):
+    with pytest.raises(DataError, match="1,000 faces of 1 person or set of identical files are too few"):
         split_faces(table(subject_id="one"))
 
 

@@ -207,6 +207,16 @@ def test_an_audit_of_earlier_code_need_not_have_later_tables(plain: Path, enviro
     assert {(d.table, d.recomputed) for d in verify(plain).differences} == {("rest.csv", "the file is missing")}
 
 
+def test_warnings_in_the_words_of_other_code_are_no_difference(plain: Path) -> None:
+    """They are named as not compared; the same code says the same, word for word."""
+    forget(plain, warnings=["1 faces were left out."])
+    assert {d.column for d in verify(plain).differences} == {"warnings"}
+    forget(plain, environment={"source": "ab" * 32})
+    found = verify(plain)
+    assert found.differences == ()
+    assert [note.partition(". ")[0] for note in found.notes] == ["Not compared: the warnings in audit.json"]
+
+
 def test_a_table_that_the_same_code_made_is_missed(plain: Path) -> None:
     """Taken out of the folder and of the list in audit.json, it is a difference: this code writes it."""
     forget(plain, "findings.csv")

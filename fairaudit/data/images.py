@@ -12,6 +12,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from fairaudit.errors import DataError
+from fairaudit.wording import plural
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 # Only decoders that run no other program (EPS would); the bytes decide, not the name's ending.
@@ -164,7 +165,7 @@ def list_images(root: Path) -> tuple[list[str], list[tuple[str, str, str, str]]]
                 ignored[kind or "no ending"] += 1
     if ignored:
         what = ", ".join(f"{kind}: {count:,}" for kind, count in sorted(ignored.items()))
-        findings.append(("ignored_file", "", "listed", f"{ignored.total():,} files that are no images ({what})"))
+        findings.append(("ignored_file", "", "listed", f"not an image: {plural(ignored.total(), 'file')} ({what})"))
     return sorted(names), findings
 
 

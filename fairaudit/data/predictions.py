@@ -20,6 +20,7 @@ from fairaudit.data.taxonomy import SCHEMES, age_bins, scheme_of
 from fairaudit.errors import DataError, UsageError
 from fairaudit.registry import suggestion
 from fairaudit.subgroups import UNKNOWN, nameable
+from fairaudit.wording import plural
 
 MOST_VALUES = 50
 
@@ -249,7 +250,8 @@ def _bin_ages(
     ages.text = binned.where(binned.notna(), None).to_numpy(dtype=object)
     findings.append(("age_binned", "", "kept", f"{column} in years was put into the nine age bins", 1))
     if unknown.any():
-        said = f"{int(ages.count[unknown].sum())} values of {column} are {UNKNOWN!r}: taken as missing"
+        count = int(ages.count[unknown].sum())
+        said = f"{plural(count, f'value of {column} is', f'values of {column} are')} {UNKNOWN!r}: taken as missing"
         findings.append(("age_unknown", "", "masked", said, 1))
     kept = pd.to_numeric(text.mask(unknown), errors="coerce").to_numpy(dtype=float)
     return {column: np.append(np.where(impossible, np.nan, kept), np.nan)}
@@ -294,9 +296,10 @@ def _check_labels(columns: Mapping[str, Column], task: str, classes: tuple[str, 
         foreign = column.known() & ~column.within(classes)
         if foreign.any() or column.many:
             some = examples(sorted(set(column.text[foreign])))
+            count = int(column.count[foreign].sum())
             raise DataError(
-                f"{where}: {int(column.count[foreign].sum())} values of {name} are none of its classes ({some}); "
-                f"allowed: {', '.join(classes)}. Map them with a value map, or give all classes"
+                f"{where}: {plural(count, f'value of {name} is', f'values of {name} are')} none of its classes "
+                f"({some}); allowed: {', '.join(classes)}. Map them with a value map, or give all classes"
             )
 
 
@@ -322,7 +325,7 @@ def _check_statuses(source: Source, columns: Mapping[str, Column], task: str, fi
         if len(both):
             images = [face[0] for face in source.faces({pred: given, name: reason})]
             raise DataError(
-                f"{int(both['count'].sum())} rows have a {pred} and the {name} "
+                f"{plural(int(both['count'].sum()), 'row has', 'rows have')} a {pred} and the {name} "
                 f"{examples(sorted(set(status.text[both[name]])))} (images {examples(images)}): leave {pred} empty "
                 f"where there was no prediction, or {name} empty where there was one"
             )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fairaudit.data.columns import Column
 from fairaudit.errors import DataError
+from fairaudit.wording import plural
 
 STATUSES = ("no_face", "abstained", "failed")
 NO_PREDICTION = "no_prediction_given"
@@ -66,7 +67,8 @@ def check_names(columns: Mapping[str, Column], name: str, declared: bool, findin
     for column, found in sets.items():
         for value in sorted(v for v in found if v.strip().lower() in _MISSING_WORDS):
             count = columns[column].rows(value)
-            said = f"{count} cells of {column} hold {value!r}, which is taken as a name: an empty cell means missing"
+            cells = plural(count, f"cell of {column} holds", f"cells of {column} hold")
+            said = f"{cells} {value!r}, which is taken as a name: an empty cell means missing"
             findings.append(("looks_missing", "", "kept", said, 1))
     if len(own) == 2 and all(sets.values()) and not set.intersection(*sets.values()):
         label, prediction = (examples(sorted(sets[column])) for column in own)
@@ -106,6 +108,16 @@ def check_weight_range(where: str, least: float, most: float) -> None:
         )
 
 
+def no_numbers(count: int, name: str) -> str:
+    """Return the word on text in a column of numbers."""
+    return plural(count, f"value of {name} is no number", f"values of {name} are no numbers")
+
+
+def out_of_range(count: int, name: str) -> str:
+    """Return the word on probabilities below 0 or above 1."""
+    return plural(count, f"value of {name} lies", f"values of {name} lie") + " outside 0…1"
+
+
 def numbers(column: pd.Series, name: str, where: str) -> pd.Series:
     """Return a column as floats, an empty cell as NaN. Raises DataError for a value that is no number."""
     if pd.api.types.is_float_dtype(column.dtype):
@@ -115,5 +127,5 @@ def numbers(column: pd.Series, name: str, where: str) -> pd.Series:
     found = pd.to_numeric(raw, errors="coerce").astype(float)
     strange = raw[raw.notna() & found.isna()]
     if len(strange):
-        raise DataError(f"{where}: {len(strange)} values of {name} are no numbers ({examples(strange)})")
+        raise DataError(f"{where}: {no_numbers(len(strange), name)} ({examples(strange)})")
     return found

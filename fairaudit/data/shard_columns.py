@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fairaudit.data.bins import quantile_bins
-from fairaudit.data.predictions_check import examples
+from fairaudit.data.predictions_check import examples, no_numbers
 from fairaudit.data.shard_database import Kind, ShardDatabase
 from fairaudit.data.shard_files import orders
 from fairaudit.data.sources import Where
@@ -125,7 +125,7 @@ class ShardColumns(ShardDatabase):
                 cells = f"SELECT {kind.quoted(column)} AS v FROM {kind.table}"
                 strange, some = self._some(cells, "v <> '' AND TRY_CAST(v AS DOUBLE) IS NULL")
                 if strange:
-                    raise DataError(f"{self.where}: {strange} values of {name} are no numbers ({examples(some)})")
+                    raise DataError(f"{self.where}: {no_numbers(strange, name)} ({examples(some)})")
 
     def put_in_bins(self, name: str, theirs: str, where: Where, unless: Where) -> tuple[pd.IntervalIndex, np.ndarray]:
         """Make a column `name` of the quantile bins of the numbers in the column `theirs`.
@@ -204,9 +204,8 @@ class ShardColumns(ShardDatabase):
             said.append(f"({' OR '.join(parts) or 'false'})")
         return " AND ".join(said)
 
-    def code(self, name: str | None, kind: int, values: pd.Series) -> np.ndarray:
+    def code(self, name: str, kind: int, values: pd.Series) -> np.ndarray:
         """Return the position of each value among the column's distinct values, −1 for none."""
-        assert name is not None  # asked only with a column
         earlier = sum(len(part) for part in self._values[name][:kind])
         found = pd.Index(self._values[name][kind]).get_indexer(pd.Index(values))
         return np.where(found < 0, -1, found + earlier)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from fairaudit.data.columns import Column, column_of
 from fairaudit.data.predictions import read
-from fairaudit.data.predictions_check import check_weight_range, examples, numbers
+from fairaudit.data.predictions_check import check_weight_range, examples, numbers, out_of_range
 from fairaudit.data.shard_columns import ShardColumns
 from fairaudit.data.shard_files import common_description, hashes
 from fairaudit.data.sharded import MOST_ROWS, ShardedPredictions, too_many
@@ -140,9 +140,7 @@ class ShardSource(ShardColumns):
                 value = self.number(column, kind)
                 outside = self._some(f"SELECT {value} AS v FROM {kind.table}", "v < 0 OR v > 1")
                 if outside[0]:
-                    raise DataError(
-                        f"{self.where}: {outside[0]} values of {column} lie outside 0…1 ({examples(outside[1])})"
-                    )
+                    raise DataError(f"{self.where}: {out_of_range(outside[0], column)} ({examples(outside[1])})")
 
     def check_weights(self) -> None:
         self._step("weight")

@@ -23,9 +23,11 @@ from fairaudit.data.predictions_check import (
     examples,
     joined_probabilities,
     numbers,
+    out_of_range,
 )
 from fairaudit.data.tables import META_KEY, Predictions, findings_table
 from fairaudit.errors import DataError
+from fairaudit.wording import plural
 
 # columns of our own tables that describe a file or a split, and never a group of people
 NOT_ATTRIBUTES = frozenset(
@@ -158,9 +160,7 @@ class FrameSource:
             values = numbers(self.frame[column], column, self.where)
             outside = values[(values < 0) | (values > 1)]
             if len(outside):
-                raise DataError(
-                    f"{self.where}: {len(outside)} values of {column} lie outside 0…1 ({examples(outside)})"
-                )
+                raise DataError(f"{self.where}: {out_of_range(len(outside), column)} ({examples(outside)})")
             self.frame[column] = values
 
     def check_weights(self) -> None:
@@ -260,14 +260,14 @@ def text_column(column: pd.Series | np.ndarray) -> pd.Series:
 
 def empty_images(count: int, first: int) -> str:
     """Return the word on rows without an image."""
-    return f"{count} rows have an empty `image` (first: row {first}); name every image"
+    return f"{plural(count, 'row has', 'rows have')} an empty `image` (first: row {first}); name every image"
 
 
 def repeated_images(count: int, some: Any) -> str:
     """Return the word on images that occur more than once."""
     return (
-        f"{count} images occur more than once ({examples(some)}); an audit counts each face once: "
-        "keep one row an image, or give each picture a name of its own"
+        f"{plural(count, 'image occurs', 'images occur')} more than once ({examples(some)}); an audit counts each "
+        "face once: keep one row an image, or give each picture a name of its own"
     )
 
 

@@ -14,6 +14,7 @@ from fairaudit.errors import TooFewFacesError, UsageError
 from fairaudit.registry import lookup, suggestion
 from fairaudit.spec import BalanceSpec, SplitSpec
 from fairaudit.subgroups import UNKNOWN
+from fairaudit.wording import plural
 
 SPLITS = ("train", "val", "test")
 Duplicates = Literal["test-only", "keep", "drop", "first"]
@@ -52,9 +53,11 @@ def split_faces(
     if set(frame["split"]) != set(SPLITS):
         counts = ", ".join(f"{name}: {int((frame['split'] == name).sum()):,}" for name in SPLITS)
         apart = len(np.unique(units))
-        torn = f" that only come apart into {apart:,} persons or sets of identical files" if apart < len(frame) else ""
-        given = f"{len(frame):,} faces{torn}"
-        raise TooFewFacesError(f"{given} are too few for a split into three ({counts}); give more faces")
+        torn = (
+            f" of {plural(apart, 'person or set', 'persons or sets')} of identical files" if apart < len(frame) else ""
+        )
+        given = f"{plural(len(frame), 'face')}{torn} {'is' if len(frame) == 1 else 'are'} too few"
+        raise TooFewFacesError(f"{given} for a split into three ({counts}); give more faces")
     if balance is not None:
         frame["trainable"], few = _balanced(faces, frame, balance, rng)
         more = [*more, few]
@@ -218,7 +221,8 @@ def _summed(rows: Sequence[Finding], attributes: Sequence[str]) -> list[Finding]
             "coarse_stratum",
             "",
             "listed",
-            f"{group['n'].sum():,} faces of cells of {cells} too small for a split were stratified by {by} instead",
+            f"{plural(int(group['n'].sum()), 'face')} of cells of {cells} too small for a split, "
+            f"stratified by {by} instead",
         )
         for by, group in table.groupby("by", sort=False)
     ]

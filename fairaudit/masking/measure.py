@@ -32,6 +32,7 @@ from fairaudit.robustness.probing import (
     unlabelled,
 )
 from fairaudit.spec import AuditSpec, MaskingSpec
+from fairaudit.wording import plural
 
 _COLOURS = 200  # faces whose mean colour is taken for that of the data
 
@@ -62,7 +63,7 @@ def hide_regions(
     drawn, sampled = sample(faces, axes, masking.faces, seed)
     placed = place_faces(drawn, model, masking.alignment)
     unplaced = len(drawn) - len(placed.faces)
-    lost = [f"{unplaced} faces whose place in the picture is not known are left out."] if unplaced else []
+    lost = [f"{plural(unplaced, 'face')} left out: where it lies in its picture is not known."] if unplaced else []
     palette = _palette(model, placed.faces, seed)
     begin(out, Masking.MARKER)
     changes = {

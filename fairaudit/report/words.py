@@ -8,6 +8,7 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from fairaudit.subgroups import OVERALL, parse
+from fairaudit.wording import plural as plural
 
 Kind = Literal["percent", "bins", "years", "plain", "count"]
 DASH = "–"
@@ -265,8 +266,3 @@ def listing(names: list[str], most: int = 6) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most:,} more"
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
-
-
-def plural(n: int, one: str, many: str | None = None) -> str:
-    """Return "1 face" or "1,204 faces"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"

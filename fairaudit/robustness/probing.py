@@ -26,6 +26,7 @@ from fairaudit.registry import lookup
 from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.robustness.heads import CLEAN, Head
 from fairaudit.spec import AuditSpec
+from fairaudit.wording import plural
 
 FOLDER = "predictions"
 PRECISION = "fp32"
@@ -158,7 +159,7 @@ def _said(clean: Predictions, heads: Mapping[str, Head]) -> list[str]:
     said = list(clean.meta.get("warnings", ()))
     for task, head in heads.items():
         if lost := len(clean) - len(head.rows.position):
-            said.append(f"{task}: {lost} faces have no label or no answer as they are, and are left out.")
+            said.append(f"{task}: {plural(lost, 'face')} without a label, or without an answer as shown, left out.")
     if "weight" in clean.frame:
         said.append("Faces are weighted: accuracy, drops and gaps use the weights, the tests count faces.")
     return said
