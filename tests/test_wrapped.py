@@ -229,6 +229,11 @@ def test_code_runs_only_when_trusted(faces: FaceTable, tmp_path: Path, monkeypat
     np.testing.assert_allclose(probabilities(path, "gender")[:, 1], 1 / (1 + np.exp(-colours[:, 0])), atol=1e-6)
     raised = np.exp(colours) / np.exp(colours).sum(1, keepdims=True)
     np.testing.assert_allclose(probabilities(path, "race"), raised, atol=1e-6)
+    named = write(tmp_path, f"network = 'resnet18'\n{INPUT}{HEADS}", "named.toml")
+    with pytest.raises(
+        UsageError, match=r"'torchscript' is a whole network, so network would not be read.*--model-spec"
+    ):
+        open_model(tmp_path / "script.pt", named, trust_code=True)
     with pytest.raises(UsageError, match="gives none"):
         _ = model.network
     with pytest.raises(UsageError, match="computes in its own number format"):

@@ -142,7 +142,8 @@ def _refuse_unread(description: ModelDescription, kind: str, path: Path | None) 
     )
     if unread:
         raise UsageError(
-            f"{path}: {', '.join(sorted(unread))} mean nothing for a file of format {kind!r}; leave them out"
+            f"{path}: a model of format {kind!r} is a whole network, so {', '.join(sorted(unread))} would not be read; "
+            "leave it out, or give this file a description of its own (--model-spec)"
         )
 
 
