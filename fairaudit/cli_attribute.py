@@ -32,6 +32,10 @@ def attribute(
         list[str] | None,
         typer.Option(help="Method, of `fairaudit list attributions`; repeat for several. The first gives the maps."),
     ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Head that is explained; repeat. Default: the spec's, else all, each for its own work."),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of path methods, samples of gradient SHAP; default: the spec's.", min=8)
     ] = None,
@@ -82,6 +86,7 @@ def attribute(
     given = {
         "faces_per_head": faces_per_head,
         "methods": method,
+        "tasks": task,
         "steps": steps,
         "samples": samples,
         "pieces": pieces,

@@ -155,6 +155,7 @@ def test_baselines_are_what_they_say(tmp_path: Path) -> None:
     [
         ({"baselines": ("black",)}, "dark skin"),
         ({"contrasts": ("race",), "baselines": ("blurred", "mean", "black")}, "three baselines"),
+        ({"tasks": ("race",), "target": {"gender": "Female"}}, "target names gender, which tasks leaves out"),
         ({"methods": ("saliency", "saliency")}, "twice"),
     ],
 )
@@ -170,11 +171,31 @@ def test_unknown_names_are_refused_before_any_model_runs(tmp_path: Path) -> None
     for given, said in (
         ({"methods": ("salience",)}, "did you mean 'saliency'"),
         ({"baselines": ("blurry",)}, "did you mean 'blurred'"),
+        ({"tasks": ("gendre",)}, "did you mean 'gender'"),
         ({"target": {"gender": "female"}}, "did you mean 'Female'"),
         ({"contrasts": ("rase",)}, "did you mean 'race'"),
     ):
         with pytest.raises(UsageError, match=said):
             attribute(model, faces, by=["race"], attribution=AttributionSpec.model_validate(given))
+
+
+def test_heads_that_are_left_out_cost_nothing_and_change_nothing(tmp_path: Path) -> None:
+    """One head asked for: the same figures as among all, and no row, map, contrast or check of another."""
+    races = ["White", "Black"] * 6
+    faces = face_table(tmp_path, races, genders=[CLASSES["gender"][i // 2 % 2] for i in range(12)])
+    model = checkpoint(classifier(small_cnn(), 8))
+    asked = AttributionSpec(faces_per_head=6, steps=8, alignment="utkface", contrasts=("race",), faces_per_subgroup=6)
+    whole = attribute(model, faces, by=["race"], attribution=asked)
+    one = attribute(model, faces, by=["race"], attribution=asked.model_copy(update={"tasks": ("gender",)}))
+    for name in ("shares", "regions", "contrasts", "sanity", "curves"):
+        mine, all_heads = getattr(one, name), getattr(whole, name)
+        assert set(mine["task"]) == {"gender"} < set(all_heads["task"]), name
+        if name == "contrasts":  # random numbers of a head's test depend on what was tested before
+            keep = ["region", "kind", "baseline", "subgroup", "difference", "randomized", "n", "n_other"]
+            mine, all_heads = mine[keep], all_heads[[*keep, "task"]]
+        same = all_heads[all_heads["task"] == "gender"][mine.columns].reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine.reset_index(drop=True), same, check_dtype=False)
+    assert {key[0] for key in one.maps} == {"gender"}
 
 
 def test_a_stopped_attribution_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +370,11 @@ def test_subgroups_are_compared_end_to_end(tmp_path: Path) -> None:
     assert set(table["subgroup"]) == {"White", "Black"}  # Asian has no face, unknown is in no contrast
     assert set(table["region"]) == set(REGIONS)
     assert set(table.loc[table["task"] == "gender", "target"]) == {"Female"}
+    # a contrast rests on every baseline, so each one's completeness is told, of the faces that are compared
+    told = found.sanity[found.sanity["check"] == "completeness"]
+    names = [f"faces compared, {name}" for name in ("blurred", "mean", "noise")]
+    assert list(told.loc[told["task"] == "gender", "part"]) == ["", *names]
+    assert (told.loc[told["part"] != "", "n"] == 24).all()
     assert "Female (gender)" in found.meta["contrasts"] and "24 faces" in found.meta["contrasts"]
     of_race = table[(table["task"] == "race") & (table["comparison"] == contrasts.SUBGROUPS)]
     assert of_race["reason"].str.contains("nothing to match|fewer than 5").all()

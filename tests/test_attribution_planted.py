@@ -1,4 +1,5 @@
-"""The planted spurious cue of the made-up faces: attribution finds it, and not in a model trained without it."""
+"""The planted spurious cue of the made-up faces: attribution finds it and so does masking, both in the same trained
+model, and neither in one trained without it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,14 @@ from fairaudit.data.readers import load_faces
 from fairaudit.data.splits import split_faces
 from fairaudit.data.synthetic import synthesize
 from fairaudit.data.tables import FaceTable
+from fairaudit.masking.measure import hide_regions
+from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.training import train
+from fairaudit.report.masking import masking_headline
 from fairaudit.results import Attribution
-from fairaudit.spec import AttributionSpec, Spec, SyntheticSpec
+from fairaudit.spec import AttributionSpec, AuditSpec, MaskingSpec, Spec, SyntheticSpec
 
+CORNER = "box 0.8 0.8 1 1"  # where the mark is
 CUE = {"kind": "spurious_cue", "where": {"group": "Dune"}, "strength": 0.95, "task": "gender"}
 SPEC = Spec.model_validate(
     {
@@ -52,8 +57,24 @@ def marked(faces: FaceTable) -> FaceTable:
     return replace(faces, frame=frame, attributes=(*faces.attributes, "mark"))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[FaceTable, Checkpoint]]:
+    """Test faces and the model that was trained on the others, with the mark and without it."""
+    made = {}
+    for name, biases in (("marked", [CUE]), ("plain", [])):
+        folder = tmp_path_factory.mktemp(name)
+        asked = SyntheticSpec.model_validate({"n": 2400, "image_size": 64, "biases": biases})
+        root = synthesize(asked, folder / "faces")
+        faces = split_faces(load_faces(SPEC.data, root, tasks=SPEC.tasks), SPEC.split)
+        made[name] = (faces.part("test"), train(faces, SPEC, folder / "model"))
+    return made
+
+
 @pytest.mark.slow
-def test_the_planted_mark_is_found_and_only_where_it_was_learned(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_the_planted_mark_is_found_and_only_where_it_was_learned(
+    trained: dict[str, tuple[FaceTable, Checkpoint]],
+) -> None:
     """Both models explain the same faces, asked for Female. The one trained on marked faces: a mark adds signed
     attribution to the background, against every baseline and net of shuffled weights, and no other region differs so.
     The other one: no region does."""
@@ -65,15 +86,8 @@ def test_the_planted_mark_is_found_and_only_where_it_was_learned(tmp_path: Path)
         faces_per_subgroup=60,
         target={"gender": "Female"},
     )
-    found = {}
-    for name, biases in (("marked", [CUE]), ("plain", [])):
-        made = SyntheticSpec.model_validate({"n": 2400, "image_size": 64, "biases": biases})
-        root = synthesize(made, tmp_path / name / "faces")
-        faces = split_faces(load_faces(SPEC.data, root, tasks=SPEC.tasks), SPEC.split)
-        model = train(faces, SPEC, tmp_path / name / "model")
-        if name == "marked":
-            shown = marked(faces.part("test"))
-        found[name] = attribute(model, shown, by=["mark"], attribution=settings)
+    shown = marked(trained["marked"][0])
+    found = {name: attribute(model, shown, by=["mark"], attribution=settings) for name, (_, model) in trained.items()}
     assert corner(found["marked"]) > 2 * corner(found["plain"])
     named = {
         name: {
@@ -84,3 +98,30 @@ def test_the_planted_mark_is_found_and_only_where_it_was_learned(tmp_path: Path)
         for name, result in found.items()
     }
     assert named == {"marked": {("background", "signed")}, "plain": set()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_hiding_the_mark_matters_and_only_where_it_was_learned(
+    trained: dict[str, tuple[FaceTable, Checkpoint]], tmp_path: Path
+) -> None:
+    """The mark misleads about Dune: hiding its corner helps Dune and costs the others, no other corner matters.
+
+    Trained without the mark, no corner matters and nobody needs a region more than others.
+    """
+    corners = tuple(f"box {x} {y} {x + 0.2:g} {y + 0.2:g}" for x in (0, 0.8) for y in (0, 0.8))
+    found = {
+        name: hide_regions(
+            model, faces, tmp_path / name, masking=MaskingSpec(regions=corners),
+            audit=AuditSpec(subgroups=("group",), draws=1000),
+        )
+        for name, (faces, model) in trained.items()
+    }  # fmt: skip
+    table = found["marked"].table
+    dune = table[(table["subgroup"] == "Dune") & (table["reading"] != "")]
+    assert set(dune["region"]) == {CORNER} and set(dune["reading"]) == {"misleads"}
+    whole = table[(table["by"] == "overall") & (table["reading"] != "")]
+    assert set(whole["region"]) == {CORNER} and set(whole["reading"]) == {"needed"}
+    assert found["marked"].tests["finding"].any()
+    assert (found["plain"].table["reading"] == "").all() and not found["plain"].tests["finding"].any()
+    assert masking_headline(found["plain"])[0].startswith("No region is shown to be needed")

@@ -14,19 +14,15 @@ from fairaudit.attribution.regions import REGIONS, chip, region_masks
 from fairaudit.data.fills import FILLS, Palette, hide, palette_of
 from fairaudit.data.frames import alignment
 from fairaudit.data.predictions import read_predictions
-from fairaudit.data.synthetic import synthesize
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import UsageError
-from fairaudit.inputs import load_and_split
-from fairaudit.masking.measure import hide_regions
 from fairaudit.masking.placing import check_region, hidden_part, place_faces
 from fairaudit.masking.tables import masking_tables
 from fairaudit.metrics.intervals import newcombe_paired, z_value
-from fairaudit.models.training import train
-from fairaudit.report.masking import _test_table, masking_headline, write_masking_report
+from fairaudit.report.masking import _test_table, write_masking_report
 from fairaudit.results import Masking
 from fairaudit.robustness.heads import Head
-from fairaudit.spec import AuditSpec, MaskingSpec, parse_spec
+from fairaudit.spec import AuditSpec
 
 CORNER, MOUTH = "box 0.8 0.8 1 1", "box 0.3 0.65 0.7 0.82"
 MODEL = """
@@ -263,50 +259,3 @@ def test_boxes_are_checked():
     for wrong in ("box", "box 0 0 1", "box a b c d", "box 0 0 2 1", "box 0 0.5 1 0.5"):
         with pytest.raises(UsageError, match="box left top right bottom"):
             check_region(wrong)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_the_made_up_faces_cue_is_found_in_a_trained_model(tmp_path):
-    """Trained on faces with a mark that misleads about Dune: hiding its corner helps Dune, no other corner matters.
-
-    Trained without the mark, no corner matters and nobody needs a region more than others.
-    """
-    corners = [f"box {x} {y} {x + 0.2:g} {y + 0.2:g}" for x in (0, 0.8) for y in (0, 0.8)]
-    found = {}
-    for name, strength in (("cue", 0.95), ("plain", 0.0)):
-        bias = [{"kind": "spurious_cue", "where": {"group": "Dune"}, "strength": strength, "task": "gender"}]
-        spec = parse_spec(
-            {
-                "name": name,
-                "tasks": ["gender"],
-                "data": {"dataset": "synthetic", "synthetic": {"n": 3000, "biases": bias if strength else []}},
-                "split": {"train": 0.5, "val": 0.1},
-                "model": {"backbone": "small_cnn", "weights": "none", "image_size": 64, "shared": 32},
-                "training": {
-                    "head_epochs": 1,
-                    "epochs": 6,
-                    "batch_size": 32,
-                    "precision": "fp32",
-                    "device": "cpu",
-                    "augmented_views": 1,
-                    "learning_rate": 0.004,
-                },
-            }
-        )
-        assert spec.data.synthetic is not None
-        synthesize(spec.data.synthetic, tmp_path / name, seed=0)
-        faces = load_and_split(tmp_path / name, spec, lambda *a, **k: None)
-        model = train(faces, spec, tmp_path / f"{name}-model")
-        found[name] = hide_regions(
-            model, faces.part("test"), tmp_path / f"{name}-out", masking=MaskingSpec(regions=tuple(corners)),
-            audit=AuditSpec(subgroups=("group",), draws=1000),
-        )  # fmt: skip
-    table = found["cue"].table
-    dune = table[(table["subgroup"] == "Dune") & (table["reading"] != "")]
-    assert set(dune["region"]) == {CORNER} and set(dune["reading"]) == {"misleads"}
-    whole = table[(table["by"] == "overall") & (table["reading"] != "")]
-    assert set(whole["region"]) == {CORNER} and set(whole["reading"]) == {"needed"}
-    assert found["cue"].tests["finding"].any()
-    assert (found["plain"].table["reading"] == "").all() and not found["plain"].tests["finding"].any()
-    assert masking_headline(found["plain"])[0].startswith("No region is shown to be needed")

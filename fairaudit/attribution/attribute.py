@@ -36,13 +36,15 @@ __all__ = ["attribute", "check_settings", "draw_evenly"]
 
 
 def check_settings(attribution: AttributionSpec, tasks: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Raise UsageError for a method, baseline or target class that does not exist, before any model runs."""
+    """Raise UsageError for a method, baseline, head or target class that does not exist, before any model runs."""
     for method in attribution.methods:
         lookup(ATTRIBUTIONS, method, "attribution method")
     for baseline in attribution.baselines:
         lookup(BASELINES, baseline, "baseline")
     if tasks is None:
         return
+    for task in attribution.tasks:
+        lookup(tasks, task, "task of attribution.tasks")
     for task, name in attribution.target.items():
         lookup(dict.fromkeys(lookup(tasks, task, "task of attribution.target")), name, f"class of {task}")
 
@@ -61,7 +63,8 @@ def attribute(
     """Attribute every head's score of a face's class to the face's pixels; average over the subgroups of each axis.
 
     At most `attribution.faces_per_head` faces, drawn evenly over the subgroups of the first axis with `seed`, one of
-    each person where persons are known; every head and method sees the same ones. Axes in `attribution.contrasts` are
+    each person where persons are known; every head and method sees the same ones. Heads that
+    `attribution.tasks` leaves out are not explained. Axes in `attribution.contrasts` are
     compared as `contrasts` says. A face that cannot be read is left out and named in meta["warnings"]. `keep` is a
     folder for what is done, face by face: a call with the same one goes on where an earlier one was stopped.
     Raises UsageError for an axis that the faces lack, without any axis, and for an unknown method, baseline or class;
@@ -105,8 +108,8 @@ def attribute(
         beside_random, points = _curves(job, one, model, good)
         checks, curves = checks + beside_random, curves + points
     first = found[attribution.methods[0]]
-    tables = (sanity_frame(checks), pd.DataFrame(curves, columns=list(CURVE_COLUMNS)))
-    return _result(job, network, place, by, shown, groups, first, found, *tables)
+    points_of_curves = pd.DataFrame(curves, columns=list(CURVE_COLUMNS))
+    return _result(job, network, place, by, shown, groups, first, found, checks, points_of_curves)
 
 
 def _groups(faces: FaceTable, by: Sequence[str], attribution: AttributionSpec) -> dict[str, pd.Categorical]:
@@ -173,7 +176,7 @@ def _result(
     groups: Mapping[str, pd.Categorical],
     drawn: Sequence[Explained],
     found: Mapping[str, Sequence[Explained]],
-    sanity: pd.DataFrame,
+    checks: Sequence[dict[str, object]],
     curves: pd.DataFrame,
 ) -> Attribution:
     """Put the tables, maps and sentences together."""
@@ -182,7 +185,10 @@ def _result(
     shares, mean_maps, warnings = _by_subgroup(first, shown)
     regions = [_regions(job, method, faces, shown) for method, faces in found.items()]
     pictures = {key: value for method, faces in found.items() for key, value in _pictures(job, method, faces, shown)}
-    contrasts, compared_maps, said = compare_groups(job, network, place, groups) if settings.contrasts else ([], {}, "")
+    contrasts, compared_maps, said, more = (
+        compare_groups(job, network, place, groups) if settings.contrasts else ([], {}, "", [])
+    )
+    sanity = sanity_frame([*checks, *more])
     return Attribution(
         shares=pd.DataFrame(shares, columns=list(ATTRIBUTION_COLUMNS)),
         maps=mean_maps,

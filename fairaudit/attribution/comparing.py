@@ -20,6 +20,7 @@ from fairaudit.attribution.drawing import draw_evenly
 from fairaudit.attribution.methods import ATTRIBUTIONS
 from fairaudit.attribution.networks import randomized, ready
 from fairaudit.attribution.passes import NO_BASELINE, RANDOMIZED, TRAINED, Explained, Job, Pass, run_pass
+from fairaudit.attribution.sanity import complete_for_each
 from fairaudit.subgroups import UNKNOWN
 
 Pictures = dict[tuple[str, ...], np.ndarray]
@@ -27,8 +28,9 @@ Pictures = dict[tuple[str, ...], np.ndarray]
 
 def compare_groups(
     job: Job, network: Any, place: Any, groups: Mapping[str, pd.Categorical]
-) -> tuple[list[pd.DataFrame], Pictures, str]:
-    """Return the contrasts of every method and head, the difference maps, and the sentence that says how.
+) -> tuple[list[pd.DataFrame], Pictures, str, list[dict[str, object]]]:
+    """Return the contrasts of every method and head, the difference maps, the sentence that says how, and the rows
+    that sanity.csv has of the compared faces.
 
     `network` is the model as it came, `place` its device; `groups` the subgroup of every face on every axis.
     """
@@ -41,6 +43,7 @@ def compare_groups(
     }
     tables: list[pd.DataFrame] = []
     pictures: Pictures = {}
+    checks: list[dict[str, object]] = []
     for method in settings.methods:
         baselines = settings.baselines if ATTRIBUTIONS[method].baseline else (NO_BASELINE,)
         found: dict[str, dict[str, list[Explained]]] = {variant: {} for variant in models}
@@ -50,6 +53,8 @@ def compare_groups(
                 stage = f"contrasts {method} {baseline} {variant}".replace("  ", " ")
                 results = run_pass(job, one, model, rows.tolist(), stage)
                 found[variant][baseline] = [face for face in results if not face.unreadable]
+                if variant == TRAINED:
+                    checks += complete_for_each(one, found[variant][baseline])
         for task, target in targets.items():
             sample = _sample(job, task, target, next(iter(found[TRAINED].values())), groups)
             trained, random = (
@@ -60,7 +65,7 @@ def compare_groups(
                 tables.append(contrast_table(sample, trained, random, method=method, seed=job.seed))
             pictures |= _difference_maps(sample, method, found)
     shown = [name for name in settings.baselines if any(ATTRIBUTIONS[m].baseline for m in settings.methods)]
-    return tables, pictures, describe.contrasts_said(settings.contrasts, targets, len(rows), shown)
+    return tables, pictures, describe.contrasts_said(settings.contrasts, targets, len(rows), shown), checks
 
 
 def _drawn(job: Job, groups: Mapping[str, pd.Categorical]) -> np.ndarray:
@@ -79,8 +84,8 @@ def _targets(job: Job, rows: np.ndarray) -> dict[str, str]:
     """Return the class that is explained in every face, for each head whose labels the faces have."""
     frame = job.faces.frame.iloc[rows]
     return {
-        task: job.settings.target.get(task) or common_target(list(frame[task]), names)
-        for task, names in job.checkpoint.classes.items()
+        task: job.settings.target.get(task) or common_target(list(frame[task]), job.checkpoint.classes[task])
+        for task in job.heads
         if task in frame
     }
 

@@ -62,7 +62,7 @@ def _of_face(
 ) -> dict[str, np.ndarray]:
     record = job.faces.frame.iloc[row]
     x = model.prepare(torch.from_numpy(job.checkpoint.read(job.faces.root / str(record["image"])))[None])
-    targets, _, _ = targets_of(model, x, record, one.target)
+    targets, _, _ = targets_of(model, x, record, one.target, job.heads)
     fills = [BASELINES[name].make(x, job.pool, job.seed + row) for name in FILLS]
     return curves_of(model, x, fills, targets, cells, steps=steps, seed=job.seed + row)
 

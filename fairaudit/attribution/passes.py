@@ -84,12 +84,18 @@ class Job:
     progress: Progress
     keep: Path | None = None
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The tasks whose scores are explained, in the model's order."""
+        return tuple(task for task in self.checkpoint.classes if task in (self.settings.tasks or (task,)))
+
     def key(self, one: Pass) -> str:
         """Return the name of a pass's folder: it changes with everything that its results depend on."""
         of = {
             "model": self.checkpoint.hash,
             "pass": [one.method, one.baseline, one.variant, sorted(one.target.items())],
             "effort": [self.settings.steps, self.settings.samples, self.settings.pieces],
+            "tasks": self.heads,
             "alignment": self.alignment.said,
             "pool": float(self.pool.mean.double().sum()),
             "data": self.faces.meta.get("data_hash", ""),
@@ -175,7 +181,7 @@ def _explainer(job: Job, one: Pass, model: Any) -> Callable[[int], Explained]:
             return Explained(row=row, image=image, unreadable=str(error))
         x = model.prepare(torch.from_numpy(pixels)[None])
         baseline = BASELINES[one.baseline or "blurred"].make(x, job.pool, job.seed + row)
-        targets, unlabelled, predicted = targets_of(model, x, record, one.target)
+        targets, unlabelled, predicted = targets_of(model, x, record, one.target, job.heads)
         told = effort
         if one.method in ("lime", "kernel-shap"):
             pieces = superpixels(pixels)
@@ -208,19 +214,18 @@ def _explainer(job: Job, one: Pass, model: Any) -> Callable[[int], Explained]:
 
 
 def targets_of(
-    model: Any, x: Tensor, record: Any, target: Mapping[str, str]
+    model: Any, x: Tensor, record: Any, target: Mapping[str, str], heads: Sequence[str]
 ) -> tuple[dict[str, Tensor], frozenset[str], dict[str, str]]:
-    """Return each head's class (1,): the wanted one, else the labelled one, else the predicted one; for which heads it
-    was the predicted one; and every head's predicted class."""
+    """Return the class (1,) of each of `heads`: the wanted one, else the labelled one, else the predicted one; for
+    which of them it was the predicted one; and what each of them predicts."""
     with torch.no_grad():
         logits = model(x)
-    predicted = {task: names[int(logits[task].argmax(1))] for task, names in model.classes.items()}
-    wanted = {task: target.get(task, record.get(task)) for task in model.tasks}
-    unlabelled = frozenset(task for task, names in model.classes.items() if wanted[task] not in names)
-    chosen = {task: predicted[task] if task in unlabelled else wanted[task] for task in model.tasks}
-    targets = {
-        task: torch.tensor([names.index(str(chosen[task]))], device=x.device) for task, names in model.classes.items()
-    }
+    classes = {task: model.classes[task] for task in heads}
+    predicted = {task: names[int(logits[task].argmax(1))] for task, names in classes.items()}
+    wanted = {task: target.get(task, record.get(task)) for task in heads}
+    unlabelled = frozenset(task for task, names in classes.items() if wanted[task] not in names)
+    chosen = {task: predicted[task] if task in unlabelled else wanted[task] for task in heads}
+    targets = {task: torch.tensor([names.index(str(chosen[task]))], device=x.device) for task, names in classes.items()}
     return targets, unlabelled, predicted
 
 

@@ -49,15 +49,7 @@ def measured(one: Pass, found: Sequence[Explained]) -> list[dict[str, object]]:
     """Return the rows of what every face of a trained pass has told already: completeness error and infidelity."""
     method, rows = ATTRIBUTIONS[one.method], []
     for task in found[0].maps if found else ():
-        errors = np.array([face.errors.get(task, np.nan) for face in found])
-        errors = errors[np.isfinite(errors)]
-        if method.adds_up and errors.size:
-            value = float(np.median(errors))
-            said = (
-                f"attributions of {task} miss the change of its score by {100 * value:.1f} % (median over faces; at "
-                f"most {100 * LARGEST_ERROR:g} % is wanted)"
-            )
-            rows.append(_row(one, task, COMPLETE, "", value, len(errors), said))
+        rows += _completeness(one, task, found, "")
         values = np.array([face.infidelity.get(task, np.nan) for face in found])
         values = values[np.isfinite(values)]
         if values.size:
@@ -70,6 +62,26 @@ def measured(one: Pass, found: Sequence[Explained]) -> list[dict[str, object]]:
             row = _row(one, task, FAITHFUL, "", mean, len(values), said, (low, high))
             rows.append(row if method.factor != "none" else {**row, "outcome": SHOWN, "limit": np.nan})
     return rows
+
+
+def complete_for_each(one: Pass, found: Sequence[Explained]) -> list[dict[str, object]]:
+    """Return the rows of the completeness of a pass whose faces are compared: every baseline's, not the first's alone,
+    for a contrast rests on each of them."""
+    tasks = list(found[0].maps) if found else []
+    return [row for task in tasks for row in _completeness(one, task, found, f"faces compared, {one.baseline}")]
+
+
+def _completeness(one: Pass, task: str, found: Sequence[Explained], part: str) -> list[dict[str, object]]:
+    errors = np.array([face.errors.get(task, np.nan) for face in found])
+    errors = errors[np.isfinite(errors)]
+    if not ATTRIBUTIONS[one.method].adds_up or not errors.size:
+        return []
+    value = float(np.median(errors))
+    said = (
+        f"attributions of {task} miss the change of its score by {100 * value:.1f} % (median over {len(errors)} faces"
+        f"{', baseline ' + one.baseline if part else ''}; at most {100 * LARGEST_ERROR:g} % is wanted)"
+    )
+    return [_row(one, task, COMPLETE, part, value, len(errors), said)]
 
 
 def compared(

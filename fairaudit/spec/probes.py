@@ -16,6 +16,7 @@ class AttributionSpec(SpecPart):
         min_length=1,
         description="of `fairaudit list attributions`; the first one gives the maps",
     )
+    tasks: tuple[str, ...] = Field((), description="heads that are explained; default: all, each for its own work")
     steps: int = Field(50, ge=8, description="steps of path methods, samples of gradient SHAP")
     samples: int = Field(200, ge=20, description="masked faces of LIME and kernel SHAP")
     pieces: Literal["superpixels", "regions"] = Field("superpixels", description="what LIME and kernel SHAP hide")
@@ -54,7 +55,10 @@ class AttributionSpec(SpecPart):
             )
         if self.contrasts and len(set(self.baselines) - {"black"}) < 3:
             raise ValueError("contrasts need three baselines besides black: baselines = ['blurred', 'mean', 'noise']")
-        for name in ("methods", "baselines", "contrasts"):
+        idle = [task for task in self.target if self.tasks and task not in self.tasks]
+        if idle:
+            raise ValueError(f"target names {', '.join(idle)}, which tasks leaves out: name it there, too, or drop it")
+        for name in ("methods", "tasks", "baselines", "contrasts"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} names the same thing twice")
         return self
