@@ -90,7 +90,7 @@ def compare(
         first, second, lost = pair_by_image(baseline, other, baseline_name, model)
         unpaired[model], paired[model] = lost, len(first)
         if lost:
-            warnings.append(f"{model}: {lost} faces are in one of the two tables only and were left out.")
+            warnings.append(f"{model}: faces in one of the two tables only were left out: {lost:,}.")
         for step, task in enumerate(_tasks_of(names, other, model, tasks)):
             progress("compare", number * len(names) + step, steps, f"{model}: {task}")
             for pair_axis, named in _paired_axes(first, second, task, axes, audit, validation, model, warnings, seed):

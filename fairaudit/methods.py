@@ -81,7 +81,7 @@ def compare_methods(
     warnings = [*left_out, ON_VALIDATION if validation is not None else ON_TEST]
     arms, lost = _aligned(arms)
     if lost:
-        warnings.append(f"{lost} faces are not in every table and were left out.")
+        warnings.append(f"Faces that are not in every table were left out: {lost:,}.")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in METHOD_TABLES}
     named: dict[str, dict[str, Any]] = {}
     made = [axis for task in _labelled(names, arms, warnings) for axis in _axes(task, arms, axes, audit, warnings)]

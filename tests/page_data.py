@@ -1,6 +1,8 @@
-"""Results of every kind that has a page of its own, planted and small: robustness, masking, methods over seeds."""
+"""Results of every kind that has a page of its own, planted and small: robustness, masking, methods over seeds,
+mitigations, a sweep."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,10 +12,14 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import Predictions
 from fairaudit.masking.tables import masking_tables
 from fairaudit.methods import compare_methods
+from fairaudit.report.mitigate import write_mitigate_report
+from fairaudit.report.render import write_methods_report
+from fairaudit.report.sweep import write_sweep_report
 from fairaudit.results import Masking, MethodComparison, Robustness
 from fairaudit.robustness.heads import Head
 from fairaudit.robustness.tables import robustness_tables
-from fairaudit.spec import AuditSpec
+from fairaudit.spec import AuditSpec, parse_spec
+from fairaudit.sweep import candidates, rank
 
 NAMES = ("Female", "Male")
 QUICK = AuditSpec(draws=100)
@@ -120,3 +126,40 @@ def make_methods(
     methods = dict(zip(names, (runs(0.92, 0.94, 10), runs(0.78, 0.8, 20), runs(0.78, 0.94, 30)), strict=True))
     before = runs(0.78, 0.94, 0)
     return compare_methods(before, methods, by=["race"], validation=[before[0]])
+
+
+def write_mitigations(out: Path, groups: Mapping[str, int], weak: str, names: tuple[str, str, str]) -> Path:
+    """Write the page of mitigations of one head, with the methods' own page and tables that it leads to."""
+    found = make_methods(groups, weak, names=names)
+    found.save(out / "comparison" / "gender")
+    write_methods_report(found, out / "comparison" / "gender", links={"All heads": "../../index.html"})
+    stages = ("none", "pre", "in", "post")
+    costs = {
+        name: {"stage": stage, "seconds": 12.5, "groups_at": "use" if stage == "post" else ""}
+        for name, stage in zip((str(found.meta["baseline"]), *names), stages, strict=True)
+    }
+    spec = parse_spec({"name": weak, "question": f"Who helps {weak}?", "data": {"dataset": "manifest"}})
+    refused = [("gender", names[1], f"it needs more faces of {weak} than there are")]
+    page, _ = write_mitigate_report(
+        out, spec, "race", {"gender": found}, {"gender": costs}, {"gender": "comparison/gender"},
+        facts=["Embeddings: made up.", f"The test faces were opened once, with {weak} among them."], refused=refused,
+    )  # fmt: skip
+    return page
+
+
+def write_sweep(out: Path, groups: Mapping[str, int], weak: str) -> Path:
+    """Write the page of a sweep over three combinations, the last of which fails `weak`."""
+    race = np.repeat(list(groups), list(groups.values())).astype(object)
+    swept = {"model.dropout": [0.1, 0.2], "training.epochs": [3, 5]}
+    asked = {"question": "Which?", "data": {"dataset": "manifest"}, "audit": {"subgroups": ["race"]}, "sweep": swept}
+    spec = parse_spec({"name": weak, **asked})
+    found = candidates(spec)
+    chance = np.random.default_rng(5).random(len(race))
+    tables = {
+        one.name: answers(chance < np.where(race == weak, 0.9 - 0.2 * i, 0.93), race) for i, one in enumerate(found)
+    }
+    curve = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "val_loss": [1.1, 0.7], "seconds": [2.0, 2.0]})
+    histories = {one.name: curve for one in found}
+    words = {one.name: ", ".join(f"{key} = {value}" for key, value in one.changes.items()) for one in found}
+    table = rank(found, tables, histories, spec)
+    return write_sweep_report(out, spec, table, words, histories, audited=None, seen=(weak,))

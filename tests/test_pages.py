@@ -10,7 +10,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pandas as pd
 import pytest
-from page_data import make_masking, make_methods, make_robustness
+from page_data import make_masking, make_methods, make_robustness, write_mitigations, write_sweep
 from report_data import HOSTILE, make_attribution, make_comparison, make_predictions
 
 from fairaudit.audit import run_audit
@@ -45,7 +45,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as the command line leaves it: index, two audits (one with hostile names everywhere), comparisons of one
-    model and of several, methods over seeds, robustness and masking."""
+    model and of several, methods over seeds, mitigations, a sweep, robustness and masking."""
     out = tmp_path_factory.mktemp("run") / "my run #1"
     frame = make_predictions(1200, worse={"Asian": 0.7}, tasks=("gender", "age"), seed=1)
     frame["gender_status"] = "ok"
@@ -72,6 +72,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_comparison_report(many, out / "many", results=results, histories=histories, links={"Run": "../index.html"})
     groups = {"White": 150, HOSTILE[0]: 120, HOSTILE[2]: 100, "few": 12}
     write_methods_report(make_methods(groups, HOSTILE[0], names=(HOSTILE[0], HOSTILE[2], "same")), out / "methods")
+    write_mitigations(out / "mitigate", groups, HOSTILE[0], ("reweighing", HOSTILE[2], "a-method-of-a-long-name"))
+    write_sweep(out / "sweep", groups, HOSTILE[0])
     write_robustness_report(make_robustness(groups, HOSTILE[0], name=HOSTILE[0]), out / "robustness")
     write_masking_report(make_masking(groups, HOSTILE[0], name=HOSTILE[0]), out / "masking")
     found = pd.DataFrame([{"kind": "zero_byte", "action": "excluded", "count": 2, "examples": HOSTILE[0]}])
@@ -161,7 +163,7 @@ def test_axe_finds_nothing_serious(browser, run_folder, scheme):
     found = []
     pages = ("index.html", "audits/baseline/index.html", "audits/baseline/groups/race--asian.html")
     alike = ("comparison/index.html", "audits/hostile/groups/race--con.html", "single/index.html", "many/index.html")
-    more = tuple(f"{name}/index.html" for name in ("methods", "robustness", "masking"))
+    more = tuple(f"{name}/index.html" for name in ("methods", "robustness", "masking", "mitigate", "sweep"))
     pages = (*pages, *more)  # their charts and cells have colours of their own
     for page in (*pages, *alike):  # the latter have the same colours: that rule is the slow one
         tab.goto((run_folder / page).as_uri())
@@ -368,5 +370,5 @@ def test_names_from_right_to_left_turn_nothing_around(browser, run_folder):
     tab = browser.new_context().new_page()
     tab.goto((run_folder / "audits" / "hostile" / "index.html").as_uri())
     text = tab.inner_text("#pages")
-    assert "[U+202E]\u2068שלום \u2069" in text and "\u202e" not in text
+    assert "[U+202E]\u2068שלום\u2069 " in text and "\u202e" not in text
     tab.context.close()

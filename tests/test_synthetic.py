@@ -192,7 +192,7 @@ def test_a_lower_accuracy_is_found_with_newcombes_interval() -> None:
     low, high = confint_proportions_2indep(40, 100, 111, 200, compare="diff", method="newcomb")
     assert (entry["low"], entry["high"]) == pytest.approx((low, high), abs=1e-12)
     assert entry["found"] is True
-    assert "Label noise, planted in Birch: found. The accuracy of age is 40.0% in Birch" in entry["verdict"]
+    assert "Label noise, planted in Birch: found. The accuracy of age is 40.0 % in Birch" in entry["verdict"]
 
 
 def test_an_equal_accuracy_is_not_found() -> None:

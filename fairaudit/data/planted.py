@@ -15,13 +15,13 @@ from fairaudit.subgroups import CROSS, OVERALL, UNKNOWN, parse
 
 MARKER = "planted.json"
 _WHY = {
-    "label_noise": "{share:.0%} of the labels of {task} of these faces were replaced by another class, in every split: "
+    "label_noise": "{share:g} % of the labels of {task} of these faces were replaced by another class, in every split: "
     "a model that answers rightly disagrees with them, so agreement with the labels falls. An audit cannot tell this "
     "from a worse model; the labels are what is wrong",
     "low_quality": "the pictures of these faces are blurred, flattened and noisy, in every split",
     "spurious_cue": "in all other faces a coloured mark goes with one class of {task}, in these with the other: "
     "a model that relies on the mark is wrong about them",
-    "under_representation": "{share:.0%} of these faces were left out, in every split",
+    "under_representation": "{share:g} % of these faces were left out, in every split",
 }
 
 
@@ -42,7 +42,7 @@ def _expected(number: int, bias: PlantedBias) -> list[dict[str, Any]]:
     metric, label = ("accuracy", "")
     if bias.task in bias.where and bias.kind != "label_noise":
         metric, label = "recall", bias.where[bias.task]
-    why = _WHY[bias.kind].format(share=bias.strength, task=bias.task)
+    why = _WHY[bias.kind].format(share=100 * bias.strength, task=bias.task)
     of = f" of the class {label}" if label else ""
     common = {"bias": number, "kind": bias.kind, "where": dict(bias.where), "task": bias.task, "direction": "lower"}
     common["planted_in"] = whole[1]
@@ -124,13 +124,11 @@ def _verdict(entry: Mapping[str, Any], seen: Mapping[str, float], found: bool, c
     what = "share of the faces" if entry["metric"] == "share" else f"{entry['metric']} of {entry['task']}"
     if entry["class"]:
         what = f"{entry['metric']} of {entry['class']} ({entry['task']})"
-    points = f"{100 * seen['difference']:+.1f} points ({confidence:.0%} interval {100 * seen['low']:+.1f} to "
-    points += f"{100 * seen['high']:+.1f})"
+    apart, low, high = (f"{100 * seen[key]:+.1f}".replace("-", "−") for key in ("difference", "low", "high"))
+    points = f"{apart} points ({100 * confidence:g} % interval {low} to {high})"
     word = "found" if found else ("not found" if entry["certain"] else "not seen, which this bias allows")
-    return (
-        f"{_title(entry)}: {word}. The {what} is {seen['value']:.1%} in {entry['subgroup']} (n = {seen['n']}) against "
-        f"{seen['rest']:.1%} for {against}: {points}."
-    )
+    own = f"{100 * seen['value']:.1f} % in {entry['subgroup']} (n {seen['n']:,})"
+    return f"{_title(entry)}: {word}. The {what} is {own} against {100 * seen['rest']:.1f} % for {against}: {points}."
 
 
 def _axis_rows(metrics: pd.DataFrame, entry: Mapping[str, Any]) -> pd.DataFrame:

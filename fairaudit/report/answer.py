@@ -87,8 +87,13 @@ class Change:
     pair_state: str
     costs: str
     harm: str
-    safe: bool
+    verdicts: frozenset[str]
     levelling: bool
+
+    @property
+    def safe(self) -> bool:
+        """Whether a loss of the margin is excluded in every subgroup."""
+        return self.verdicts == {harm.NOT_HARMED}
 
     @property
     def size(self) -> str:
@@ -110,8 +115,10 @@ def answer_section(context: ComparisonContext) -> Section:
             for task in context.tasks
         ]
         flatters = context.comparison.meta.get("named_on") != "validation"
-        lead = _lead(model, flatters, [change for head in heads for change in head["changes"]])
-        models.append({"model": model, "lead": lead, "heads": heads, "sentences": list(summary.get(model, ()))})
+        changes = [change for head in heads for change in head["changes"]]
+        lead, harm_open = _lead(model, flatters, changes), _open_harm(changes)
+        own = {"lead": lead, "harm_open": harm_open, "heads": heads, "sentences": list(summary.get(model, ()))}
+        models.append({"model": model, **own})
     data = {"models": models, "axis_label": axis_label, "glance": _glance(context, models)}
     return Section(key="answer", title="Did the gap close?", template="sections/answer.html", data=data)
 
@@ -217,8 +224,27 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
             f"No one is harmed in {listing([_name(c) for c in safe], 12)}: a loss of the margin is excluded in every "
             "subgroup of each, all of an axis at once; the bounds stand below."
         )
-    lines.extend(c.harm for c in single if c.harm and not (c.safe and len(safe) > 1))
+    lines.extend(c.harm for c in safe if len(safe) == 1)
+    lines.extend(c.harm for c in single if harm.HARMED in c.verdicts)
     return lines
+
+
+def _open_harm(changes: Sequence[Change]) -> tuple[str, list[str]]:
+    """Return the sentence about all single axes where harm is neither shown nor excluded, and each one's own, with
+    bounds, to be folded below it; alone it needs no sentence above it. ("", []) where there is none."""
+    left = [
+        c
+        for c in changes
+        if not c.crossed and c.state != "none" and c.harm and not c.safe and harm.HARMED not in c.verdicts
+    ]
+    if len(left) < 2:
+        return "".join(c.harm for c in left), []
+    names = listing([_name(c) for c in left], 12)
+    said = (
+        f"Harm is neither shown nor excluded in {names}: in some subgroup of each the faces are too few to rule out a "
+        "loss of the margin."
+    )
+    return said, [c.harm for c in left]
 
 
 def _name(change: Change) -> str:
@@ -244,7 +270,7 @@ def _change(context: ComparisonContext, model: str, task: str, by: str) -> Chang
         pair_state=pair_change_state(chosen),
         costs=_lost(context, model, task, by, chosen),
         harm=_harm(context, model, task, by),
-        safe=_safe(context, model, task, by),
+        verdicts=_verdicts(context, model, task, by),
         levelling=bool(chosen["levelling_down"]),
     )
 
@@ -286,10 +312,10 @@ def _harm(context: ComparisonContext, model: str, task: str, by: str) -> str:
     return sentence_case(harm_sentence(rows)) if len(rows) else ""
 
 
-def _safe(context: ComparisonContext, model: str, task: str, by: str) -> bool:
+def _verdicts(context: ComparisonContext, model: str, task: str, by: str) -> frozenset[str]:
     table = context.comparison.non_inferiority
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["by"] == by)]
-    return len(rows) > 0 and bool((rows["verdict"] == harm.NOT_HARMED).all())
+    return frozenset(map(str, rows["verdict"]))
 
 
 def _all_faces(context: ComparisonContext, model: str, task: str) -> str:

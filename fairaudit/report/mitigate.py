@@ -142,8 +142,8 @@ def table_of(found: MethodComparison, task: str, by: str, costs: Mapping[str, Ma
     measured = [f"{head}, n {size}" if size else head for head, size in zip(heads, sizes, strict=True)]
     columns = [*measured, "levelling down", "subgroups", "CPU seconds a seed", "when", "needs subgroups at"]
     caption = (
-        f"{sentence_case(task)} by {by}, in %: mean over seeds; in brackets the change against plain training (erm) in "
-        f"points and its {found.meta['confidence']:.0%} interval, over seeds and test faces; erm's own intervals are "
+        f"{sentence_case(task)} by {by}, mean over seeds; below it the change against plain training (erm) in points "
+        f"and its {100 * found.meta['confidence']:g} % interval, over seeds and test faces; erm’s own intervals are "
         "over test faces"
     )
     return Table(caption=caption, first="method", columns=columns, rows=rows)
@@ -165,7 +165,9 @@ def method_row(found: MethodComparison, name: str, task: str, by: str, facts: Ma
     harm = "" if baseline else harm_words(found, name, task, by)
     needs = str(facts["groups_at"]) or "never"
     texts = [*cells, levelling, harm or DASH, number(facts["seconds"], "years"), STAGES[str(facts["stage"])], needs]
-    return Row(name, [Entry(text, css="num" if place < 4 or place == 6 else "") for place, text in enumerate(texts)])
+    return Row(
+        name, [Entry(text, css="two" if place < 4 else "num" if place == 6 else "") for place, text in enumerate(texts)]
+    )
 
 
 def effect(found: MethodComparison, name: str, task: str, by: str, metric: str) -> Mapping[str, Any] | None:
@@ -190,11 +192,11 @@ def own_value(found: MethodComparison, name: str, task: str, by: str, metric: st
 
 
 def text_of(row: Mapping[str, Any] | None) -> str:
-    """Return "2.1 [−1.3 (−2.0 to −0.6)]" in % and points: the value and its change."""
+    """Return "2.1 %" and, on a line of its own, "−1.3 (−2.0 to −0.6)": the value, and its change in points."""
     if row is None or not is_number(row["value"]):
         return DASH
     bounds = interval(row["low"], row["high"], signed=True)
-    return f"{number(row['value'])} [{number(row['delta'], signed=True)}{f' ({bounds})' if bounds else ''}]"
+    return f"{number(row['value'])} %\n{number(row['delta'], signed=True)}{f' ({bounds})' if bounds else ''}"
 
 
 def harm_words(found: MethodComparison, name: str, task: str, by: str) -> str:

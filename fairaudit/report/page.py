@@ -14,13 +14,13 @@ from markupsafe import Markup
 from fairaudit import __version__
 from fairaudit.files import file_hash, write_json, write_text
 from fairaudit.report.figures import tick_drawings
-from fairaudit.report.words import bounds, count, figure, unbroken
+from fairaudit.report.words import bounds, count, figure, plural, unbroken
 from fairaudit.resources import resource_dir
 from fairaudit.results.files import PAGES
 
 _REORDER = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff"
-_FROM_RIGHT = re.compile(f"[{_RIGHT}][{_RIGHT} ]*")
+_FROM_RIGHT = re.compile(f"[{_RIGHT}](?:[{_RIGHT} ]*[{_RIGHT}])?")
 
 
 def write_page(template: str, path: Path, **data: Any) -> Path:
@@ -82,6 +82,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(figure=figure, count=count, head_parts=head_parts)
+    environment.globals.update(figure=figure, count=count, plural=plural, head_parts=head_parts)
     environment.filters.update(whole=unbroken, bounds=bounds)
     return environment

@@ -72,14 +72,15 @@ def _ranking(table: pd.DataFrame, words: Mapping[str, str], tasks: list[str]) ->
         cells = []
         for task in tasks:
             low, high = record[f"{task}_low"], record[f"{task}_high"]
-            cells.append(f"{figure(record[f'{task}_accuracy'], low, high)}, n {count(record[f'{task}_n'])}")
-            cells.append(_worst(record, task))
+            own = f"{figure(record[f'{task}_accuracy'], low, high)}\nn {count(record[f'{task}_n'])}"
+            cells += [Entry(own, css="two"), Entry(_worst(record, task))]  # names may be long: they wrap
         apart = "" if record["rank"] == 1 else "yes" if record["apart"] else "no"
         behind = DASH if record["rank"] == 1 else difference(
             -record["behind"], -record["behind_high"], -record["behind_low"]
         )  # fmt: skip
-        texts = [figure(record["score"]), behind, apart, *cells, count(round(record["seconds"]))]
-        rows.append(Row(f"{record['rank']}. {words[str(record['name'])]}", [Entry(text, css="num") for text in texts]))
+        first = [Entry(text, css="num") for text in (figure(record["score"]), behind, apart)]
+        entries = [*first, *cells, Entry(count(round(record["seconds"])), css="num")]
+        rows.append(Row(f"{record['rank']}. {words[str(record['name'])]}", entries))
     heads = [text for task in tasks for text in (sentence_case(task), f"{sentence_case(task)}: worst subgroup")]
     columns = ["score", "against the first", "told apart", *heads, "seconds"]
     caption = "Every combination on the validation faces, best first; intervals against the first hold for all at once"

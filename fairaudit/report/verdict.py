@@ -263,7 +263,7 @@ def _missing(context: Context, task: str, by: str, gap: Gap | None) -> str:
     for group in context.axes[by]:
         cell = context.cell(task, by, group, metric, class_)
         if group == UNKNOWN:
-            unknown = "" if not cell.n else f"{count(cell.n)} faces without a label on this axis"
+            unknown = "" if not cell.n else f"{plural(int(cell.n), 'face')} without a label on this axis"
         elif cell.small:
             small.append(f"{group} (n\u00a0=\u00a0{count(cell.n)})")
     least = context.result.meta.get("min_group_size")

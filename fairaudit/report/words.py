@@ -221,10 +221,10 @@ def unit(kind: Kind, *, difference: bool = False) -> str:
 
 
 def interval(low: Any, high: Any, kind: Kind = "percent", *, signed: bool = False) -> str:
-    """Return "87.9–92.0", with "to" where a bound is negative; "" where there is no interval."""
+    """Return "87.9–92.0", with "to" where a bound has a sign; "" where there is no interval."""
     if not (is_number(low) and is_number(high)):
         return ""
-    joint = " to " if low < 0 or high < 0 else "–"
+    joint = " to " if signed or low < 0 or high < 0 else "–"
     return f"{number(low, kind, signed=signed)}{joint}{number(high, kind, signed=signed)}"
 
 
