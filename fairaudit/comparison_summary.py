@@ -112,7 +112,7 @@ def _loss(row: "pd.Series[Any]") -> str:
         return f"{row['subgroup']} ({row['reason']})"
     bound = f"may have lost up to {_points(max(-row['low'], 0.0), sign=False)}"
     if row["verdict"] == harm.HARMED:
-        bound = f"lost {_points(-row['high'], sign=False)} to {_points(-row['low'], sign=False)}"
+        bound = f"lost {100 * -row['high']:.1f} to {_points(-row['low'], sign=False)}"
     needed = f"; about {row['n_needed']:,.0f} faces would tell, {row['n']:,.0f} are here"
     if row["n_needed"] > MOST_FACES:
         needed = f"; more than {MOST_FACES:,} faces would be needed to tell, {row['n']:,.0f} are here"

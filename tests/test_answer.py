@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from fairaudit.report.answer import Change, _lead, pair_change_state
+from fairaudit.metrics import harm
+from fairaudit.report.answer import Change, _lead, _open_harm, pair_change_state
 
 
 def pair(before: float, after: float, low: float, high: float) -> dict[str, Any]:
@@ -34,10 +35,37 @@ def test_good_and_bad_news_stand_in_one_sentence() -> None:
     changes = [
         Change(
             task=task, by="race", crossed=False, state="open", word="no change shown", text="", pair=f"pair of {task}.",
-            pair_state=state, costs="", harm="", safe=False, levelling=False,
+            pair_state=state, costs="", harm="", verdicts=frozenset(), levelling=False,
         )
         for task, state in (("gender", "smaller"), ("age", "larger"), ("race", "open"))
     ]  # fmt: skip
     said = " ".join(_lead("reweighing", False, changes))
     assert "the difference fell in gender by race (pair of gender) and grew in age by race (pair of age)." in said
     assert "pair of race" not in said
+
+
+def change(by: str, *verdicts: str) -> Change:
+    """Return a change whose subgroups have these verdicts, with a sentence about harm of its own."""
+    return Change(
+        task="age", by=by, crossed=":" in by, state="open", word="no change shown", text="", pair="", pair_state="open",
+        costs="", harm=f"Bounds of {by}.", verdicts=frozenset(verdicts), levelling=False,
+    )  # fmt: skip
+
+
+def test_harm_that_is_shown_is_said_and_what_is_open_is_folded_but_never_lost() -> None:
+    """Shown harm stands in the lead with its bounds, before good news; axes left open are named in one sentence, each
+    one's bounds below it; a single one keeps its own sentence; nothing is said twice."""
+    changes = [
+        change("gender", harm.NOT_HARMED),
+        change("race", harm.NOT_HARMED, harm.OPEN),
+        change("age", harm.OPEN),
+        change("camera", harm.OPEN, harm.HARMED),
+        change("race:age", harm.OPEN),  # crossed axes have a fold of their own
+    ]
+    lead = _lead("m", False, changes)
+    assert lead.index("Bounds of camera.") < lead.index("Bounds of gender.")
+    said, folded = _open_harm(changes)
+    assert "age by race and age by age" in said and folded == ["Bounds of race.", "Bounds of age."]
+    assert not set(folded) & set(lead)
+    assert _open_harm(changes[1:2]) == ("Bounds of race.", [])
+    assert _open_harm(changes[:1]) == ("", [])

@@ -217,6 +217,7 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     lines.append(
         "At whose cost: " + ("; ".join(costs) if costs else "no subgroup of a single axis is shown to have lost") + "."
     )
+    lines.extend(c.harm for c in single if harm.HARMED in c.verdicts)
     # where nobody is harmed on several axes, that is one sentence; a harm is said with its bounds
     safe = [c for c in single if c.safe]
     if len(safe) > 1:
@@ -225,7 +226,6 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
             "subgroup of each, all of an axis at once; the bounds stand below."
         )
     lines.extend(c.harm for c in safe if len(safe) == 1)
-    lines.extend(c.harm for c in single if harm.HARMED in c.verdicts)
     return lines
 
 

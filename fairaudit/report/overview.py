@@ -58,7 +58,8 @@ def _overall(cell: object, task: str) -> tuple[str, str, str]:
 
 def _comparison(comparison: Comparison) -> Section:
     answers = answer_section(make_comparison_context(comparison)).data["models"]
-    data = {"summary": {m["model"]: m["lead"] for m in answers}, "href": "comparison/index.html"}
+    said = {m["model"]: [*m["lead"], *filter(None, m["harm_open"][:1])] for m in answers}
+    data = {"summary": said, "href": "comparison/index.html"}
     return Section(key="comparison", title="Comparison", template="sections/run_comparison.html", data=data)
 
 
