@@ -4,7 +4,8 @@
 
 Faces are made up unless an audit is given; `--few` leaves out the crossings of two attributes (126 + 18 subgroups). The
 page is opened in Debian's chromium several times, each in a fresh window; "first paint" is when something is seen,
-"loaded" when all of the file is, by the page's own clock; other work makes both longer, so the load average is printed.
+"loaded" when all of the file is, by the page's own clock; other work makes both longer, so the load average is printed,
+and "work": the seconds that the page's main thread computed until then, which a busy machine changes little.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def made_up(faces: int, axes: Sequence[str] = AXES, seed: int = 0) -> AuditResul
 
 
 def opened(page: Path, times: int) -> list[dict[str, float]]:
-    """Return the seconds to first paint and to load of each opening, in a fresh window each."""
+    """Return the seconds to first paint and to load, and of work, of each opening, in a fresh window each."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium")
@@ -60,10 +61,13 @@ def opened(page: Path, times: int) -> list[dict[str, float]]:
         for _ in range(times):
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             tab = context.new_page()
-            tab.goto(page.as_uri())
+            meter = context.new_cdp_session(tab)
+            meter.send("Performance.enable", {"timeDomain": "threadTicks"})
+            tab.goto(page.as_uri(), timeout=120_000)
+            measured = {one["name"]: one["value"] for one in meter.send("Performance.getMetrics")["metrics"]}
             paint = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN")
             load = tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-            found.append({"paint": paint / 1000, "load": load / 1000})
+            found.append({"paint": paint / 1000, "load": load / 1000, "work": measured["TaskDuration"]})
             context.close()
         browser.close()
     return found
@@ -91,7 +95,7 @@ def main() -> None:
                   f"index.html {index.stat().st_size / 1e6:.2f} MB")  # fmt: skip
             before, found = os.getloadavg()[0], opened(index, given.openings)
             load = f"load {before:.1f} before, {os.getloadavg()[0]:.1f} after"
-            for what in ("paint", "load"):
+            for what in ("paint", "load", "work"):
                 each = sorted(one[what] for one in found)
                 middle, spread = statistics.median(each), f"{each[0]:.2f} to {each[-1]:.2f}"
                 print(f"  {what}: median {middle:.2f} s of {len(each)} ({spread}); {load}")
