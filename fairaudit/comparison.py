@@ -31,6 +31,7 @@ from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 from fairaudit.task_measures import measures_of
+from fairaudit.wording import plural
 
 FAMILY = "Holm within each model, task, axis and metric, over its subgroups (without unknown) and classes"
 METHOD = (
@@ -188,14 +189,15 @@ def _paired_axes(
         raise DataError(f"{task}: no face is labelled and predicted in both tables")
     if lost := len(first) - len(common):
         warnings.append(
-            f"{model}, {task}: {lost} paired faces lack a label or one model's prediction and were left out."
+            f"{model}, {task}: {plural(lost, 'paired face lacks', 'paired faces lack')} a label or one model's "
+            "prediction: left out."
         )
     sides = [_at(rows, common) for rows in (before, after)]
     both = (sides[0].column < len(before.classes)) & (sides[1].column < len(before.classes))
     if not both.all():
         warnings.append(
-            f"{model}, {task}: {int((~both).sum())} faces got no prediction from one of the models: they count in "
-            "prediction rates and end-to-end accuracy only."
+            f"{model}, {task}: {plural(int((~both).sum()), 'face')} got no prediction from one of the models: "
+            "counted in prediction rates and end-to-end accuracy only."
         )
     measures = _shared_scores((first, second), sides, both, model, warnings)
     whole = everyone(len(frame))
@@ -227,7 +229,7 @@ def same_labels(first: Predictions, second: Predictions, task: str, model: str) 
         differ = left.notna() & right.notna() & (left.astype(object) != right.astype(object))
         if differ.any():
             raise DataError(
-                f"{task}: {int(differ.sum())} faces are labelled differently in {model} (such as "
+                f"{task}: {plural(int(differ.sum()), 'face is', 'faces are')} labelled differently in {model} (such as "
                 f"{examples(first.frame['image'][differ])}); compare models on the same labels"
             )
     frame = second.frame.drop(columns=[name], errors="ignore")

@@ -11,6 +11,7 @@ from fairaudit.method_tables import LEAST_SEEDS
 from fairaudit.metrics import crossed, harm
 from fairaudit.metrics.intervals import z_value
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 ENDPOINTS = ("named_accuracy", "gap", "equalized_odds")
 _WORDS = {
@@ -125,7 +126,7 @@ def _checkpoints(axis: MethodAxis, method: str, own: Sequence[Mapping[str, Any]]
         return {"sentence": "", "reason": "no subgroup to be helped is named here"}
     better, worse = (sum(flag) for flag in ([r["low"] > 0 for r in rows], [r["high"] < 0 for r in rows]))
     sentence = (
-        f"Of {len(rows)} pairs of checkpoints, accuracy of {rows[0]['subgroup']} is higher beyond noise with "
+        f"Of {plural(len(rows), 'pair')} of checkpoints, accuracy of {rows[0]['subgroup']} is higher beyond noise with "
         f"{method} in {better}, lower in {worse}."
     )
     return {"sentence": sentence, "reason": "says nothing of other seeds, so it recommends nothing"}

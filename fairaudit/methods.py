@@ -29,6 +29,7 @@ from fairaudit.results.files import FORMAT_VERSION
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
 from fairaudit.task_measures import usable_probabilities
+from fairaudit.wording import plural
 
 Seeds = Sequence[Predictions] | Mapping[str, Predictions]
 METHOD = (
@@ -189,7 +190,9 @@ def _axes(
         for one in arm_rows:
             common = np.intersect1d(common, one.position)
     if lost := len(base) - len(common):
-        warnings.append(f"{task}: {lost} faces lack a label or some model's prediction and were left out.")
+        warnings.append(
+            f"{task}: {plural(lost, 'face lacks', 'faces lack')} a label or some model's prediction: left out."
+        )
     if not len(common):
         return []
     scores = _scores(task, base, arms, common, warnings)
@@ -232,7 +235,9 @@ def _scores(
             return None
         found[name] = np.stack(there)
     if lost := int(np.any([np.isnan(v).any((0, 2)) for v in found.values()], axis=0).sum()):
-        warnings.append(f"{task}: {lost} faces lack usable probabilities in some table and are left out of AUC.")
+        warnings.append(
+            f"{task}: {plural(lost, 'face lacks', 'faces lack')} usable probabilities in some table: left out of AUC."
+        )
     return found
 
 

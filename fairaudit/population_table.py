@@ -17,6 +17,7 @@ from fairaudit.pooled import wanted_metrics
 from fairaudit.registry import suggestion
 from fairaudit.results.columns import MORE_TABLES
 from fairaudit.subgroups import OVERALL, parse
+from fairaudit.wording import plural
 
 _CLOSED = ("proportion", "f1")
 _DRAWN = ("average", "composite")
@@ -110,5 +111,6 @@ def _stratified(axis: AxisData, stated: Mapping[str, float]) -> tuple[Sample, np
     notes = [f"no face of {', '.join(missing)}: this speaks of the other {100 * covered:.4g} %"] if missing else []
     if (~keep).any():
         others = ", ".join(names[c] for c in np.unique(codes[~keep]))
-        notes.append(f"{sizes.sum() - sizes[number >= 0].sum():,} faces are outside the stated population ({others})")
+        outside = int(sizes.sum() - sizes[number >= 0].sum())
+        notes.append(f"{plural(outside, 'face is', 'faces are')} outside the stated population ({others})")
     return sample, share_of[there] / covered, "; ".join(notes), covered

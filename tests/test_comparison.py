@@ -158,6 +158,10 @@ def test_what_cannot_be_compared_is_refused() -> None:
         run(a, a.assign(image="x" + a["image"]))
     with pytest.raises(DataError, match="labelled differently"):
         run(a, a.assign(gender_true="Male"))
+    once = a.copy()
+    once.loc[a.index[0], "gender_true"] = "Male" if a["gender_true"].iloc[0] == "Female" else "Female"
+    with pytest.raises(DataError, match=r"gender: 1 face is labelled differently"):
+        run(a, once)
     with pytest.raises(DataError, match="classes differ"):
         run(a, a.replace({"gender_true": {"Male": "M"}, "gender_pred": {"Male": "M"}}))
     with pytest.raises(DataError, match="cannot be paired"):

@@ -126,6 +126,9 @@ def test_missing_cells_and_faces_outside_are_named() -> None:
     assert f"{outside} faces are outside the stated population (Black, Asian, Indian, Others)" in found["reason"]
     white = frame[frame["race"] == "White"]
     assert found["value"] == pytest.approx((white["gender_true"] == white["gender_pred"]).mean())
+    one_more = pd.concat([white, frame[frame["race"] == "Asian"].head(1)])
+    found = value_of(table_of(one_more, {"race": {"White": 1.0}}), "accuracy")
+    assert "1 face is outside the stated population (Asian)" in found["reason"]
 
 
 def test_a_stratum_of_one_face_gives_no_interval() -> None:

@@ -38,6 +38,7 @@ from fairaudit.report.tables import difference_matrix, row_shares
 from fairaudit.report.verdict import established, further, headline_gap, summary, verdicts
 from fairaudit.results import AuditResult
 from fairaudit.spec import AuditSpec
+from fairaudit.wording import plural
 
 
 class Page(HTMLParser):
@@ -78,6 +79,20 @@ def test_a_planted_gap_is_a_finding_and_names_the_group(planted):
     assert "Worst: faces labelled Asian 7" in found.sentence and "n\u00a0=\u00a0" in found.sentence
     assert re.search(r"Gap 2\d\.\d\u00a0points \(\d+\.\d–\d+\.\d\)", found.sentence)
     assert "Asian" in found.detail and "White" not in found.detail
+
+
+def test_one_finding_is_one_and_not_one_of_many(planted):
+    """A single group, gap, pair or intersection is in the singular: in the lead, and where lines are folded."""
+    table = planted.table("findings")
+    row = table[table["finding"].astype(bool) & (table["kind"] == "rest")].iloc[0]
+    kinds = pd.DataFrame([{**row, "kind": kind, "sentence": kind} for kind in ("rest", "interaction", "gap", "pair")])
+    alone = dataclasses.replace(planted, more={**planted.more, "findings": kinds})
+    data = findings_data(make_context(alone))
+    assert data["lead"].startswith(
+        "Beyond noise: 1 group against the rest, 1 intersection beyond its margins, 1 gap, 1 pair of groups; "
+    )
+    folded = [part["all"] for head in data["heads"] for part in head["folded"]]
+    assert folded == ["1 intersection beyond its margins", "1 gap", "1 pair of groups"]
 
 
 def test_noise_alone_is_never_a_finding():
@@ -203,7 +218,7 @@ def test_slugs_are_stable_and_readable():
         (words.count(12345), "12,345"),
         (words.count(float("nan")), "–"),
         (words.listing(["a", "b", "c"]), "a, b and c"),
-        (words.plural(1, "face"), "1 face"),
+        (plural(1, "face"), "1 face"),
         (p_text(0.00001), "<\u00a00.001"),
         (p_text(None), "–"),
     ],

@@ -241,6 +241,28 @@ def test_code_runs_only_when_trusted(faces: FaceTable, tmp_path: Path, monkeypat
     sys.modules.pop("their_model", None)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return np.zeros((len(faces), 3))", "named_once:answer returned ndarray; a dict of"),
+        ("raise KeyError('eyes')", "named_once:answer raised KeyError: 'eyes'"),
+        ("return {'race': np.zeros((1, 3))}", "named_once:answer: the model gave 1 rows"),
+    ],
+)
+def test_the_name_of_a_function_stands_once_in_what_is_wrong_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    """Whether the function's own words or the model's name it, nobody reads the name twice."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "named_once", raising=False)
+    (tmp_path / "named_once.py").write_text(f"import numpy as np\ndef answer(faces):\n    {body}\n")
+    described = write(tmp_path, f"[input]\nsize = {SIZE}\n{HEADS}", "f.toml")
+    with pytest.raises(DataError) as caught:
+        open_model("named_once:answer", described, trust_code=True)
+    sys.modules.pop("named_once", None)
+    assert str(caught.value).startswith(said) and str(caught.value).count("named_once") == 1
+
+
 def test_attribution_follows_a_wrapped_network(faces: FaceTable, tmp_path: Path) -> None:
     """Integrated gradients of TorchScript are complete, and equal to those of the same module pickled."""
     torch.jit.trace(Small().eval(), torch.zeros(1, 3, SIZE, SIZE)).save(tmp_path / "script.pt")

@@ -6,6 +6,7 @@ from fairaudit.errors import DataError
 from fairaudit.mitigation import cells
 from fairaudit.mitigation.choosing import SMALLEST, check_select
 from fairaudit.mitigation.problem import Part, Problem
+from fairaudit.wording import plural
 
 
 def check_problem(problem: Problem) -> tuple[str, ...]:
@@ -92,7 +93,9 @@ def _unknown(problem: Problem) -> list[str]:
     for name, part in (("training", problem.train), ("validation", problem.val)):
         masked, unknown = int((part.y < 0).sum()), int(((part.y >= 0) & (part.g < 0)).sum())
         if masked:
-            said.append(f"{masked} of {len(part)} {name} faces have no label of {problem.task} and take no part")
+            of, have = plural(len(part), f"{name} face"), "has" if masked == 1 else "have"
+            said.append(f"{masked} of {of} {have} no label of {problem.task}: left out")
         if unknown:
-            said.append(f"{unknown} labelled {name} faces are of unknown subgroup")
+            are = plural(unknown, f"labelled {name} face is", f"labelled {name} faces are")
+            said.append(f"{are} of unknown subgroup")
     return said

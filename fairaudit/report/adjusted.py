@@ -14,9 +14,9 @@ from fairaudit.report.words import (
     is_number,
     listing,
     metric_label,
-    plural,
     sentence_case,
 )
+from fairaudit.wording import plural
 
 Records = Sequence[Any]
 

@@ -23,12 +23,12 @@ from fairaudit.report.words import (
     listing,
     metric_label,
     metric_words,
-    plural,
     sentence_case,
     unbroken,
 )
 from fairaudit.results import AuditResult, Comparison
 from fairaudit.subgroups import OVERALL, UNKNOWN, parse
+from fairaudit.wording import plural
 
 Record = Mapping[str, Any]
 

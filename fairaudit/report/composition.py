@@ -12,6 +12,7 @@ from fairaudit.report.figures import share_bar
 from fairaudit.report.tables import Entry, MatrixCell, Row, Table
 from fairaudit.report.words import DASH, axis_label, count, figure, is_number
 from fairaudit.subgroups import CROSS, UNKNOWN, parse
+from fairaudit.wording import plural
 
 FEW = "\u00a0◇"
 _DARKEST, _LIGHTEST = 20, 2  # of the twenty steps of the page's colours, for the first and the last part of a bar
@@ -138,7 +139,7 @@ def _crossed(context: Context) -> Crossed | None:
     left = f"; {count(unknown)} have an unknown label" if unknown else ""
     return Crossed(
         caption=f"Faces by {axis_label(by)}: {count(sum(counts.values()) if not _hides(counts) else None)} in "
-        f"{len(rows) * len(values[-1])} intersections, darker is more{left}",
+        f"{plural(len(rows) * len(values[-1]), 'intersection')}, darker is more{left}",
         corner=f"{CROSS.join(names[:-1])} ↓ {names[-1]} →",
         columns=values[-1],
         heads=[CROSS.join(row) for row in rows],

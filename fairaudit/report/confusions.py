@@ -15,10 +15,10 @@ from fairaudit.report.words import (
     interval,
     is_number,
     number,
-    plural,
     sentence_case,
 )
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 Record = Mapping[str, Any]
 MOST_FOUND, MOST_OPEN, MOST_PAIRS = 15, 5, 20

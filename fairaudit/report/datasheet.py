@@ -7,8 +7,9 @@ from fairaudit.report.context import Context
 from fairaudit.report.data_sets import DATA_SETS, NOT_STATED, names_of, title_of
 from fairaudit.report.legal import stated
 from fairaudit.report.tables import Entry, Row, Table
-from fairaudit.report.words import axis_label, count, is_number, listing, plural
+from fairaudit.report.words import axis_label, count, is_number, listing
 from fairaudit.subgroups import UNKNOWN, parse
+from fairaudit.wording import plural
 
 TWINS = ("duplicate", "identical", "twin", "same_image")
 NO_LIMITS = (

@@ -8,7 +8,8 @@ import pandas as pd
 
 from fairaudit.report.context import Context
 from fairaudit.report.pictures import FacePictures, thumbnail
-from fairaudit.report.words import count, is_number, plural, sentence_case
+from fairaudit.report.words import count, is_number, sentence_case
+from fairaudit.wording import plural
 
 PAIRS = 12  # confusions of a head that are laid out
 
@@ -41,7 +42,9 @@ def error_heads(context: Context) -> list[HeadErrors]:
 def _head(pictures: FacePictures, task: str) -> HeadErrors:
     wrong, labelled = _wrong(pictures, task)
     groups = sorted(wrong.groupby(["true", "pred"], sort=False), key=lambda item: (-len(item[1]), item[0]))
-    sentence = f"{count(len(wrong))} of {count(labelled)} faces with a label and a prediction were predicted wrongly."
+    were = "was" if len(wrong) == 1 else "were"
+    faces = plural(labelled, "face")
+    sentence = f"{count(len(wrong))} of {faces} with a label and a prediction {were} predicted wrongly."
     if len(groups) > PAIRS:
         sentence += f" The {PAIRS} most frequent of {len(groups)} confusions are laid out."
     shown = [_confusion(pictures, str(key[0]), str(key[1]), rows) for key, rows in groups[:PAIRS]]

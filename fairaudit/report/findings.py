@@ -9,14 +9,15 @@ from fairaudit.report.context import Context
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import HEADLINES
 from fairaudit.report.words import axis_label, count, is_number, number, sentence_case
+from fairaudit.wording import plural
 
 FIRST = 8  # findings of one head that are not folded away
 MOST = 60  # of any kind that the page lists; the file holds all
 _KINDS = (
-    ("rest", "groups against the rest"),
-    ("interaction", "intersections beyond their margins"),
-    ("gap", "gaps"),
-    ("pair", "pairs of groups"),
+    ("rest", "group against the rest", "groups against the rest"),
+    ("interaction", "intersection beyond its margins", "intersections beyond their margins"),
+    ("gap", "gap", "gaps"),
+    ("pair", "pair of groups", "pairs of groups"),
 )
 
 
@@ -47,17 +48,18 @@ def _lead(found: pd.DataFrame) -> str:
             "No difference between groups is beyond noise. That is no proof of equal treatment: below stands, for each "
             "axis, which gap would have been found."
         )
-    numbers = [f"{(found['kind'] == kind).sum():,} {words}" for kind, words in _KINDS if (found["kind"] == kind).any()]
+    sizes = ((int((found["kind"] == kind).sum()), words) for kind, *words in _KINDS)
+    numbers = [plural(n, *words) for n, words in sizes if n]
     return f"Beyond noise: {', '.join(numbers)}; the surest first. One bad group makes several of these lines."
 
 
 def _head(context: Context, task: str, table: pd.DataFrame) -> dict[str, Any]:
     found = table[table["finding"].astype(bool)]
-    lists = {kind: found.loc[found["kind"] == kind, "sentence"].tolist() for kind, _ in _KINDS}
+    lists = {kind: found.loc[found["kind"] == kind, "sentence"].tolist() for kind, *_ in _KINDS}
     first = lists["rest"][:FIRST] or lists["interaction"][:FIRST] or lists["gap"][:FIRST] or lists["pair"][:FIRST]
     folded: list[dict[str, Any]] = [
-        {"words": words, "n": len(lists[kind]), "lines": left[:MOST], "more": max(len(left) - MOST, 0)}
-        for kind, words in _KINDS
+        {"all": plural(len(lists[kind]), *words), "lines": left[:MOST], "more": max(len(left) - MOST, 0)}
+        for kind, *words in _KINDS
         if (left := [line for line in lists[kind] if line not in first])
     ]
     return {

@@ -15,10 +15,10 @@ from fairaudit.report.words import (
     listing,
     metric_label,
     metric_words,
-    plural,
     sentence_case,
 )
 from fairaudit.subgroups import UNKNOWN, parse
+from fairaudit.wording import plural
 
 MOST = 5  # findings and policies that the first screen lists
 _SEVERITY = ("fail", "contradicted", "inconclusive", "not assessed", "pass", "supported")

@@ -24,10 +24,10 @@ from fairaudit.report.words import (
     is_number,
     metric_words,
     number,
-    plural,
     sentence_case,
 )
 from fairaudit.subgroups import UNKNOWN
+from fairaudit.wording import plural
 
 MISTAKES = 6
 

@@ -15,9 +15,9 @@ import pandas as pd
 from fairaudit.data.predictions_check import NO_LABEL
 from fairaudit.errors import UsageError
 from fairaudit.report.suppression import EVERYBODY, Cell, hidden_cells
-from fairaudit.report.words import plural
 from fairaudit.results import AuditResult
 from fairaudit.subgroups import CROSS, OVERALL, UNKNOWN, parse
+from fairaudit.wording import plural
 
 Place = tuple[str, str]  # axis, subgroup
 # Of a subgroup in which the faces of one label are hidden, measures of the whole head that weigh its classes go.

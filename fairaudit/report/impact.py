@@ -5,18 +5,9 @@ from typing import Any
 
 from fairaudit.report.context import FOLD, Context
 from fairaudit.report.tables import Entry, Notes, Row, Table
-from fairaudit.report.words import (
-    DASH,
-    axis_label,
-    count,
-    figure,
-    interval,
-    is_number,
-    number,
-    plural,
-    sentence_case,
-)
+from fairaudit.report.words import DASH, axis_label, count, figure, interval, is_number, number, sentence_case
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.wording import plural
 
 Record = Mapping[str, Any]
 

@@ -8,8 +8,9 @@ from markupsafe import Markup
 
 from fairaudit.report.context import Context
 from fairaudit.report.tables import Entry, Notes, Row, Table
-from fairaudit.report.words import axis_label, count, difference, figure, is_number, listing, plural, sentence_case
+from fairaudit.report.words import axis_label, count, difference, figure, is_number, listing, sentence_case
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 MODEL, IMAGE, NONE = "model", "image content, not model", "no difference shown"  # verdicts of contrasts.csv
 _SHOWN = 6  # contrasts told in a sentence each

@@ -12,19 +12,10 @@ from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.robustness import p_value
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
-from fairaudit.report.words import (
-    DASH,
-    axis_label,
-    count,
-    difference,
-    figure,
-    is_number,
-    number,
-    plural,
-    sentence_case,
-)
+from fairaudit.report.words import DASH, axis_label, count, difference, figure, is_number, number, sentence_case
 from fairaudit.results import Masking
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 _DARKEST = 10  # of 20 shades: text in the page's own ink stays readable on all of them, in light and dark
 Records = Sequence[Mapping[str, Any]]

@@ -9,21 +9,11 @@ import pandas as pd
 from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Row, Table
-from fairaudit.report.words import (
-    DASH,
-    count,
-    difference,
-    figure,
-    interval,
-    is_number,
-    listing,
-    number,
-    plural,
-    sentence_case,
-)
+from fairaudit.report.words import DASH, count, difference, figure, interval, is_number, listing, number, sentence_case
 from fairaudit.results import MethodComparison
 from fairaudit.spec import Spec
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 PUBLISHED = (
     ("domain-independent heads", "1.6", "88.7"),

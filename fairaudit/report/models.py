@@ -13,8 +13,9 @@ from fairaudit.report.answer import ComparisonContext
 from fairaudit.report.context import make_context
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table, entry
-from fairaudit.report.words import DASH, count, difference, is_number, listing, number, plural, sentence_case
+from fairaudit.report.words import DASH, count, difference, is_number, listing, number, sentence_case
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 MEASURES = {"val_score": "validation score", "val_loss": "validation loss", "train_loss": "training loss"}
 MOST = 8  # models in one chart: more lines cannot be told apart

@@ -14,9 +14,10 @@ from markupsafe import Markup
 from fairaudit import __version__
 from fairaudit.files import file_hash, write_json, write_text
 from fairaudit.report.figures import tick_drawings
-from fairaudit.report.words import bounds, count, figure, plural, unbroken
+from fairaudit.report.words import bounds, count, figure, unbroken
 from fairaudit.resources import resource_dir
 from fairaudit.results.files import PAGES
+from fairaudit.wording import plural
 
 _REORDER = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff"

@@ -18,9 +18,9 @@ from fairaudit.report.words import (
     metric_label,
     metric_words,
     number,
-    plural,
     sentence_case,
 )
+from fairaudit.wording import plural
 
 Record = Mapping[str, Any]
 _MARKS = {"pass": "✓ ", "supported": "✓ ", "fail": "▲ ", "contradicted": "▲ ", "inconclusive": "○ "}

@@ -21,11 +21,11 @@ from fairaudit.report.words import (
     is_number,
     listing,
     number,
-    plural,
     sentence_case,
 )
 from fairaudit.results import Robustness
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 WIDE, HIGH, EDGE = 132, 88, 14  # a small chart: its size and the room at its left and right, in SVG units
 _LAST = 5

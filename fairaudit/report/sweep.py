@@ -9,8 +9,9 @@ from fairaudit.report.models import curves_data, has_curve
 from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Row, Table
-from fairaudit.report.words import DASH, count, difference, figure, is_number, plural, sentence_case
+from fairaudit.report.words import DASH, count, difference, figure, is_number, sentence_case
 from fairaudit.spec import Spec
+from fairaudit.wording import plural
 
 
 def write_sweep_report(

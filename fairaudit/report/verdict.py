@@ -16,11 +16,11 @@ from fairaudit.report.words import (
     metric_label,
     metric_words,
     p_words,
-    plural,
     sentence_case,
     unit,
 )
 from fairaudit.subgroups import UNKNOWN, parse
+from fairaudit.wording import plural
 
 State = Literal["found", "open", "none"]
 # The first of these that the audit has for a head and axis is what the first page speaks about.

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from fairaudit.subgroups import OVERALL, parse
-from fairaudit.wording import plural as plural
 
 Kind = Literal["percent", "bins", "years", "plain", "count"]
 DASH = "–"

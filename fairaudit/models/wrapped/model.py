@@ -220,7 +220,8 @@ def assemble(
         where = places(description.tasks, {name: value.shape[1] for name, value in outputs.items()})
         logits_of(outputs, where, description.tasks)
     except DataError as error:
-        raise DataError(f"{file}: {error}") from None
+        said = str(error)  # of a function it begins with the name already
+        raise DataError(said if said.startswith(f"{file} ") else f"{file}: {said}") from None
     except UsageError:
         raise
     except Exception as error:
