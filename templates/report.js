@@ -210,7 +210,7 @@
   );
   all(".region").forEach((region) => near.observe(region));
 
-  // --- folds: a link into one opens it; one button opens all, which is what is then printed --------------------------
+  // --- folds: a link into one opens it; one button opens all; closed ones are printed, too -----------------------------
   const reveal = () => {
     let part = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
     const target = part;
@@ -219,6 +219,12 @@
   };
   addEventListener("hashchange", reveal);
   const folds = all("main details");
+  let closed = []; // for browsers in which the style alone cannot print them
+  addEventListener("beforeprint", () => {
+    closed = folds.filter((fold) => !fold.open);
+    closed.forEach((fold) => (fold.open = true));
+  });
+  addEventListener("afterprint", () => closed.forEach((fold) => (fold.open = false)));
   const bar = document.querySelector("nav.toc");
   if (folds.length && bar) {
     const button = make("button", "", { type: "button", className: "plain" });

@@ -347,6 +347,33 @@ def test_print_keeps_rows_whole_and_heads_with_their_tables(browser, run_folder)
     tab.context.close()
 
 
+@pytest.mark.parametrize("script", [True, False])
+def test_what_is_folded_is_printed(browser, run_folder, script):
+    """A PDF of a page as it opens has all pages of one whose folds were opened by hand, and closes them again."""
+    tab = browser.new_context(viewport=DESKTOP, java_script_enabled=script).new_page()
+    pages = lambda: len(re.findall(rb"/Type\s*/Page\b", tab.pdf(format="A4")))  # noqa: E731
+    for name in ("audits/baseline/index.html", "many/index.html"):
+        tab.goto((run_folder / name).as_uri())
+        closed = tab.locator("main details:not([open])").count()
+        assert closed > 5
+        printed = pages()
+        assert tab.locator("main details:not([open])").count() == closed
+        tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        assert printed == pages()
+        tab.evaluate("document.querySelectorAll('details > :not(summary)').forEach(part => part.remove())")
+        assert printed > pages() + 2, f"{name}: the folds are too small for this test to see them"
+    tab.context.close()
+
+
+def test_no_cell_of_words_is_squeezed_on_a_phone(browser, run_folder):
+    """Tables of several models scroll sideways at 360 pixels rather than break their sentences a word a line."""
+    tab = browser.new_context(viewport=PHONE).new_page()
+    tab.goto((run_folder / "many" / "index.html").as_uri())
+    words = "all => all.filter(c => c.textContent.trim() && c.clientWidth < 130).map(c => c.textContent.trim())"
+    assert tab.locator("#answer td.t").count() and tab.locator("#answer td.t").evaluate_all(words) == []
+    tab.context.close()
+
+
 def test_a_hundred_and_twenty_six_subgroups_stay_under_five_megabytes(browser, tmp_path):
     """Race × gender × age with its margins, three heads: one file, complete, and small enough to be sent."""
     races = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
