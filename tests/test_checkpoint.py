@@ -168,6 +168,14 @@ def test_how_it_is_used_is_checked(saved: Checkpoint, key: str, value: object) -
         load_checkpoint(saved.folder)
 
 
+def test_how_it_is_used_is_read_as_it_was_checked(saved: Checkpoint) -> None:
+    """A "no" in quotes is no yes, and a size in quotes is a number."""
+    edit(saved, flip_test="no", zoom_test=["0.93"])
+    again = load_checkpoint(saved.folder)
+    assert again.flip_test is False
+    assert again.zoom_test == (0.93,)
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "\xff", "[" * 100_000], ids=["cut", "list", "bytes", "deep"])
 def test_damaged_json_is_refused(saved: Checkpoint, text: str) -> None:
     """A model.json that is no JSON table is a data error."""

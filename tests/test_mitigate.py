@@ -299,9 +299,13 @@ def test_heads_of_like_names_have_folders_of_their_own(tmp_path: Path) -> None:
     assert places[1].name == "age-group" and places[6].name == "gender"
 
 
-def test_a_kept_head_is_a_checkpoint_that_answers_as_it_did(faces_folder: Path, tmp_path: Path) -> None:
-    """`predict` gives the answers of the test predictions; the division and the faces it was trained on are known."""
-    work = a_work(faces_folder, tmp_path)
+@pytest.mark.parametrize("looks", [{}, {"zoom_test": (0.7, 1.4), "flip_test": True}])
+def test_a_kept_head_is_a_checkpoint_that_answers_as_it_did(faces_folder: Path, tmp_path: Path, looks: dict) -> None:
+    """`predict` gives the answers of the test predictions, also where faces are looked at more than once; the division
+    and the faces it was trained on are known.
+    """
+    spec = a_spec()
+    work = a_work(faces_folder, tmp_path, spec.model_copy(update={"training": spec.training.model_copy(update=looks)}))
     pool = prepare(work)
     plan = make_plan(work, pool)
     fit_all(work, pool, plan)

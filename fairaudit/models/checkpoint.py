@@ -32,7 +32,7 @@ from fairaudit.models.heads import AGE_YEARS, smallest_size
 from fairaudit.models.limits import WithoutMemory
 from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
-from fairaudit.models.realign import zooming
+from fairaudit.models.realign import looks, zooming
 from fairaudit.models.runtime import autocast, pick_device
 from fairaudit.results.files import HISTORY
 from fairaudit.spec.model import Activation, AlignFrom, HeadSpec, ModelSpec, Widths, Zooms, one_or_more
@@ -163,10 +163,7 @@ class Checkpoint:
                 pixels = nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, -rows % 16))
             with torch.inference_mode():
                 x = model.prepare(pixels)
-                views = [x, *(zoom(x) for zoom in zooms)]
-                if flip:
-                    views += [view.flip(3) for view in views]
-                each = [_one(model, blocks, view, dtype, embeddings) for view in views]
+                each = [_one(model, blocks, view, dtype, embeddings) for view in looks(x, zooms, flip=flip)]
             return {task: torch.stack([one[task] for one in each]).mean(0)[:rows].cpu().numpy() for task in each[0]}
 
         return forward
@@ -247,7 +244,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     meta = _read_json(folder / DESCRIPTION)
     model = _model(folder, meta)
-    _checked(_Use, meta, folder / DESCRIPTION)
+    use = _checked(_Use, meta, folder / DESCRIPTION).model_dump(exclude_unset=True)
     trained_on = _read_json(folder / TRAINED_ON) if (folder / TRAINED_ON).exists() else {}
     try:
         history = pd.read_csv(folder / HISTORY) if (folder / HISTORY).exists() else pd.DataFrame()
@@ -258,7 +255,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         folder=folder,
         model=model,
         refitted=refitted,
-        meta={**meta, "predicts_years": AGE_YEARS in getattr(model, "outputs", ())},
+        meta={**meta, **use, "predicts_years": AGE_YEARS in getattr(model, "outputs", ())},
         history=history,
         trained_on={str(part): frozenset(map(str, names)) for part, names in trained_on.items()},
         hash=value_hash([file_hash(path) for path in (folder / WEIGHTS, folder / DESCRIPTION, *files)]),

@@ -21,6 +21,7 @@ from fairaudit.models.classifier import FaceClassifier
 from fairaudit.models.feeds import POOL, frozen_blocks
 from fairaudit.models.forest import is_forest
 from fairaudit.models.pixels import load_face
+from fairaudit.models.realign import looks, zooming
 from fairaudit.models.runtime import pick_device
 from fairaudit.models.trainable import face_hashes
 from fairaudit.spec import AugmentationSpec, Spec
@@ -28,7 +29,8 @@ from fairaudit.spec import AugmentationSpec, Spec
 
 @dataclass(frozen=True, kw_only=True)
 class Embedder:
-    """A backbone that turns faces into embeddings: the mean of a face's and its mirror image's with `flip`.
+    """A backbone that turns faces into embeddings: the mean over a face as it is, in the sizes `zooms`, and with `flip`
+    their mirror images, as predictions are averaged.
 
     `model` is in eval mode; its heads are not used. `key` names the backbone and its weights; `words` says which it is.
     """
@@ -37,6 +39,7 @@ class Embedder:
     flip: bool
     key: Mapping[str, Any]
     words: str
+    zooms: tuple[float, ...] = ()
 
 
 def pretrained_embedder(spec: Spec, weights_folders: Sequence[Path], device: str = "auto") -> Embedder:
@@ -63,7 +66,8 @@ def pretrained_embedder(spec: Spec, weights_folders: Sequence[Path], device: str
         "color": model.color,
     }
     words = f"{spec.model.backbone} with the weights {backbone.weights}, as they are"
-    return Embedder(model=model.to(pick_device(device)), flip=spec.training.flip_test, key=key, words=words)
+    flip, zooms = spec.training.flip_test, spec.training.zoom_test
+    return Embedder(model=model.to(pick_device(device)), flip=flip, zooms=zooms, key=key, words=words)
 
 
 def checkpoint_embedder(checkpoint: Checkpoint, device: str = "auto") -> Embedder:
@@ -73,7 +77,8 @@ def checkpoint_embedder(checkpoint: Checkpoint, device: str = "auto") -> Embedde
     model = copy.deepcopy(checkpoint.model).eval().requires_grad_(False)
     words = f"the backbone of the checkpoint {checkpoint.hash[:12]} ({checkpoint.meta['architecture']['backbone']})"
     key = {"checkpoint": checkpoint.hash}
-    return Embedder(model=model.to(checkpoint.place(device)), flip=checkpoint.flip_test, key=key, words=words)
+    flip, zooms = checkpoint.flip_test, checkpoint.zoom_test
+    return Embedder(model=model.to(checkpoint.place(device)), flip=flip, zooms=zooms, key=key, words=words)
 
 
 def embeddings_of(embedder: Embedder, faces: FaceTable, store: ArrayCache, part: str) -> Tensor:
@@ -81,9 +86,9 @@ def embeddings_of(embedder: Embedder, faces: FaceTable, store: ArrayCache, part:
 
     Raises DataError naming an image that cannot be read.
     """
-    forward = forward_of(embedder)
-    compute = partial(_flipped, forward) if embedder.flip else forward
     depends = {**embedder.key, "flip": embedder.flip, "faces": list(face_hashes(faces))}
+    depends |= {"zooms": list(embedder.zooms)} if embedder.zooms else {}
+    compute = forward_of(embedder, averaged=True)
     return store.get(f"embeddings ({part})", depends, len(faces), _load(faces, embedder), compute)
 
 
@@ -114,20 +119,20 @@ def views_of(
     return made
 
 
-def forward_of(embedder: Embedder) -> Callable[[Tensor], Tensor]:
-    """Return the function from uint8 faces (n, S, S, 3) to embeddings, float32 (n, d)."""
+def forward_of(embedder: Embedder, *, averaged: bool = False) -> Callable[[Tensor], Tensor]:
+    """Return the function from uint8 faces (n, S, S, 3) to embeddings, float32 (n, d): of the faces as they are, or
+    `averaged` as the embedder says.
+    """
     model = embedder.model
     blocks = frozen_blocks(model.blocks, model, torch.float32)
+    zooms = [zooming(model.image_size, zoom).to(model.mean.device) for zoom in embedder.zooms] if averaged else []
 
     def forward(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            return model.pooled(blocks(model.prepare(pixels)))
+            views = looks(model.prepare(pixels), zooms, flip=averaged and embedder.flip)
+            return torch.stack([model.pooled(blocks(view)) for view in views]).mean(0)
 
     return forward
-
-
-def _flipped(forward: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
-    return (forward(pixels) + forward(pixels.flip(2))) / 2
 
 
 def _load(faces: FaceTable, embedder: Embedder) -> Callable[[slice], Tensor]:

@@ -1,6 +1,7 @@
 """Faces moved to where a backbone knows them: as wide apart, and as high in the picture, as when it was trained."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -65,6 +66,12 @@ class Realign(Moved):
 def zooming(size: int, zoom: float) -> Moved:
     """Return what makes pictures larger (`zoom` above 1) or smaller about their middle."""
     return Moved(size, zoom, (1 - zoom) / 2, (1 - zoom) / 2)
+
+
+def looks(x: Tensor, zooms: Sequence[Moved], *, flip: bool) -> list[Tensor]:
+    """Return the pictures a prediction is averaged over: as they are, in other sizes, and with `flip` each mirrored."""
+    views = [x, *(zoom(x) for zoom in zooms)]
+    return [*views, *(view.flip(3) for view in views)] if flip else views
 
 
 def _resampling(size: int, scale: float, shift: float) -> Tensor:
