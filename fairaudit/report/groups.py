@@ -18,6 +18,7 @@ from fairaudit.report.words import (
     DEGENERATE_ONLY,
     axis_label,
     count,
+    counted,
     difference,
     figure,
     interval,
@@ -27,7 +28,6 @@ from fairaudit.report.words import (
     sentence_case,
 )
 from fairaudit.subgroups import UNKNOWN
-from fairaudit.wording import plural
 
 MISTAKES = 6
 
@@ -116,7 +116,7 @@ def _sentence(context: Context, task: str, by: str, subgroup: str) -> str:
         return f"No labels of {task} are known: only how often each class is predicted can be compared."
     if not is_number(cell.value):
         return f"{name} is undefined here: {cell.reason or 'the audit gives no reason'}."
-    first = f"{name} {figure(cell.value, cell.low, cell.high)} over {plural(int(cell.n), 'face')}"
+    first = f"{name} {figure(cell.value, cell.low, cell.high)} over {counted(cell.n, 'face')}"
     against = context.against.get((task, by, subgroup), {}).get((metric, ""))
     if subgroup == UNKNOWN:
         return first + "; faces with an unknown label are reported, and left out of every comparison."

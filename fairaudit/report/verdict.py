@@ -8,6 +8,7 @@ from fairaudit.report.context import Context, Gap
 from fairaudit.report.words import (
     axis_label,
     count,
+    counted,
     difference,
     figure,
     interval,
@@ -263,7 +264,7 @@ def _missing(context: Context, task: str, by: str, gap: Gap | None) -> str:
     for group in context.axes[by]:
         cell = context.cell(task, by, group, metric, class_)
         if group == UNKNOWN:
-            unknown = "" if not cell.n else f"{plural(int(cell.n), 'face')} without a label on this axis"
+            unknown = "" if not cell.n else f"{counted(cell.n, 'face')} without a label on this axis"
         elif cell.small:
             small.append(f"{group} (n\u00a0=\u00a0{count(cell.n)})")
     least = context.result.meta.get("min_group_size")

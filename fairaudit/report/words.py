@@ -199,6 +199,11 @@ def count(value: Any) -> str:
     return f"{value:,.0f}" if abs(value - round(value)) < 1e-9 else f"{value:,.1f}"
 
 
+def counted(value: Any, one: str) -> str:
+    """Return "1 face", "1,204 faces", "12.5 faces" (weighted) or "– faces" (hidden)."""
+    return f"{count(value)} {one if value == 1 else one + 's'}"
+
+
 def number(value: Any, kind: Kind = "percent", *, signed: bool = False) -> str:
     """Return a value without its unit: 90.1 for .901 (percent), 0.45 (bins, years), 0.812 (plain), "–" if undefined."""
     if not is_number(value):
