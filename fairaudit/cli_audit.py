@@ -1,5 +1,6 @@
 """`fairaudit audit`: a table of predictions, or a model on a folder of faces, becomes tables and pages."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,9 +92,9 @@ def audit(
     from fairaudit.inputs import (
         audit_settings,
         find_spec,
-        forget_predictions,
         heads_of,
         keep_history,
+        keeping_predictions,
         planned,
         predict_for_audit,
         read_table,
@@ -130,7 +131,7 @@ def audit(
     check_names(settings)
     faces_root = data
     table: Any
-    with Bars() as bars:
+    with Bars() as bars, keeping_predictions(out) if checkpoint else nullcontext(out) as keep:
         if checkpoint is not None and data is not None:
             from fairaudit.models.wrapped.opening import open_model
 
@@ -138,7 +139,7 @@ def audit(
             name = name or (str(model.meta["name"]) if model.stated else None)
             if not task and not plan:
                 tasks = heads_of(model, tasks, say)
-            table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, out, bars, cache)
+            table, meta, faces_root = predict_for_audit(model, data, dataset, spec, split, device, keep, bars, cache)
         elif predictions is not None:
             table = read_table(predictions, loaded, rename or (), value or (), task, memory, bars)
             meta = table_meta()
@@ -156,8 +157,6 @@ def audit(
         if checkpoint is not None:
             keep_history(Path(checkpoint), out)
         render_audit(out, out, faces_root=faces_root if show_faces else None)
-        if checkpoint is not None:
-            forget_predictions(out)
     code = verdicts_of({result.meta["name"]: result}, strict)
     typer.echo(f"Open {out / 'index.html'}")
     if code:

@@ -17,6 +17,11 @@ from typing import Any
 
 from fairaudit.errors import FairauditError, UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _PLAIN = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -104,6 +109,7 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove, once for each folder, what killed processes left in it while they wrote.
 
     Whether another container's or machine's process lives cannot be asked: its pieces go when they are ABANDONED old.
+    So do those of a number that lives here: numbers are used again, also in a restarted container of the same name.
     """
     with suppress(OSError):  # another user's leftovers, or a folder that cannot be listed, hinder no one who writes
         for left in list(folder.iterdir()):
@@ -111,8 +117,8 @@ def _remove_leftovers(folder: Path) -> None:
             if not found:
                 continue
             with suppress(OSError):
-                ours = found[1] == _numbered_by()
-                if _lives(int(found[2])) if ours else time.time() - _last_written(left) < ABANDONED:
+                ended = found[1] == _numbered_by() and not _lives(int(found[2]))
+                if not ended and time.time() - _last_written(left) < ABANDONED:
                     continue
                 if left.is_dir() and not left.is_symlink():
                     shutil.rmtree(left, ignore_errors=True)
@@ -162,14 +168,72 @@ def value_hash(value: Any) -> str:
 def claim(folder: Path, kind: str, marker: str) -> None:
     """Make sure that `folder` may be (over)written by a `kind`: it is absent, empty, or holds `marker` already.
 
+    What a killed process of ours left while it wrote (`.….part`) counts as nothing: it may have been the marker.
     Raises UsageError where it holds anything else, so that no other run's files are ever mixed with ours.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UsageError(f"--out {folder} is a file; give a folder that is new, empty or holds an earlier {kind}")
-    if any(folder.iterdir()) and not (folder / marker).exists():
+    if not (folder / marker).exists() and any(not _LEFTOVER.fullmatch(path.name) for path in folder.iterdir()):
         raise UsageError(
             f"--out {folder} already holds something that is not a fairaudit {kind} (no {marker} in it); "
             "give a new or empty folder"
         )
+
+
+def remove_claimed(folder: Path, marker: str) -> None:
+    """Remove a folder of ours; its `marker` goes last, so that the folder still counts as ours after a kill."""
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if path.name != marker]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        (folder / marker).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+@contextmanager
+def held(folder: Path, out: Path) -> Iterator[None]:
+    """Keep every other call that holds `folder`, for the same `out`, from it; the system frees it when we are killed.
+
+    It is made where it is absent, and removed at the end where it is empty. Raises UsageError where another call holds
+    it. Where the system or the disk knows no locks (Windows, some network disks), nothing is held.
+    """
+    with plain_disk_errors(folder):
+        handle = _lock(folder, out)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path, out: Path) -> int | None:
+    """Return an open handle of the folder, locked for us alone; None where there are no locks."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        if fcntl is None:
+            return None
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # another call has just ended, and removed it
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise UsageError(
+                f"another call is writing --out {out} at this moment (it holds {folder}); wait for it, or give another"
+            ) from None
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(handle)
+            return None
+        os.close(handle)  # what we locked was removed meanwhile

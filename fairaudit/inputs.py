@@ -2,8 +2,8 @@
 
 import datetime
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fairaudit.errors import DataError, TooFewFacesError, UsageError
-from fairaudit.files import claim, value_hash, write_json, write_text
+from fairaudit.files import claim, held, remove_claimed, value_hash, write_json, write_text
 from fairaudit.plan import LATE, check_against, load_plan, plan_meta
 from fairaudit.policies import parse_policies
 from fairaudit.progress import Progress, silent
@@ -129,26 +129,23 @@ def predict_for_audit(
     spec: Path | None,
     split: str,
     device: str,
-    out: Path,
+    keep: Path,
     progress: Progress,
     cache: Path | None = None,
 ) -> tuple["Predictions", dict[str, Any], Path]:
-    """Let a model predict the faces of the audit `out`.
+    """Let a model predict the faces of an audit into the folder of `keeping_predictions`.
 
     Return the table, what the audit's first page says of model and data, and the folder that image names start from.
-    The table stays beside `out` until `forget_predictions`, so that the same call, when it was stopped, goes on.
     """
     from fairaudit.audit_stages import audit_meta
     from fairaudit.data.parts import is_done
     from fairaudit.data.predictions import read_predictions
-    from fairaudit.models.inference import part_key, predict
+    from fairaudit.models.inference import part_key, predict, ran_on
 
     faces, which = faces_for(model.meta, data, dataset, spec, split, progress)
-    folder = _predicting(out)
-    claim(folder, "audit under way", _MARKER)
-    write_json(folder / _MARKER, {"of": out.name})
-    path = folder / "predictions.parquet"
-    if is_done(path, part_key(model.in_order(faces.tasks), faces, "fp32")):
+    path = keep / "predictions.parquet"
+    key = {**part_key(model.in_order(faces.tasks), faces, "fp32"), **ran_on(model.place(device))}
+    if is_done(path, key):
         progress("predict", 0, 0, "every face was predicted by a call that was stopped: going on there")
     else:
         predict(model, faces, path, device=device, cache=cache, progress=progress)
@@ -156,14 +153,18 @@ def predict_for_audit(
     return table, {**audit_meta(faces, model.meta), "faces": which}, faces.root
 
 
-def forget_predictions(out: Path) -> None:
-    """Remove what `predict_for_audit` kept beside the audit `out`, which is whole."""
-    shutil.rmtree(_predicting(out), ignore_errors=True)
-
-
-def _predicting(out: Path) -> Path:
-    out = out.resolve()  # "." has no name
-    return out.with_name(f"{out.name}.predicting")
+@contextmanager
+def keeping_predictions(out: Path) -> Iterator[Path]:
+    """Yield a folder beside the audit `out` for its predictions; it is removed when all is well, and else stays, so
+    that the same call goes on. Raises UsageError where it is not ours, or another call is writing the same `out`.
+    """
+    whole = out.resolve()  # "." has no name
+    folder = whole.with_name(f"{whole.name}.predicting")
+    claim(folder, "audit under way", _MARKER)
+    with held(folder, out):
+        write_json(folder / _MARKER, {"of": whole.name})
+        yield folder
+        remove_claimed(folder, _MARKER)
 
 
 def heads_of(model: "FaceModel", tasks: Sequence[str] | None, say: Callable[[str], None]) -> list[str] | None:

@@ -204,6 +204,21 @@ def test_a_twin_shares_weights_and_nothing_else() -> None:
     assert before.keys() == blocks.state_dict().keys()
 
 
+def test_a_hook_on_a_twin_is_not_on_the_original() -> None:
+    """Hooks and temporary buffers that one of the two gets later are its own; those from before are in both."""
+    module, called = nn.Sequential(nn.Linear(2, 2)), []
+    first = module[0].register_forward_hook(lambda *given: called.append("before"))
+    made = twin(module)
+    made[0].register_forward_hook(lambda *given: called.append("twin"))
+    made.register_buffer("temporary", torch.zeros(1), persistent=False)
+    module.register_buffer("temporary", torch.zeros(1))
+    first.remove()
+    module(torch.zeros(1, 2))
+    assert called == [] and "temporary" in module.state_dict()
+    made(torch.zeros(1, 2))
+    assert called == ["before", "twin"] and "temporary" not in made.state_dict()
+
+
 def test_a_twin_keeps_what_is_tied_and_takes_what_it_is_given() -> None:
     """A module or a weight used twice is one in the twin, too; a module may be replaced by another."""
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)

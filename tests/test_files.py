@@ -14,7 +14,7 @@ import pytest
 
 from fairaudit import files
 from fairaudit.errors import FairauditError, UsageError
-from fairaudit.files import atomic_file, atomic_folder, claim, plain_disk_errors, write_json
+from fairaudit.files import atomic_file, atomic_folder, claim, held, plain_disk_errors, remove_claimed, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,6 +77,17 @@ def test_what_another_container_writes_is_left_alone(tmp_path: Path) -> None:
         os.utime(path, (long_ago, long_ago))
     write_json(tmp_path / "b.json", {})
     assert {path.name for path in tmp_path.iterdir()} == {"b.json", new.name, busy.name}
+
+
+def test_a_number_that_lives_again_keeps_leftovers_for_a_day(tmp_path: Path) -> None:
+    """In a restarted container process 1 lives, and is not the one that left a piece: what is old goes."""
+    mine = files._temporary(tmp_path / "a").name
+    new, old = (tmp_path / re.sub(r"-\d+\.part", "-1.part", mine).replace(".a.", f".{age}.") for age in ("new", "old"))
+    new.touch()
+    old.touch()
+    os.utime(old, (time.time() - files.ABANDONED - 60,) * 2)
+    write_json(tmp_path / "b.json", {})
+    assert {path.name for path in tmp_path.iterdir()} == {"b.json", new.name}
 
 
 @pytest.mark.parametrize("other", ["boot", "namespace", "host"])
@@ -144,3 +155,58 @@ def test_claim_refuses_somebody_elses_folder(tmp_path: Path) -> None:
     claim(tmp_path, "audit", "audit.json")
     with pytest.raises(UsageError, match="is a file"):
         claim(tmp_path / "thesis.doc", "audit", "audit.json")
+
+
+def test_claim_overlooks_what_a_killed_process_left(tmp_path: Path) -> None:
+    """Killed before the marker was whole, we left its piece alone; with anything else the folder is somebody's."""
+    (tmp_path / ".audit.json.deadbeef-3.part").touch()
+    claim(tmp_path, "audit", "audit.json")
+    (tmp_path / ".thesis.part").touch()
+    with pytest.raises(UsageError, match="not a fairaudit audit"):
+        claim(tmp_path, "audit", "audit.json")
+
+
+def test_a_folder_counts_as_ours_until_it_is_gone(tmp_path: Path) -> None:
+    """Killed at any point of removing it, the next call may use it."""
+    for kill_at in range(5):
+        folder = tmp_path / "f"
+        (folder / "inner").mkdir(parents=True, exist_ok=True)
+        for name in ("a", "m.json", "z"):
+            (folder / name).touch()
+        usual, left = Path.unlink, [kill_at]
+
+        def unlink(path: Path, *args: object, usual=usual, left=left, **more: object) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            usual(path, *args, **more)
+
+        try:
+            with patch.object(Path, "unlink", unlink):
+                remove_claimed(folder, "m.json")
+        except KeyboardInterrupt:
+            assert kill_at < 3
+        claim(folder, "kind", "m.json")
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_folder_is_held_by_one_call(tmp_path: Path) -> None:
+    """A second call is refused, also of another process; a kill frees the folder, and an empty one goes."""
+    folder, out = tmp_path / "f", tmp_path / "out"
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom fairaudit.errors import UsageError\n"
+        "from fairaudit.files import held\n"
+        "try:\n    with held(Path('f'), Path('out')):\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "except UsageError:\n    raise SystemExit(7)"
+    )
+
+    def other() -> int:
+        run = [sys.executable, "-c", code]
+        return subprocess.run(run, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
+
+    assert other() == -signal.SIGKILL and folder.is_dir()
+    with held(folder, out):
+        with pytest.raises(UsageError, match="another call is writing"), held(folder, out):
+            pass
+        assert other() == 7
+    assert not folder.exists()

@@ -20,6 +20,7 @@ from fairaudit.data.parts import Part
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import FairauditError, UsageError
+from fairaudit.files import held
 from fairaudit.models import inference, unfinished
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.inference import predict
@@ -141,7 +142,9 @@ def test_slow_models_are_kept_by_time(
 
 
 @pytest.mark.usefixtures("ten_rows")
-@pytest.mark.parametrize("what", ["model", "faces", "labels", "flip", "precision", "cut", "bit", "missing", "version"])
+@pytest.mark.parametrize(
+    "what", ["model", "faces", "labels", "flip", "zoom", "precision", "cut", "bit", "missing", "version", "source"]
+)
 def test_what_is_stale_or_damaged_is_predicted_again(
     checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -170,6 +173,10 @@ def test_what_is_stale_or_damaged_is_predicted_again(
         first = 10
     elif what == "missing":
         files[0].unlink()
+    elif what == "zoom":
+        model = replace(checkpoint, meta={**checkpoint.meta, "zoom_test": [0.8]})
+    elif what == "source":
+        monkeypatch.setattr(inference, "source_hash", lambda: "0")
     elif what == "version":
         monkeypatch.setattr(inference.fairaudit, "__version__", "0")
     whole = predict(model, table, tmp_path / "whole.parquet", batch_size=5, **options)
@@ -216,6 +223,78 @@ def test_folders_of_others_are_left_alone(checkpoint: Checkpoint, faces: FaceTab
     assert not (tmp_path / "q.parquet").exists()
 
 
+@pytest.mark.usefixtures("ten_rows")
+@pytest.mark.parametrize("other", ["same", "another model"])
+def test_two_calls_on_one_output(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, other: str) -> None:
+    """The second is refused while the first goes on; the first's table is whole and its own."""
+    out, refused = tmp_path / "p.parquet", []
+    model = checkpoint if other == "same" else replace(checkpoint, hash="another")
+
+    def meanwhile(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "predict" and total and done in (5, 45):
+            with pytest.raises(UsageError, match="another call is writing") as error:
+                predict(model, faces, out, batch_size=5)
+            refused.append(error)
+
+    whole = predict(checkpoint, faces, tmp_path / "whole.parquet", batch_size=5)
+    predict(checkpoint, faces, out, batch_size=5, progress=meanwhile)
+    assert len(refused) == 2
+    assert pq.read_table(out).replace_schema_metadata().equals(pq.read_table(whole).replace_schema_metadata())
+
+
+@pytest.mark.usefixtures("ten_rows")
+@pytest.mark.parametrize("what", ["model", "rows", "fewer"])
+def test_rows_of_another_call_are_never_written(
+    checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Where a disk knows no locks: rows of another model, or other rows, end the call and write nothing."""
+    monkeypatch.setattr("fairaudit.files.fcntl", None)
+    out, done_once = tmp_path / "p.parquet", []
+    other = replace(checkpoint, hash="another") if what == "model" else checkpoint
+
+    def meanwhile(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage != "predict" or done != 45 or done_once:
+            return
+        done_once.append(done)
+        kept = out.with_name(f"{out.name}.predicting")
+        if what == "model":
+            stop(other, faces, out, 45)
+        else:
+            path = sorted(kept.glob("rows-*"))[1]
+            table = pq.read_table(path)
+            told = table.schema.metadata[b"fairaudit-unfinished"].replace(b'"stop": 20', b'"stop": 15')
+            pq.write_table(table.slice(0, 5).replace_schema_metadata({b"fairaudit-unfinished": told}), path)
+
+    if what == "fewer":
+        real = unfinished.Unfinished.tables
+        monkeypatch.setattr(unfinished.Unfinished, "tables", lambda self: list(real(self))[1:])
+    with pytest.raises(FairauditError, match="another call"):
+        predict(checkpoint, faces, out, batch_size=5, progress=meanwhile)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("ten_rows")
+@pytest.mark.parametrize("first", [False, True])
+def test_auto_precision_on_another_machine(
+    checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """Rows in float32 and in bfloat16 are not mixed where "auto" means another format than before."""
+    monkeypatch.setattr("fairaudit.models.runtime._has_bf16", lambda device: first)
+    stop(checkpoint, faces, tmp_path / "p.parquet", 35, precision="auto")
+    monkeypatch.setattr("fairaudit.models.runtime._has_bf16", lambda device: not first)
+    _, read = watching(monkeypatch)
+    out = predict(checkpoint, faces, tmp_path / "p.parquet", batch_size=5, precision="auto")
+    assert read[0] == 0 and (read_predictions(out).meta["precision_check"] is None) == first
+
+
+def test_killed_before_the_marker(checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path) -> None:
+    """Only a piece of the marker was left: the same call goes on."""
+    kept = tmp_path / "p.parquet.predicting"
+    kept.mkdir()
+    (kept / ".predicting.json.deadbeef-3.part").touch()
+    assert predict(checkpoint, faces, tmp_path / "p.parquet").is_file()
+
+
 @pytest.fixture
 def typed(checkpoint: Checkpoint, tmp_path: Path) -> list[str]:
     """Return the options of a checkpoint and a folder of faces as a user types them."""
@@ -252,6 +331,17 @@ def test_an_audit_goes_on(typed: list[str], tmp_path: Path, monkeypatch: pytest.
         patch.setattr("fairaudit.audit.run_audit", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
         stopped_later = CliRunner().invoke(app, [*call, str(tmp_path / "a")])
     assert stopped_later.exit_code == 130 and "were predicted by a call that was stopped" in stopped_later.output
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "DECODER", "another")
+        patch.setattr("fairaudit.audit.run_audit", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        again = CliRunner().invoke(app, [*call, str(tmp_path / "a")])
+    assert again.exit_code == 130 and "every face was predicted" not in again.output
+    with monkeypatch.context() as patch:
+        patch.setattr("fairaudit.audit.run_audit", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert CliRunner().invoke(app, [*call, str(tmp_path / "a")]).exit_code == 130
+    with held(tmp_path / "a.predicting", tmp_path / "a"):
+        second = CliRunner().invoke(app, [*call, str(tmp_path / "a")])
+    assert isinstance(second.exception, UsageError) and "another call is writing" in str(second.exception)
     done = CliRunner().invoke(app, [*call, str(tmp_path / "a")])
     assert done.exit_code == 0 and "every face was predicted" in done.output
     for name in ("metrics.csv", "gaps.csv"):

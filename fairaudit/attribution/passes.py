@@ -1,6 +1,5 @@
 """A pass: every drawn face explained by one method against one baseline in one model; what is done is kept on disk."""
 
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from fairaudit.attribution.superpixels import region_pieces, superpixels
 from fairaudit.data.frames import Frame
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError
-from fairaudit.files import atomic_file, claim, value_hash, write_json
+from fairaudit.files import atomic_file, claim, remove_claimed, value_hash, write_json
 from fairaudit.progress import Progress
 from fairaudit.spec import AttributionSpec
 
@@ -112,7 +111,7 @@ def keeping(out: Path) -> Iterator[Path]:
     claim(folder, "attribution under way", _MARKER)
     write_json(folder / _MARKER, {"of": out.name})
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_claimed(folder, _MARKER)
 
 
 def run_pass(job: Job, one: Pass, model: Any, rows: Sequence[int], stage: str) -> list[Explained]:

@@ -18,7 +18,8 @@ import fairaudit
 from fairaudit.data.quality import QUALITY
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
 from fairaudit.data.taxonomy import MAX_AGE
-from fairaudit.errors import DataError, UsageError
+from fairaudit.environment import source_hash
+from fairaudit.errors import DataError, FairauditError, UsageError
 from fairaudit.files import atomic_file, value_hash
 from fairaudit.models.answers import Decide, check_groups, decider
 from fairaudit.models.batching import Batching
@@ -99,7 +100,8 @@ def predict(
     stated classes and preprocessing of the model (`checkpoint.stated`), what looks wrong with them on a sample is said
     through `progress` and stands in the file's meta as "warnings" (`sanity.look_twice`).
 
-    Raises DataError, before any image is read, where the faces' classes of a task are not the checkpoint's.
+    Raises DataError, before any image is read, where the faces' classes of a task are not the checkpoint's, and
+    UsageError where another call is writing `out` at the same time.
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size = {batch_size}: it must be 1 or more")
@@ -127,32 +129,42 @@ def predict(
     for text in by_group:
         progress("predict", 0, 0, text)
     key = part_key(checkpoint, faces, precision)
-    unfinished = Unfinished.found(
-        keep or out.with_name(out.name + ENDING), schema, _depends_on(key, faces, schema, place, flip), progress
-    )
-    load, notes = batches(checkpoint, faces, place, cache, progress)
-    work = _Work(
-        checkpoint=checkpoint, faces=faces, schema=schema, device=place, load=load, forward=forward, decide=decide,
-        exact=exact, batching=Batching(place, batch_size), clock=Clock(), notes=[*by_group, *notes],
-        key=key, unfinished=unfinished,
-    )  # fmt: skip
-    _go_on(work)
-    began = time.perf_counter()
-    with atomic_file(out) as temporary:
-        temporary.touch()  # a folder that cannot be written to is told before the work
-        last, troubles = schema.empty_table(), len(work.troubles)
-        for table in _tables(work, progress):
-            if unfinished.rows + len(table) < len(faces):
-                unfinished.keep(table, _told(work, troubles))
-                troubles = len(work.troubles)
-            else:
-                last = table
-        work.clock.seconds = time.perf_counter() - began
-        _remark(work, precision, progress)
-        described = _describe(work, precision, flip=flip, doubts=doubts)
-        _write(chain(unfinished.tables(), [last]), temporary, schema, described)
-    unfinished.remove()
+    folder = keep or out.with_name(out.name + ENDING)
+    depends_on = _depends_on(key, faces, schema, place, dtype, flip)
+    with Unfinished.found(folder, out, schema, depends_on, progress) as unfinished:
+        load, notes = batches(checkpoint, faces, place, cache, progress)
+        work = _Work(
+            checkpoint=checkpoint, faces=faces, schema=schema, device=place, load=load, forward=forward, decide=decide,
+            exact=exact, batching=Batching(place, batch_size), clock=Clock(), notes=[*by_group, *notes],
+            key=key, unfinished=unfinished,
+        )  # fmt: skip
+        _go_on(work)
+        began = time.perf_counter()
+        with atomic_file(out) as temporary:
+            temporary.touch()  # a folder that cannot be written to is told before the work
+            last = _work_off(work, progress)
+            work.clock.seconds = time.perf_counter() - began
+            _remark(work, precision, progress)
+            described = _describe(work, precision, flip=flip, doubts=doubts)
+            written = _write(chain(unfinished.tables(), [last]), temporary, schema, described)
+            if written != len(faces):
+                raise FairauditError(
+                    f"{written:,} rows instead of {len(faces):,} were to be written to {out}: it is left as it was. "
+                    "Does another call write the same --out? Run the same command again"
+                )
     return out
+
+
+def _work_off(work: _Work, progress: Progress) -> pa.Table:
+    """Predict and keep every face that is not yet kept; return the last rows, which go into the table itself."""
+    last, troubles = work.schema.empty_table(), len(work.troubles)
+    for table in _tables(work, progress):
+        if work.unfinished.rows + len(table) < len(work.faces):
+            work.unfinished.keep(table, _told(work, troubles))
+            troubles = len(work.troubles)
+        else:
+            last = table
+    return last
 
 
 def check_classes(checkpoint: FaceModel, faces: FaceTable) -> None:
@@ -180,14 +192,24 @@ def count_seen(checkpoint: FaceModel, faces: FaceTable) -> dict[str, int]:
 
 
 def part_key(checkpoint: FaceModel, faces: FaceTable, precision: str) -> dict[str, Any]:
-    """Return those entries of the table's description by which a part that is done already is known."""
+    """Return those entries of the table's description by which a part that is done already is known.
+
+    The device is none of them (see `ran_on`): parts may be predicted on different machines.
+    """
     return {
         "checkpoint_hash": checkpoint.hash,
         "precision": precision,
         "flip_test": checkpoint.flip_test,
+        "zoom_test": list(checkpoint.meta.get("zoom_test", ())),
         "faces_hash": value_hash(faces.frame.astype(str).to_csv(index=False)),
         "fairaudit": fairaudit.__version__,
+        "source_hash": source_hash(),
     }
+
+
+def ran_on(device: torch.device) -> dict[str, Any]:
+    """Return that entry of the table's description which names what computed it; its last digits depend on it."""
+    return {"ran_on": {"device": device.type, "torch": str(torch.__version__), "decoder": DECODER}}
 
 
 _Answered = tuple[Batch, dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -246,16 +268,20 @@ def _row_group(work: _Work, held: list[_Answered]) -> pa.Table:
 
 
 def _depends_on(
-    key: Mapping[str, Any], faces: FaceTable, schema: pa.Schema, device: torch.device, flip: bool
+    key: Mapping[str, Any],
+    faces: FaceTable,
+    schema: pa.Schema,
+    device: torch.device,
+    dtype: torch.dtype,
+    flip: bool,
 ) -> dict[str, Any]:
     """Return everything that the table's rows depend on."""
     paths = [faces.root / str(name) for name in faces.frame["image"]] if "sha256" not in faces.frame else []
     return {
         **key,
+        **ran_on(device),
         "flip": flip,
-        "device": device.type,
-        "torch": torch.__version__,
-        "decoder": DECODER,
+        "dtype": str(dtype),  # which precision = "auto" leaves to the machine
         "columns": schema.to_string(),
         "values": {name: _values(faces, name) for name in _attributes(faces)},
         # where a table does not know its files' hashes, their places, sizes and times have to tell
@@ -301,18 +327,24 @@ def _remark(work: _Work, precision: str, progress: Progress) -> None:
     work.notes.extend(said)
 
 
-def _write(tables: Iterable[pa.Table], out: Path, schema: pa.Schema, described: Mapping[str, Any]) -> None:
-    """Write tables one after the other as row groups of ROW_GROUP rows or more; one group is in memory at a time."""
+def _write(tables: Iterable[pa.Table], out: Path, schema: pa.Schema, described: Mapping[str, Any]) -> int:
+    """Write tables one after the other as row groups of ROW_GROUP rows or more; one group is in memory at a time.
+
+    Returns the number of rows.
+    """
+    rows = 0
     text = json.dumps(described, ensure_ascii=False).encode()
     with pq.ParquetWriter(out, schema.with_metadata({META_KEY: text})) as writer:
         held: list[pa.Table] = []
         for table in tables:
             held.append(table)
+            rows += len(table)
             if sum(map(len, held)) >= ROW_GROUP:
                 writer.write_table(pa.concat_tables(held).cast(schema))
                 held = []
         if held:
             writer.write_table(pa.concat_tables(held).cast(schema))
+    return rows
 
 
 def _schema(checkpoint: FaceModel, faces: FaceTable) -> pa.Schema:
@@ -404,6 +436,7 @@ def _describe(work: _Work, precision: str, *, flip: bool, doubts: tuple[list[str
     meta = {
         "data": dict(faces.meta),
         **work.key,
+        **ran_on(work.device),
         "model": {key: checkpoint.meta[key] for key in DESCRIBED if key in checkpoint.meta},
         "warnings": doubts[0],
         "sample": doubts[1],

@@ -3,9 +3,9 @@ from.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairaudit.errors import FairauditError
-from fairaudit.files import atomic_file, claim, value_hash, write_json
+from fairaudit.files import atomic_file, claim, held, remove_claimed, value_hash, write_json
 from fairaudit.progress import Progress
 
 ENDING = ".predicting"
@@ -40,16 +40,28 @@ class Unfinished:
     _since: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def found(cls, folder: Path, schema: pa.Schema, depends_on: Mapping[str, Any], progress: Progress) -> "Unfinished":
-        """Return what an earlier call of the same model, faces and options left in `folder`; the rest is removed, and
-        said. Raises UsageError where a folder of that name is not ours.
+    @contextmanager
+    def found(
+        cls, folder: Path, out: Path, schema: pa.Schema, depends_on: Mapping[str, Any], progress: Progress
+    ) -> Iterator["Unfinished"]:
+        """Yield what an earlier call of the same model, faces and options left in `folder`; the rest is removed, and
+        said. The folder is ours alone until the end, and is removed when all is well.
+
+        Raises UsageError where a folder of that name is not ours, or another call is writing the same `out`.
         """
         claim(folder, "prediction under way", _MARKER)
+        with held(folder, out):
+            yield cls._found(folder, schema, depends_on, progress)
+            remove_claimed(folder, _MARKER)
+
+    @classmethod
+    def _found(cls, folder: Path, schema: pa.Schema, depends_on: Mapping[str, Any], progress: Progress) -> "Unfinished":
         made = cls(folder=folder, schema=schema, key=value_hash(dict(depends_on)))
-        there = sorted(folder.glob("rows-*.parquet")) if folder.exists() else []
+        there = sorted(folder.glob("rows-*.parquet"))
         for path in there:
-            told = _checked(path, made)
-            if told is None:
+            try:
+                _, told = _stretch(path, made, made.rows)
+            except (OSError, ValueError, KeyError, TypeError):  # pyarrow's errors are ValueErrors and OSErrors
                 break
             made.told.append(told)
             made.rows = told["stop"]
@@ -83,33 +95,30 @@ class Unfinished:
         self._since = time.monotonic()
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yield the rows that are kept, in order. Raises FairauditError where they are no longer there."""
+        """Yield the rows that are kept, in order. Raises FairauditError where they, or some of them, are gone."""
+        start = 0
         for path in self._paths:
             try:
-                table = _read(path)
-            except (OSError, ValueError) as error:
+                table, _ = _stretch(path, self, start)
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 raise FairauditError(
                     f"{path}, written by this prediction, cannot be read any more ({error}). Does another call write "
                     "the same --out? Run the same command again"
                 ) from None
+            start += len(table)
             yield table.replace_schema_metadata(None).cast(self.schema)
 
-    def remove(self) -> None:
-        """Remove the folder, once the table is whole."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
+def _stretch(path: Path, wanted: Unfinished, start: int) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the rows of a file, and what it says of itself.
 
-def _read(path: Path) -> pa.Table:
-    return pq.ParquetFile(path, page_checksum_verification=True).read()
-
-
-def _checked(path: Path, wanted: Unfinished) -> dict[str, Any] | None:
-    """Return what a file says of itself; None where it is not the next stretch, is of something else, or damaged."""
-    try:
-        table = _read(path)
-        told = json.loads((table.schema.metadata or {})[_TOLD])
-        right = told["key"] == wanted.key and path.name == f"rows-{wanted.rows:012d}.parquet"
-        whole = told["stop"] == wanted.rows + len(table) and table.schema.equals(wanted.schema)
-    except (OSError, ValueError, KeyError, TypeError):  # pyarrow's errors are ValueErrors and OSErrors
-        return None
-    return told if right and whole else None
+    Raises OSError, ValueError, KeyError or TypeError where it does not begin at row `start`, is of something else, or
+    damaged.
+    """
+    table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    told = json.loads((table.schema.metadata or {})[_TOLD])
+    if told["key"] != wanted.key or not table.schema.equals(wanted.schema):
+        raise ValueError("it is of another call")
+    if path.name != f"rows-{start:012d}.parquet" or told["stop"] != start + len(table):
+        raise ValueError("it has other rows")
+    return table, told

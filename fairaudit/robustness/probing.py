@@ -19,7 +19,7 @@ from fairaudit.data.tables import FaceTable, Predictions
 from fairaudit.errors import UsageError
 from fairaudit.files import file_hash, write_json
 from fairaudit.models.changed import ChangedModel
-from fairaudit.models.inference import DESCRIBED, part_key, predict
+from fairaudit.models.inference import DESCRIBED, part_key, predict, ran_on
 from fairaudit.models.protocol import FaceModel
 from fairaudit.progress import Progress
 from fairaudit.registry import lookup
@@ -72,14 +72,15 @@ def predict_all(
 ) -> dict[str, Path]:  # fmt: skip
     """Write a table for the faces as they are (CLEAN) and one for each change into `out`/predictions; return the paths.
 
-    A table that is there already, of this model, these faces and this change, is not made again.
+    A table that is there already, of this model, these faces, this change and this device, is not made again.
     """
     jobs: dict[str, FaceModel] = {CLEAN: model}
     for name, given in changes.items():
         jobs[name] = ChangedModel(model=model, root=faces.root, change=given.change, key=given.key)
     paths = {name: out / FOLDER / f"{name}.parquet" for name in jobs}
     for number, (name, job) in enumerate(jobs.items()):
-        if not is_done(paths[name], part_key(job.in_order(faces.tasks), faces, PRECISION)):
+        key = {**part_key(job.in_order(faces.tasks), faces, PRECISION), **ran_on(job.place(device))}
+        if not is_done(paths[name], key):
             step = _step(progress, stage, number, len(jobs), len(faces), name)
             predict(job, faces, paths[name], device=device, precision=PRECISION, progress=step)
         progress(stage, (number + 1) * len(faces), len(jobs) * len(faces), name)
