@@ -48,7 +48,8 @@ def verify(
 ) -> None:
     """Recompute every number of an audit from its stored predictions, and check the hashes of its files.
 
-    Exit codes: 0 every number is as stored · 1 something differs, each difference named · 4 it cannot be done.
+    Exit codes: 0 all that was checked is as stored; the last line says NOT fully verified, and names it, where anything
+    was left out · 1 something differs, each difference named · 4 it cannot be done.
     """
     from fairaudit.console import Bars
     from fairaudit.verification import verify as verify_folder
@@ -68,10 +69,14 @@ def verify(
         said += f", {found.cells:,} cells of its tables recomputed"
     if found.inexact:
         said += f" ({found.inexact:,} of them equal to 1e-9, not to the last digit)"
+    if found.told:
+        said += f"; {plural(found.told, 'warning')} told to the audit taken as given"
+    left = f"not checked: {', '.join(found.unchecked)}" if found.unchecked else ""
     if found.differences:
+        said += f"; {left}" if left else ""
         typer.echo(f"{folder}: NOT as stored: {plural(len(found.differences), 'difference')}; {said}")
         raise typer.Exit(1)
-    typer.echo(f"{folder}: as stored; {said}")
+    typer.echo(f"{folder}: {f'NOT fully verified ({left}); the rest is ' if left else ''}as stored; {said}")
 
 
 def diff(

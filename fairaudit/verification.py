@@ -2,13 +2,11 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from pydantic import ValidationError
 
 from fairaudit.audit import run_audit
@@ -24,22 +22,27 @@ from fairaudit.results import AuditResult
 from fairaudit.results.files import FORMAT_VERSION, PAGES, read_table
 from fairaudit.spec import AuditSpec
 from fairaudit.verified_pages import changed_pages
+from fairaudit.verified_tables import Difference, compare_tables
+from fairaudit.wording import plural
 
-TOLERANCE = 1e-9
 PREDICTIONS = "predictions.parquet"
 OWN_METRICS = "custom.csv"
 NOT_RUN = (
     "custom.csv was not recomputed: that would run the code that audit.json names ({}); --run-metrics does, where you "
     "trust it."
 )
+# Tables that came after the others. audit.json may be edited, its word on what code wrote it included: so that other
+# code wrote it excuses the absence of these alone.
+LATER = frozenset(("roc.csv", "thresholds.csv"))
 NEWER = (
-    "Not compared: {}. audit.json lists no such table; it was written by other code than this fairaudit's, which may "
-    "not have made it yet."
+    "Not checked: {}. audit.json lists no such table and names other code than this fairaudit's, which may not have "
+    "made it yet; of these predictions this fairaudit makes it."
 )
 REWORDED = (
-    "Not compared: the warnings in audit.json. Other code than this fairaudit's wrote them, and may have said the "
-    "same in other words."
+    "Warnings differ in wording: not verified, made by other code, which may have said the same in other words. Both "
+    "wordings are among the differences."
 )
+ADDED = "Not checked: {}, which this fairaudit does not make of these predictions: {}."
 MARKERS = {
     "audit.json": "audit",
     "comparison.json": "comparison",
@@ -54,28 +57,6 @@ FOLLOWS = (
     *("n", "tasks", "subgroups", "degenerate", "shared_classes", "outcomes", "excluded", "independence"),
     *("confidence", "min_group_size", "draws", "seed"),
 )
-# columns that name a row, in every table that has them
-KEYS = (
-    *("task", "by", "subgroup", "other", "reference", "metric", "class", "true", "predicted", "model", "region"),
-    *("kind", "policy", "family", "criterion", "score", "bin", "covariates", "status", "statistic", "method"),
-    *("first", "second"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One thing that is not as it should be: in which file or table, which row and column, stored and recomputed."""
-
-    table: str
-    row: str
-    column: str
-    stored: str
-    recomputed: str
-
-    def sentence(self) -> str:
-        """Return the difference in words."""
-        where = ", ".join(part for part in (self.table, self.row, self.column) if part)
-        return f"{where}: stored {self.stored}, recomputed {self.recomputed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +65,8 @@ class Verification:
 
     kind: as in MARKERS; files: how many files' hashes were checked; cells: how many
     table cells were recomputed, `inexact` of them equal to 1e-9 but not to the last digit; versions: (stored, present)
-    by library where they differ; notes: what could not be checked, in words.
+    by library where they differ; notes: what could not be checked, in words; unchecked: the same in a few words each,
+    empty only where all was checked; told: how many warnings were told to the audit, which nothing here can check.
     """
 
     kind: str
@@ -94,6 +76,8 @@ class Verification:
     differences: tuple[Difference, ...] = ()
     versions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    told: int = 0
 
 
 def verify(
@@ -110,6 +94,7 @@ def verify(
         raise DataError(f"{folder} holds none of {', '.join(MARKERS)}: give the folder of an audit or a comparison")
     kind = MARKERS[marker]
     pages, spoiled, notes = changed_pages(folder)
+    unchecked = ["the pages"] if notes else []
     wrong = [Difference(table=name, row="", column=what, stored=a, recomputed=b) for name, what, a, b in spoiled]
     meta = _meta(folder / marker) if kind != "report" else {"files": {}}
     files = len(meta["files"]) + pages
@@ -124,7 +109,8 @@ def verify(
             if kind in ("robustness", "masking")
             else f"Only hashes were checked: the {kind} does not hold the predictions that it was made from."
         )
-        return Verification(kind=kind, files=files, differences=tuple(wrong), notes=tuple(notes))
+        told = {"notes": tuple(notes), "unchecked": (*unchecked, "the numbers")}
+        return Verification(kind=kind, files=files, differences=tuple(wrong), **told)
     table = _predictions(folder, meta, predictions, progress)
     foreign = [] if run_metrics else list(meta["settings"]["audit"].get("metrics", ()))
     result = _made_again(table, meta, folder, {"metrics": ()} if foreign else {}, progress)
@@ -132,15 +118,22 @@ def verify(
         again = Path(temporary) / "audit"
         result.save(again)
         skipped = {OWN_METRICS} if foreign else set()
-        new = sorted({path.name for path in again.glob("*.csv")} - set(meta["files"]) - skipped)
-        if new and _by_other_code(meta):  # an audit holds what there was when it was made: audit.json lists it
+        other = _by_other_code(meta)
+        made = {path.name for path in again.glob("*.csv")} - skipped - set(meta["files"])
+        new = sorted(name for name in made & LATER if not (folder / name).exists()) if other else []
+        if new:
             notes.append(NEWER.format(", ".join(new)))
-            skipped |= set(new)
-        more, cells, inexact = _compare_folders(folder, meta, again, skipped)
-    warned = _changed_warnings(meta, result)
-    if warned and _by_other_code(meta):
+        unchecked += new
+        more, cells, inexact = _compare_folders(folder, meta, again, skipped | set(new))
+    warned, added = _compared_warnings(meta, result, other)
+    if warned and other:
         notes.append(REWORDED)
-        warned = []
+    if added:
+        unchecked.append(plural(len(added), "warning"))
+        notes.append(ADDED.format(unchecked[-1], " ".join(f"“{text}”" for text in added)))
+    if foreign:
+        unchecked.append(OWN_METRICS)
+        notes.append(NOT_RUN.format(", ".join(foreign)))
     wrong += [*_changed_meta(table, meta, result), *warned, *more]  # what the numbers come from first
     return Verification(
         kind=kind,
@@ -149,7 +142,9 @@ def verify(
         inexact=inexact,
         differences=tuple(wrong),
         versions=_versions(meta),
-        notes=(*notes, *([NOT_RUN.format(", ".join(foreign))] if foreign else [])),
+        notes=tuple(notes),
+        unchecked=tuple(unchecked),
+        told=sum(text in _told(meta) for text in meta.get("warnings", [])),
     )
 
 
@@ -177,69 +172,6 @@ def _compare_folders(
         wrong += found
         cells, inexact = cells + frame.size, inexact + close
     return wrong, cells, inexact
-
-
-def compare_tables(name: str, stored: pd.DataFrame, recomputed: pd.DataFrame) -> tuple[list[Difference], int]:
-    """Return each cell that differs by more than 1e-9 (relative above 1), and how many differ by less.
-
-    Rows are matched by the columns that name them (KEYS) where these are unique, else by their place.
-    """
-    keys = [key for key in KEYS if key in stored and key in recomputed]
-    first, second = (_numbered(frame, keys) for frame in (stored, recomputed))
-    wrong: list[Difference] = []
-    for column in [c for c in recomputed if c not in stored] + [c for c in stored if c not in recomputed]:
-        there = ("absent", "present") if column in recomputed else ("present", "absent")
-        wrong.append(Difference(table=name, row="", column=str(column), stored=there[0], recomputed=there[1]))
-    for row in first.index.difference(second.index, sort=False):
-        wrong.append(Difference(table=name, row=_words(row), column="", stored="a row", recomputed="none"))
-    for row in second.index.difference(first.index, sort=False):
-        wrong.append(Difference(table=name, row=_words(row), column="", stored="none", recomputed="a row"))
-    common = first.index.intersection(second.index, sort=False)
-    first, second = first.loc[common], second.loc[common]
-    close = 0
-    for column in [c for c in stored if c in recomputed and c not in keys]:
-        a, b = first[column], second[column]
-        differ, near = _differing(a, b)
-        close += int(near.sum())
-        for i in np.flatnonzero(differ):
-            values = (_shown(a.iloc[i]), _shown(b.iloc[i]))
-            row = _words(common[int(i)])
-            wrong.append(Difference(table=name, row=row, column=str(column), stored=values[0], recomputed=values[1]))
-    return wrong, close
-
-
-def _differing(stored: pd.Series, recomputed: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return where two columns differ, and where only in the last digits."""
-    numeric = [pd.api.types.is_numeric_dtype(c) and not pd.api.types.is_bool_dtype(c) for c in (stored, recomputed)]
-    if not all(numeric):
-        texts = (stored.astype(str).to_numpy(dtype=object), recomputed.astype(str).to_numpy(dtype=object))
-        differ = texts[0] != texts[1]
-        return differ, np.zeros(len(differ), dtype=bool)
-    a, b = (part.to_numpy(dtype=float) for part in (stored, recomputed))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        near = ~same & (np.abs(a - b) <= TOLERANCE * np.maximum(1.0, np.abs(b)))
-    return ~same & ~near, near
-
-
-def _numbered(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Index a table by its row names, and by a running number where a name occurs more than once."""
-    names = frame[list(keys)].astype(str) if keys else pd.DataFrame(index=frame.index)
-    place = names.groupby(list(keys)).cumcount() if keys else pd.Series(range(len(frame)), index=frame.index)
-    index = pd.MultiIndex.from_arrays([*(names[key] for key in keys), place])
-    return frame.set_axis(index, axis=0)
-
-
-def _words(row: Any) -> str:
-    """Return the name of a row: its filled key columns, and its number among rows of the same name above the first."""
-    *names, place = row
-    return " · ".join([*(str(name) for name in names if name), *([f"no. {place + 1}"] if place else [])])
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return "empty" if np.isnan(value) else repr(float(value))
-    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -364,18 +296,26 @@ def _changed_shards(meta: Mapping[str, Any], found: Mapping[str, Any]) -> list[D
     ]
 
 
-def _changed_warnings(meta: Mapping[str, Any], result: AuditResult) -> list[Difference]:
-    """Compare the warnings that follow from the predictions; those that were told to the audit are taken as given.
+def _compared_warnings(meta: Mapping[str, Any], result: AuditResult, other: bool) -> tuple[list[Difference], list[str]]:
+    """Return how the warnings differ from those that follow from the predictions, and the added ones left unchecked.
 
-    An audit of an earlier version does not say which were told: of it only what is missing can be named.
+    Those that were told to the audit are taken as given. A lost warning always is a difference. Added ones are left
+    unchecked where nothing is lost and other code wrote them, or audit.json does not say which were told.
     """
     stored, own = [str(text) for text in meta.get("warnings", [])], list(result.meta["warnings"])
     if meta.get("label_source"):  # which may have been told, too
         own = [text for text in own if text != UNKNOWN_LABELS]
-    known = {*own, *meta.get("told", [])} if "told" in meta else {*own, *stored}
-    wrong = [(text, "no such warning") for text in stored if text not in known]
-    wrong += [("no such warning", text) for text in own if text not in stored]
-    return [Difference(table="audit.json", row="", column="warnings", stored=a, recomputed=b) for a, b in wrong]
+    lost = [text for text in own if text not in stored]
+    added = [text for text in stored if text not in own and text not in _told(meta)]
+    if not lost and (other or "told" not in meta):
+        return [], added
+    wrong = [*((text, "no such warning") for text in added), *(("no such warning", text) for text in lost)]
+    return [Difference(table="audit.json", row="", column="warnings", stored=a, recomputed=b) for a, b in wrong], []
+
+
+def _told(meta: Mapping[str, Any]) -> list[Any]:
+    told = meta.get("told")
+    return told if isinstance(told, list) else []
 
 
 def _first_change(value: Any, other: Any) -> str:
@@ -393,7 +333,7 @@ def _first_change(value: Any, other: Any) -> str:
 
 
 def _by_other_code(meta: Mapping[str, Any]) -> bool:
-    """Return whether an audit was written by other modules than these; one that names none was."""
+    """Return whether an audit says that other modules than these wrote it; one that names none does. No proof."""
     told = meta.get("environment")
     return not isinstance(told, dict) or told.get("source") != source_hash()
 

@@ -13,10 +13,13 @@ import pandas as pd
 import pytest
 from page_data import make_masking, make_robustness
 from report_data import make_predictions
+from typer.testing import CliRunner
 
 from fairaudit.audit import run_audit
+from fairaudit.cli import app
 from fairaudit.comparison import compare
 from fairaudit.data.predictions import read_predictions
+from fairaudit.environment import source_hash
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
 from fairaudit.report.masking import write_masking_report
@@ -43,7 +46,8 @@ from fairaudit.results.columns import (
 )
 from fairaudit.schemas import SCHEMAS, load_schema
 from fairaudit.spec import AuditSpec
-from fairaudit.verification import compare_tables, verify
+from fairaudit.verification import LATER, verify
+from fairaudit.verified_tables import compare_tables
 
 QUICK = AuditSpec(draws=100, min_group_size=20, confidence=0.9)
 
@@ -196,25 +200,107 @@ def test_changed_words_and_lost_rows_are_named(plain: Path) -> None:
     assert any(d.table == "confusion.csv" and d.recomputed == "the file is missing" for d in found)
 
 
-@pytest.mark.parametrize("environment", [{}, {"source": "ab" * 32}])
-def test_an_audit_of_earlier_code_need_not_have_later_tables(plain: Path, environment: dict[str, str]) -> None:
-    """What its audit.json lists is compared, and the other tables are named; a listed one that is gone is missed."""
-    said = forget(plain, "rest.csv", "findings.csv", environment=environment)
+OTHER_CODE: list[dict[str, str]] = [{}, {"source": "ab" * 32}]
+
+
+def shown(folder: Path) -> tuple[int, str]:
+    """Return the exit code of `fairaudit verify` and its last line."""
+    done = CliRunner().invoke(app, ["verify", str(folder)])
+    return done.exit_code, done.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("environment", OTHER_CODE)
+def test_a_gutted_audit_that_says_other_code_wrote_it_is_found(plain: Path, environment: dict[str, str]) -> None:
+    """What code wrote it is a line of audit.json like any other: it excuses no table and no warning that went."""
+    gone = ("confusion.csv", "findings.csv", "gaps.csv", "metrics.csv", "rest.csv")
+    meta = json.loads((plain / "audit.json").read_text(encoding="utf-8"))
+    before = list(meta["warnings"])
+    forget(plain, *gone, environment=environment, warnings=["All is well; no gap was found."])
     found = verify(plain)
-    assert found.differences == ()
-    assert [note.partition(". ")[0] for note in found.notes] == ["Not compared: findings.csv, rest.csv"]
-    (plain / "audit.json").write_text(json.dumps({**said, "files": {**said["files"], "rest.csv": "0" * 64}}))
-    assert {(d.table, d.recomputed) for d in verify(plain).differences} == {("rest.csv", "the file is missing")}
+    assert set(gone) <= {d.table for d in found.differences}
+    said = [d for d in found.differences if d.column == "warnings"]
+    assert {d.recomputed for d in said} == {"no such warning", *before} and before
+    assert any("All is well" in d.stored for d in said)
+    code, line = shown(plain)
+    assert code == 1 and "NOT as stored" in line
 
 
-def test_warnings_in_the_words_of_other_code_are_no_difference(plain: Path) -> None:
-    """They are named as not compared; the same code says the same, word for word."""
-    forget(plain, warnings=["1 faces were left out."])
+@pytest.mark.parametrize("environment", OTHER_CODE)
+def test_each_table_but_the_later_ones_must_be_there(plain: Path, environment: dict[str, str]) -> None:
+    """One table at a time, taken out of the folder and of audit.json's list."""
+    names = sorted(path.name for path in plain.glob("*.csv"))
+    assert not LATER & set(names), "no probabilities, so none of the later tables"
+    assert len(names) > 5
+    for name in names:
+        audit, content = (plain / "audit.json").read_text(encoding="utf-8"), (plain / name).read_bytes()
+        forget(plain, name, environment=environment)
+        assert [(d.table, d.stored) for d in verify(plain).differences] == [(name, "no table")]
+        (plain / "audit.json").write_text(audit, encoding="utf-8")
+        (plain / name).write_bytes(content)
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Path:
+    """An audit of probabilities, which has the later tables, too."""
+    frame = make_predictions(240, tasks=("gender",), races=("White", "Black"))
+    share = np.random.default_rng(0).uniform(0.5, 1, 240).round(3)
+    male = np.where(frame["gender_pred"] == "Male", share, 1 - share)
+    table = read_predictions(frame.assign(gender_prob_Male=male, gender_prob_Female=1 - male))
+    run_audit(table, tasks=["gender"], by=["race"], audit=QUICK, seed=5).save(tmp_path / "scored", table)
+    return tmp_path / "scored"
+
+
+@pytest.mark.parametrize("environment", OTHER_CODE)
+def test_an_audit_of_earlier_code_need_not_have_later_tables(scored: Path, environment: dict[str, str]) -> None:
+    """They are named as not checked, and the audit is not called as stored; listed or lying there, they count."""
+    path = scored / "roc.csv"
+    content = path.read_bytes()
+    assert shown(scored)[1].startswith(f"{scored}: as stored; ")
+    said = forget(scored, *sorted(LATER), environment=environment)
+    found = verify(scored)
+    assert found.differences == () and found.unchecked == ("roc.csv", "thresholds.csv")
+    assert [note.partition(". ")[0] for note in found.notes] == ["Not checked: roc.csv, thresholds.csv"]
+    code, line = shown(scored)
+    assert code == 0 and "NOT fully verified (not checked: roc.csv, thresholds.csv)" in line
+    path.write_bytes(content)
+    assert [d.table for d in verify(scored).differences] == ["roc.csv"], "a table that is there is not passed over"
+    path.unlink()
+    (scored / "audit.json").write_text(json.dumps({**said, "files": {**said["files"], "roc.csv": "0" * 64}}))
+    assert {(d.table, d.recomputed) for d in verify(scored).differences} == {("roc.csv", "the file is missing")}
+    forget(scored, environment={"source": source_hash()})
+    assert {"roc.csv", "thresholds.csv"} <= {d.table for d in verify(scored).differences}
+
+
+@pytest.mark.parametrize("environment", OTHER_CODE)
+def test_warnings_in_the_words_of_other_code_are_shown_and_added_ones_are_not_verified(
+    plain: Path, environment: dict[str, str]
+) -> None:
+    """A lost or reworded one is a difference whoever wrote it; of other code one more is named as not checked."""
+    own = json.loads((plain / "audit.json").read_text(encoding="utf-8"))["warnings"]
+    forget(plain, warnings=[*own, "1 faces were left out."])
     assert {d.column for d in verify(plain).differences} == {"warnings"}
-    forget(plain, environment={"source": "ab" * 32})
+    forget(plain, environment=environment)
     found = verify(plain)
-    assert found.differences == ()
-    assert [note.partition(". ")[0] for note in found.notes] == ["Not compared: the warnings in audit.json"]
+    assert found.differences == () and found.unchecked == ("1 warning",)
+    assert "“1 faces were left out.”" in found.notes[0]
+    code, line = shown(plain)
+    assert code == 0 and "NOT fully verified (not checked: 1 warning)" in line
+    forget(plain, warnings=[f"In other words: {own[0]}", *own[1:]])
+    found = verify(plain)
+    assert {(d.column, d.recomputed) for d in found.differences} == {
+        ("warnings", w) for w in (own[0], "no such warning")
+    }
+    assert found.notes[0].startswith("Warnings differ in wording: not verified, made by other code")
+    assert shown(plain)[0] == 1
+
+
+def test_what_was_told_to_an_audit_is_counted_in_the_last_line(plain: Path) -> None:
+    """Anybody may write into `told`: the line does not pass over it; what is no list there tells nothing."""
+    own = json.loads((plain / "audit.json").read_text(encoding="utf-8"))["warnings"]
+    forget(plain, told=["All is well."], warnings=[*own, "All is well."])
+    assert shown(plain)[1].endswith("; 1 warning told to the audit taken as given")
+    forget(plain, told="All is well.")
+    assert any("All is well." in d.stored for d in verify(plain).differences)
 
 
 def test_a_table_that_the_same_code_made_is_missed(plain: Path) -> None:
