@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -175,7 +176,7 @@ def test_a_folder_counts_as_ours_until_it_is_gone(tmp_path: Path) -> None:
             (folder / name).touch()
         usual, left = Path.unlink, [kill_at]
 
-        def unlink(path: Path, *args: object, usual=usual, left=left, **more: object) -> None:
+        def unlink(path: Path, *args: Any, usual: Any = usual, left: list[int] = left, **more: Any) -> None:
             left[0] -= 1
             if left[0] < 0:
                 raise KeyboardInterrupt

@@ -249,7 +249,8 @@ def test_rows_of_another_call_are_never_written(
 ) -> None:
     """Where a disk knows no locks: rows of another model, or other rows, end the call and write nothing."""
     monkeypatch.setattr("fairaudit.files.fcntl", None)
-    out, done_once = tmp_path / "p.parquet", []
+    out = tmp_path / "p.parquet"
+    done_once: list[int] = []
     other = replace(checkpoint, hash="another") if what == "model" else checkpoint
 
     def meanwhile(stage: str, done: int, total: int, note: str = "") -> None:
