@@ -1,5 +1,6 @@
 """The answer of a comparison: a difference that turned around, or grew, is never told as one that fell."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,3 +70,13 @@ def test_harm_that_is_shown_is_said_and_what_is_open_is_folded_but_never_lost() 
     assert not set(folded) & set(lead)
     assert _open_harm(changes[1:2]) == ("Bounds of race.", [])
     assert _open_harm(changes[:1]) == ("", [])
+
+
+def test_harm_on_an_intersection_or_beside_an_unknown_gap_leads_too() -> None:
+    """Shown harm needs neither a single axis nor a gap that could be compared."""
+    unknown = replace(change("race", harm.HARMED), state="none")
+    assert _lead("m", False, [unknown]) == ["m: no gap on a single axis could be compared.", "Bounds of race."]
+    crossed = [change("gender", harm.OPEN), change("race:gender", harm.HARMED), unknown]
+    lead = _lead("m", False, crossed)
+    assert lead[1:] == ["Bounds of race:gender.", "Bounds of race."]
+    assert not any("shown to have lost" in line for line in lead)

@@ -191,8 +191,10 @@ def pair_change_state(record: Record) -> str:
 def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     """Return the answer: which gaps of single axes fell or grew beyond noise, and who was harmed."""
     single = [change for change in changes if not change.crossed and change.state != "none"]
+    # harm is said wherever it is shown: also on intersections, and where the gap itself could not be compared
+    harmed = [change.harm for change in changes if harm.HARMED in change.verdicts]
     if not single:
-        return [f"{model}: no gap on a single axis could be compared."]
+        return [f"{model}: no gap on a single axis could be compared.", *harmed]
     fell, grew = ([_name(c) for c in single if c.state == state] for state in ("smaller", "larger"))
     still = len(single) - len(fell) - len(grew)
     parts = [f"the gap fell in {listing(fell)}" if fell else "", f"it grew in {listing(grew)}" if grew else ""]
@@ -214,10 +216,10 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     if levelled:
         lines.append(f"Levelling down in {listing(levelled)}: the best-off lost, and those to be helped did not gain.")
     costs = [f"{_name(c)}: {c.costs}" for c in single if c.costs]
-    lines.append(
-        "At whose cost: " + ("; ".join(costs) if costs else "no subgroup of a single axis is shown to have lost") + "."
-    )
-    lines.extend(c.harm for c in single if harm.HARMED in c.verdicts)
+    if costs or not harmed:
+        said = "; ".join(costs) or "no subgroup of a single axis is shown to have lost"
+        lines.append(f"At whose cost: {said}.")
+    lines.extend(harmed)
     # where nobody is harmed on several axes, that is one sentence; a harm is said with its bounds
     safe = [c for c in single if c.safe]
     if len(safe) > 1:
