@@ -109,8 +109,10 @@ def verify(
             if kind in ("robustness", "masking")
             else f"Only hashes were checked: the {kind} does not hold the predictions that it was made from."
         )
-        told = {"notes": tuple(notes), "unchecked": (*unchecked, "the numbers")}
-        return Verification(kind=kind, files=files, differences=tuple(wrong), **told)
+        unchecked.append("the numbers")
+        return Verification(
+            kind=kind, files=files, differences=tuple(wrong), notes=tuple(notes), unchecked=tuple(unchecked)
+        )
     table = _predictions(folder, meta, predictions, progress)
     foreign = [] if run_metrics else list(meta["settings"]["audit"].get("metrics", ()))
     result = _made_again(table, meta, folder, {"metrics": ()} if foreign else {}, progress)
