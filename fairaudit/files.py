@@ -28,6 +28,7 @@ _PLAIN = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
+    errno.EBUSY: "it is in use or a mounted disk (a folder inside it can be written)",
 }
 
 ABANDONED = 24 * 3600  # seconds after which what was never finished belongs to no running command
@@ -67,21 +68,40 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path`, on failure it is removed.
 
-    An existing `path` is replaced whole: the caller has made sure that it may be (see `claim`).
+    An existing `path` is replaced whole: the caller has made sure that it may be (see `claim`). Where it is a link to a
+    folder elsewhere, that folder is replaced and the link stays.
     """
-    temporary = _temporary(path)
     with plain_disk_errors(path):
+        path = path.resolve()
+        temporary = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent.resolve())
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
             yield temporary
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.replace(path)
+            _exchange(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`; what stood there is moved aside first and only then removed.
+
+    A kill while it is removed leaves the new folder in its place, whole, and a leftover that the next call removes.
+    """
+    if not path.exists():
+        new.replace(path)
+        return
+    aside = _temporary(path.with_name(f"{path.name}.old"))
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    try:
+        new.replace(path)
+    except BaseException:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:

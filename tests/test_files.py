@@ -39,6 +39,64 @@ def test_an_interrupted_folder_is_absent(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def _old_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "audit.json").write_text("old")
+
+
+def _new_folder(path: Path) -> None:
+    with atomic_folder(path) as temporary:
+        (temporary / "audit.json").write_text("new")
+
+
+def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new folder is in its place before the old one goes, so that the next run is not refused."""
+    _old_folder(tmp_path / "audit")
+    remove = files.shutil.rmtree
+
+    def killed(path: Path, ignore_errors: bool = False) -> None:
+        if Path(path).exists() and (Path(path) / "audit.json").exists():
+            raise KeyboardInterrupt
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _new_folder(tmp_path / "audit")
+    monkeypatch.undo()
+    assert (tmp_path / "audit" / "audit.json").read_text() == "new"
+    (left,) = [path for path in tmp_path.iterdir() if path.name != "audit"]
+    assert files._LEFTOVER.fullmatch(left.name)  # the next command removes it
+    claim(tmp_path, "run", "run.json")  # only ours lies here: nothing refuses the folder
+
+
+def test_an_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails between the two renames costs nothing that was there."""
+    _old_folder(tmp_path / "audit")
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(FairauditError, match="disk is full"):
+        _new_folder(tmp_path / "audit")
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["audit"]
+    assert (tmp_path / "audit" / "audit.json").read_text() == "old"
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    """An output folder that lies on another disk is replaced there."""
+    _old_folder(tmp_path / "disk" / "audit")
+    (tmp_path / "audit").symlink_to(tmp_path / "disk" / "audit", target_is_directory=True)
+    _new_folder(tmp_path / "audit")
+    assert (tmp_path / "audit").is_symlink() and (tmp_path / "disk" / "audit" / "audit.json").read_text() == "new"
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["audit"]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     """Killed while it wrote a file and a folder, a process leaves neither; the next writer clears its pieces away, and
     leaves those of a process that lives, and anybody else's, alone."""
