@@ -68,7 +68,7 @@ def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
     assert (tmp_path / "audit" / "audit.json").read_text() == "new"
     (left,) = [path for path in tmp_path.iterdir() if path.name != "audit"]
     assert files._LEFTOVER.fullmatch(left.name)  # the next command removes it
-    claim(tmp_path, "run", "run.json")  # only ours lies here: nothing refuses the folder
+    claim(tmp_path / "audit", "audit", "audit.json")  # the folder is not refused
 
 
 def test_an_old_folder_comes_back_where_the_new_one_cannot_take_its_place(

@@ -534,6 +534,8 @@ def test_early_stopping(faces: FaceTable, tmp_path: Path) -> None:
     best = made.history["val_score"].idxmax()
     assert made.history["selected"].idxmax() == best
     assert len(made.history) == best + 1 + 2
+    (note,) = [note for note in made.meta["notes"] if "patience" in note]
+    assert f"after epoch {best + 3} of 40" in note and "training.patience (now 2)" in note
 
 
 def test_a_folder_of_something_else_is_not_replaced(faces: FaceTable, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from fairaudit.spec import TrainingSpec
 
 Sampler = Callable[[np.ndarray], Tensor]
 SMALLEST_BATCH = 2  # faces: batch norm needs two
+STILL_HIGH = 0.5  # of its height: a learning rate above this has its fall, and what is learned in it, still before it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +164,10 @@ def run_stage(
             run.save()
         curves.add(run.history[-1])
         progress(f"train {stage.name}", run.epoch, stage.epochs, f"loss {loss:.3f}, validation {verdict.score:.4f}")
+    for note in _stopped_high(stage, run, spec):
+        if note not in run.notes:  # it was there before, where a stopped training goes on
+            run.notes.append(note)
+            progress(f"train {stage.name}", run.epoch, stage.epochs, note)
     model.load_state_dict(run.best, strict=False)
     model.eval()
 
@@ -294,10 +299,26 @@ def _batches(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, done: float, warm_up: float) -> None:
+    """Give every group of parameters the learning rate that it has after the share `done` of its stage."""
+    factor = _height(done, warm_up)
+    for group in optimizer.param_groups:
+        group["lr"] = group["height"] * factor
+
+
+def _height(done: float, warm_up: float) -> float:
     """One cycle: the learning rate rises from 1/25 of its height along a cosine, then falls along one to nearly 0."""
     rising = done < warm_up
     along = done / warm_up if rising else (done - warm_up) / (1 - warm_up)
     low, high = (0.04, 1.0) if rising else (1.0, 1e-5)
-    factor = low + (high - low) * (1 - math.cos(math.pi * along)) / 2
-    for group in optimizer.param_groups:
-        group["lr"] = group["height"] * factor
+    return low + (high - low) * (1 - math.cos(math.pi * along)) / 2
+
+
+def _stopped_high(stage: Stage, run: Run, spec: TrainingSpec) -> list[str]:
+    """Say that training stopped early before its learning rate had fallen: most of what is learned comes after that."""
+    height = _height(run.epoch / stage.epochs, spec.warm_up)
+    if run.epoch == stage.epochs or height < STILL_HIGH:
+        return []
+    return [
+        f"stage {stage.name} stopped early after epoch {run.epoch} of {stage.epochs}, and its learning rate was still "
+        f"at {height:.0%} of its height: a larger training.patience (now {spec.patience}) may reach a better model"
+    ]
