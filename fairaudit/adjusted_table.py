@@ -16,6 +16,7 @@ from fairaudit.metrics.intervals import z_value
 from fairaudit.metrics.rates import METRICS, ratio
 from fairaudit.results.columns import MORE_TABLES
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 # What may be standardized: rates whose denominator no prediction decides. Precision and its kin condition on it.
 ADJUSTED = ("accuracy", "recall", "fnr", "fpr", "selection_rate")
@@ -164,7 +165,7 @@ def _gap_row(axis: AdjustedAxis, column: AdjustedColumn, apart: float) -> dict[s
         "n": int(column.adjusted.denominator[chosen].sum()),
     }
     if len(chosen) < 2:
-        why = f"fewer than two subgroups of {axis.least} faces or more can be standardized to the target mix"
+        why = f"fewer than two subgroups of {plural(axis.least, 'face')} or more can be standardized to the target mix"
         return {**row, "reason": "; ".join(filter(None, [_left_out(axis), why]))}
     found = gap(column.raw, 0, chosen, axis.confidence)
     after = gap(column.adjusted, 0, chosen, axis.confidence)

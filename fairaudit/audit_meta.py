@@ -149,7 +149,8 @@ def independence(table: AnyPredictions) -> str:
     """Return what the intervals take as independent, in a sentence for the report."""
     if (people := table.subjects()) is not None:
         return (
-            f"Pictures of one person are kept together: intervals come from the spread between {people} subjects, "
+            f"Pictures of one person are kept together: intervals come from the spread between "
+            f"{plural(people, 'subject')}, "
             "not between faces."
         )
     wider = {m: (1 + (m - 1) * 0.3) ** 0.5 for m in (2, 5)}

@@ -21,7 +21,7 @@ def check(data: DataOption, dataset: DatasetOption = None, spec: SpecOption = No
 
     with Bars() as bars:
         faces = load(data, data_spec(dataset, spec), bars)
-    typer.echo(f"{len(faces):,} usable faces in {data}")
+    typer.echo(f"{plural(len(faces), 'usable face')} in {data}")
     if faces.findings.empty:
         typer.echo("nothing odd was met")
     for row in findings_summary(faces.findings).itertuples():

@@ -16,6 +16,7 @@ from fairaudit.cli_options import (
     TrustOption,
 )
 from fairaudit.errors import UsageError
+from fairaudit.wording import plural
 
 
 def predict(
@@ -87,4 +88,4 @@ def join(
     if out.is_dir() or out.resolve().parent == parts.resolve():
         raise UsageError(f"--out {out}: give the name of a file outside the folder of the parts")
     count = join_parts(parts, out)
-    typer.echo(f"Predictions: {out} ({count:,} faces)")
+    typer.echo(f"Predictions: {out} ({plural(count, 'face')})")

@@ -27,8 +27,7 @@ def summarize(
             continue
         said.append(
             f"{row['task']}: accuracy over all faces went from {_percent(row['baseline'])} to "
-            f"{_percent(row['mitigated'])} ({_points(row['delta'])}, {level} interval {_points(row['low'])} to "
-            f"{_points(row['high'])}; {_sure(row)})."
+            f"{_percent(row['mitigated'])} ({_change(row, level)}; {_sure(row)})."
         )
     if len(gaps):
         chosen = gaps[(gaps["model"] == model) & gaps["metric"].isin(HEADLINES) & gaps["delta"].notna()]
@@ -41,27 +40,33 @@ def summarize(
 
 def _gap_sentence(row: "pd.Series[Any]", level: str) -> str:
     what = "accuracy" if row["metric"] == "accuracy" else "recall by labelled class"
-    between = f"{level} interval {_points(row['low'])} to {_points(row['high'])}"
     if np.isnan(row["low"]):
-        sure = "no interval can be given"
+        sure = ""
     elif row["high"] < 0:
-        sure = f"{between}: the gap closed by more than noise explains"
+        sure = ": the gap closed by more than noise explains"
     elif row["low"] > 0:
-        sure = f"{between}: the gap widened by more than noise explains"
+        sure = ": the gap widened by more than noise explains"
     else:
-        sure = f"{between}: not shown to have changed"
+        sure = ": not shown to have changed"
     sentence = (
         f"{row['task']} by {row['by']}: the gap in {what} between the best and the worst subgroup went from "
         f"{_points(row['baseline'], sign=False)} to {_points(row['mitigated'], sign=False)} "
-        f"({_points(row['delta'])}; {sure})."
+        f"({_change(row, level)}{sure})."
     )
     if row["worst"]:
         sentence += (
             f" Between {row['best']} and {row['worst']}, the named pair, it went from "
-            f"{_points(row['pair_baseline'])} to {_points(row['pair_mitigated'])} ({_points(row['pair_low'])} to "
-            f"{_points(row['pair_high'])})."
+            f"{_points(row['pair_baseline'])} to {_points(row['pair_mitigated'])} ({_change(row, level, 'pair_')})."
         )
     return sentence
+
+
+def _change(row: "pd.Series[Any]", level: str, of: str = "") -> str:
+    """Return "a change of −3.1 points, 95 % interval of the change −5.0 to −1.2 points"; of: "" or "pair_"."""
+    size = f"a change of {_points(row[f'{of}delta'])}"
+    if np.isnan(row[f"{of}low"]):
+        return f"{size}; no interval can be given"
+    return f"{size}, {level} interval of the change {_points(row[f'{of}low'])} to {_points(row[f'{of}high'])}"
 
 
 def _cost_sentence(row: "pd.Series[Any]", groups: pd.DataFrame) -> str:

@@ -26,6 +26,7 @@ from fairaudit.metrics.rates import METRICS, Metric
 from fairaudit.pooled import BY_CLASS, wanted_metrics
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.wording import plural
 
 UNNAMED = "the validation faces name no pair of subgroups that is assessed here"
 TESTED = frozenset(("accuracy", "recall", BY_CLASS, "end_to_end_accuracy"))
@@ -183,7 +184,8 @@ def _gap_rows(axis: PairedAxis, metric: Metric, change: Change, named: Named | N
         chosen = np.intersect1d(ready[0], ready[1])
         chosen = chosen[~np.isnan(change.delta.value[chosen, p])]
         if len(chosen) < 2:
-            why = f"fewer than two subgroups have a defined {metric.name} from at least {least} faces under both models"
+            enough = f"at least {plural(least, 'face')} under both models"
+            why = f"fewer than two subgroups have a defined {metric.name} from {enough}"
             found.append({**row, "reason": why})
             continue
         gaps = [float(np.ptp(side.value[chosen, p])) for side in sides]

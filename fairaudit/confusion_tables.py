@@ -27,6 +27,7 @@ from fairaudit.metrics.multiplicity import exceeded, max_t
 from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 DRAWS, FEWER_DRAWS = 1000, 500  # of the null; fewer where faces are weighted or persons permuted
 _REST = ("rest", "n_rest", "difference", "difference_low", "difference_high")
@@ -175,8 +176,12 @@ def _untested(part: _Directed, g: np.ndarray, d: np.ndarray, least: int) -> np.n
     known = axis.known[g]
     position = len(part.small) + np.cumsum(axis.known) - 1
     others = np.where(known, part.estimate.denominator[np.where(known, position[g], 0), d], 0)
-    reasons = np.where(others == 0, ALONE, f"fewer than {least} faces are labelled so in everyone else").astype(object)
-    reasons[part.small[g, d]] = f"fewer than {least} (effective) faces are labelled so"
+    reasons = np.where(
+        others == 0, ALONE, f"fewer than {plural(least, 'face is', 'faces are')} labelled so in everyone else"
+    ).astype(object)
+    reasons[part.small[g, d]] = (
+        f"fewer than {plural(least, '(effective) face is', '(effective) faces are')} labelled so"
+    )
     reasons[~known] = "faces of unknown subgroup enter no comparison"
     reasons[part.index[g, d] >= 0] = ""
     return reasons

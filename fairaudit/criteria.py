@@ -16,6 +16,7 @@ from fairaudit.metrics.rates import METRICS
 from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.wording import plural
 
 CALIBRATION = ("ece", "calibration_slope", "calibration_intercept")
 NO_LABELS = "the table has no labels of this task"
@@ -175,7 +176,7 @@ def _ends(axis: AxisData, part: _Part) -> dict[str, Any]:
 
 
 def _too_few(metrics: Sequence[str], least: int) -> str:
-    return f"fewer than two subgroups have a defined {' and '.join(metrics)} from at least {least} faces"
+    return f"fewer than two subgroups have a defined {' and '.join(metrics)} from at least {plural(least, 'face')}"
 
 
 def _undefined(metrics: Sequence[str], reason: str) -> dict[str, Any]:

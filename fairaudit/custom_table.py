@@ -22,6 +22,7 @@ from fairaudit.named_code import current_folder_last
 from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 CALLS = 6000  # evaluations that the draws of one metric may take in a whole audit: each may last milliseconds
 FEWEST_DRAWS = 200  # below, the jackknife
@@ -236,7 +237,7 @@ def _gap_rows(axis: AxisData, estimate: Estimate, p: int, class_: str, audit: Au
     left = [names[g] for g in np.setdiff1d(np.flatnonzero(axis.known), chosen)]
     start = {"class": class_, "not_assessed": "; ".join(left), "n": round(float(estimate.denominator[chosen, p].sum()))}
     if len(chosen) < 2:
-        why = f"fewer than two subgroups have a defined value from at least {audit.min_group_size} faces"
+        why = f"fewer than two subgroups have a defined value from at least {plural(audit.min_group_size, 'face')}"
         return [{**start, "kind": kind, "reason": why} for kind in ("difference", "ratio")]
     found = gap(estimate, p, chosen, audit.confidence)
     apart = found.difference > 0

@@ -52,7 +52,17 @@ def sentence(row: Mapping[str, Any], confidence: float) -> str:
         return ""
     words = {"gap": _gap, "interaction": _interaction}.get(row["kind"], _contrast)
     caveat = f" No finding: {row['reason']}." if row["reason"] and not row["finding"] else ""
-    return f"{row['task']} by {' × '.join(row['by'].split(':'))}: {words(row, confidence)}{caveat}"
+    labels = _labels(row) if row["finding"] or row["shown"] else ""
+    return f"{row['task']} by {' × '.join(row['by'].split(':'))}: {words(row, confidence)}{labels}{caveat}"
+
+
+def _labels(row: Mapping[str, Any]) -> str:
+    """Say how often the same faces are labelled as the class; "" where that is no question or not known."""
+    own, other = (row.get(name, math.nan) for name in ("labelled", "other_labelled"))
+    if not _number(own):
+        return ""
+    beside = f" against {_value(other, row['metric'])}" if _number(other) else ""
+    return f" Of the same faces {_value(own, row['metric'])}{beside} are labelled {row['class']}."
 
 
 def _contrast(row: Mapping[str, Any], confidence: float) -> str:

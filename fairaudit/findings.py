@@ -25,6 +25,8 @@ from fairaudit.subgroups import parse
 AS_PREDICTED = "an intersection is a finding of its own only beyond what its margins predict, and this is not shown"
 UNTESTED = "an intersection is a finding of its own only beyond its margins, and no such test exists for this metric"
 BY_MIX = "the difference is beyond noise at these label mixes, but its own interval does not lie on that side of 0"
+FOLLOWS_LABELS = ("selection_rate",)  # what differs between groups wherever their labels do, also without any error
+LEAST_P = 0.001  # below it p-values are printed alike, and count alike
 _Own = dict[tuple[str, str, int, int], bool]
 
 
@@ -33,8 +35,7 @@ def findings_table(data: AuditData) -> pd.DataFrame:
 
     Families are judged per task, kind and family of metrics (columns `family`, `family_size`). kind: "gap" (worst
     against best), "rest" (a subgroup against the rest, without those already shown to differ), "pair", "interaction"
-    (a subgroup against what the margins of its attributes predict). Findings come first, by adjusted p, then by the
-    bound of the difference nearer to 0.
+    (a subgroup against what the margins of its attributes predict). Rows stand as `ranked` puts them.
     """
     tests = data.tests or disparity_tests(data.axes, data.audit, data.seed)
     rows: list[dict[str, Any]] = []
@@ -51,10 +52,7 @@ def findings_table(data: AuditData) -> pd.DataFrame:
         row["sentence"] = sentence(row, data.audit.confidence)
     if not rows:
         return pd.DataFrame(columns=list(MORE_TABLES["findings"]))
-    bins = {axis.task: max(axis.rows.table.classes - 1, 1) for axis in data.axes}
-    table = pd.DataFrame(rows)
-    table["widest"] = np.where(table["metric"].str.endswith("_bins"), table["task"].map(bins), 1)
-    return _ranked(table)[list(MORE_TABLES["findings"])]
+    return ranked(pd.DataFrame(rows)[list(MORE_TABLES["findings"])])
 
 
 def _own_findings(family: FamilyTests, alpha: float) -> _Own:
@@ -118,6 +116,8 @@ def _cell_rows(cells: Intersections, family: FamilyTests, data: AuditData, own: 
     axis, alpha = block.axis, 1 - data.audit.confidence
     estimate = share(axis.data.sample, np.eye(axis.pooled.size), block.line.metric)
     size = family.sizes["interaction"]
+    follows = block.line.metric.name in FOLLOWS_LABELS and axis.data.rows.labelled
+    labels = share(axis.data.sample, np.eye(axis.pooled.size), METRICS["base_rate"]).value if follows else None
     for i, g in enumerate(cells.members):
         apart = float(cells.value[i] - cells.expected[i])
         row = _start(block, "interaction", axis.data.sample.groups[g], MARGINS, family.family, size)
@@ -128,6 +128,7 @@ def _cell_rows(cells: Intersections, family: FamilyTests, data: AuditData, own: 
         level = alpha / max(size, 1)
         reach = [float(detectable_by_error(cells.error[i], one)) for one in (level, alpha)]
         row |= {"detectable": reach[0], "detectable_unadjusted": reach[1]}
+        row |= {} if labels is None else {"labelled": float(labels[g, block.line.position])}
         row["shown"] = bool(cells.p_adjusted[i] <= alpha)
         row["finding"] = own.get((*same_line(block), int(g)), False)
         if row["shown"] and not row["finding"]:
@@ -162,6 +163,10 @@ def _gap_rows(data: AuditData, tests: Any) -> list[dict[str, Any]]:
         row |= {name: gap[name] for name in ("p_value", "p_adjusted")}
         row |= {"detectable": gap["detectable_gap"], "detectable_unadjusted": np.nan, "expected": gap["expected_gap"]}
         row |= {"finding": gap["verdict"] == GAP, "shown": gap["verdict"] == GAP}
+        if gap["metric"] in FOLLOWS_LABELS:
+            same = (gap["task"], gap["by"], "base_rate", gap["class"])
+            for name, end in (("labelled", "worst"), ("other_labelled", "best")):
+                row[name] = faces.get((*same, gap[end]), (np.nan,))[0]
         rows.append(row)
     return rows
 
@@ -238,7 +243,10 @@ def _sides(
     *,
     plain_rest: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return value, other_value, difference, low, high, n and n_other of pools (m, G) against pools (m, G)."""
+    """Return value, other_value, difference, low, high, n and n_other of pools (m, G) against pools (m, G).
+
+    Of how often a class is predicted also how often the same faces are labelled so: labelled and other_labelled.
+    """
     m, z, p = len(first), z_value(data.audit.confidence), line.position
     sample, metric = axis.data.sample, line.metric
     pools = np.concatenate([first, second])
@@ -256,6 +264,9 @@ def _sides(
     down, up = mover_difference((value[:m], low[:m], high[:m]), (value[m:], low[m:], high[m:]))
     found = {"value": value[:m], "other_value": value[m:], "difference": value[:m] - value[m:], "low": down, "high": up}
     found |= {"n": n[:m], "n_other": n[m:]}
+    if metric.name in FOLLOWS_LABELS and axis.data.rows.labelled:
+        labelled = share(sample, pools, METRICS["base_rate"]).value[:, p]
+        found |= {"labelled": labelled[:m], "other_labelled": labelled[m:]}
     if plain_rest and not (line.counted or line.averaged):
         found |= _as_in_rest(axis, line, first, found, data.rest)
     return {name: np.asarray(part, dtype=float) for name, part in found.items()}
@@ -297,13 +308,26 @@ def _with_reach(rows: list[dict[str, Any]], sizes: list[Sizes], alpha: float) ->
     return rows
 
 
-def _ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort by what is certain: findings first, then adjusted p, then the bound of the difference nearer to 0."""
-    inside = (table["low"] <= 0) & (table["high"] >= 0)
-    # a kappa runs from −1 to 1, an error over the bins: shares of the largest possible difference can be compared
-    widest = table["metric"].map(lambda name: 2.0 if METRICS[name].signed else 1.0) * table["widest"]
-    nearer = np.where(inside, 0.0, np.minimum(table["low"].abs(), table["high"].abs())) / widest
-    order = pd.DataFrame({"finding": ~table["finding"].astype(bool), "p": table["p_adjusted"], "near": -nearer})
-    return table.loc[order.sort_values(["finding", "p", "near"], kind="stable", na_position="last").index].reset_index(
-        drop=True
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of findings.csv in the order in which they are read: findings first, and what is surest.
+
+    How often a class is predicted (selection rate) stands after what is measured against the labels: of a classifier it
+    follows the labels that the groups hold. Within each, the adjusted p, those below .001 alike (how small one gets
+    depends on the number of draws and on the test), then how many half-widths of its interval the difference lies
+    from 0. What has no p or no interval comes last.
+    """
+    apart = table["difference"].to_numpy(dtype=float)
+    low, high = (table[side].to_numpy(dtype=float) for side in ("low", "high"))
+    half = np.where(apart > 0, apart - low, high - apart)  # the side that faces 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        strength = np.where(apart == 0, 0.0, np.abs(apart) / half)
+    order = pd.DataFrame(
+        {
+            "finding": ~table["finding"].to_numpy(dtype=bool),
+            "follows": table["metric"].isin(FOLLOWS_LABELS).to_numpy(),
+            "p": np.maximum(table["p_adjusted"].to_numpy(dtype=float), LEAST_P),
+            "strength": -strength,
+        }
     )
+    order = order.sort_values(["finding", "follows", "p", "strength"], kind="stable", na_position="last")
+    return table.iloc[order.index].reset_index(drop=True)

@@ -10,6 +10,7 @@ from fairaudit.metrics.estimates import Estimate
 from fairaudit.metrics.intervals import mover_difference, z_value
 from fairaudit.metrics.rates import Metric
 from fairaudit.pooled import PooledAxis
+from fairaudit.wording import plural
 
 
 def gap_rows(axis: PooledAxis, metric: Metric, estimate: Estimate | None) -> list[dict[str, Any]]:
@@ -29,7 +30,7 @@ def gap_rows(axis: PooledAxis, metric: Metric, estimate: Estimate | None) -> lis
         row |= {"assessed": len(chosen), "not_assessed": "; ".join(left_out)}
         if len(chosen) < 2:
             least = axis.audit.min_group_size
-            why = f"fewer than two subgroups have a defined {metric.name} from at least {least} faces"
+            why = f"fewer than two subgroups have a defined {metric.name} from at least {plural(least, 'face')}"
             found.append({**row, "reason": why})
             continue
         result = gap(estimate, p, chosen, axis.audit.confidence)

@@ -16,6 +16,7 @@ from fairaudit.metrics.rates import METRICS, Metric, ratio
 from fairaudit.pooled import BY_CLASS
 from fairaudit.spec import LabelNoiseSpec
 from fairaudit.subgroups import CROSS, OVERALL
+from fairaudit.wording import plural
 
 LABELS, MEMBERSHIP = "labels inverted", "membership inverted"
 DILUTES = "wrong membership that depends on nothing else usually makes an observed gap smaller than the true one"
@@ -232,7 +233,7 @@ def _observed_gap(observed: Estimate, p: int, chosen: np.ndarray, data: AuditDat
 
 
 def _too_few(data: AuditData) -> str:
-    return f"fewer than two subgroups of {data.audit.min_group_size} faces or more have a corrected value"
+    return f"fewer than two subgroups of {plural(data.audit.min_group_size, 'face')} or more have a corrected value"
 
 
 def _left(axis: AxisData, chosen: np.ndarray) -> str:

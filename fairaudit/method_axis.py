@@ -11,6 +11,7 @@ from fairaudit.metrics.crossed import Extreme, Faces, Joint
 from fairaudit.metrics.crossed_cells import auc_cells, churn_cells, own_churn_cells
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.wording import plural
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class MethodAxis:
         usable = self.usable(law)
         found = crossed.lowest(usable[:, 0]) if metric == "worst_accuracy" else crossed.largest_gap(usable)
         if len(found.index) < 2:
-            return None, None, f"fewer than two subgroups have {self.audit.min_group_size} faces for this"
+            return None, None, f"fewer than two subgroups have {plural(self.audit.min_group_size, 'face')} for this"
         if len(found.index) > crossed.MOST_CANDIDATES:
             return None, None, f"{len(found.index):,} pairs of rates are more than {crossed.MOST_CANDIDATES:,}"
         return found, self._named_candidate(metric, found, usable.shape[1]), ""

@@ -87,7 +87,7 @@ def _against(
     why = []
     seeds = min(len(axis.seeds[name]) for name in (axis.first, method))
     if seeds < LEAST_SEEDS:
-        why.append(f"{seeds} seed{'' if seeds == 1 else 's'}: a method is recommended from {LEAST_SEEDS} seeds on")
+        why.append(f"{plural(seeds, 'seed')}: a method is recommended from {LEAST_SEEDS} seeds on")
     if not by_validation or axis.named is None:
         why.append(NO_VALIDATION)
     if not helped:
@@ -169,11 +169,11 @@ def _harm_words(part: pd.DataFrame) -> str:
 
 
 def change_words(row: Mapping[Any, Any], confidence: float = 0.95) -> str:
-    """Return "went from 80.0 % to 84.1 % (+4.1 points, 95 % interval +1.0 to +7.2)", or that there is no interval."""
+    """Return "went from 80.0 to 84.1 % (+4.1 points, 95 % interval of the change +1.0 to +7.2)", or "no interval"."""
     unit = "%" if str(row["metric"]).endswith("accuracy") else "points"
     levels = f"went from {100 * row['baseline']:.1f} to {100 * row['value']:.1f} {unit}"
     change = f"{100 * row['delta']:+.1f} points"
     if np.isnan(row["low"]):
         return f"{levels} ({change}; no interval)".replace("-", "−")
     between = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
-    return f"{levels} ({change}, {100 * confidence:g} % interval {between})".replace("-", "−")
+    return f"{levels} ({change}, {100 * confidence:g} % interval of the change {between})".replace("-", "−")

@@ -26,6 +26,7 @@ from fairaudit.refit_stage import versions
 from fairaudit.registry import lookup
 from fairaudit.spec import MitigateSpec, Spec
 from fairaudit.stages import Run
+from fairaudit.wording import plural
 
 BASELINE = "erm"
 POOL, TEST = "data/pool.parquet", "data/test.parquet"
@@ -159,7 +160,10 @@ def _same_division(checkpoint: Checkpoint, faces: FaceTable) -> None:
         raise DataError(f"the checkpoint was trained on another division into training, validation and test: {advice}")
     seen = count_seen(checkpoint, faces.part("test"))
     if sum(seen.values()):
-        raise DataError(f"{sum(seen.values())} test faces were used to train or choose the checkpoint: {advice}")
+        raise DataError(
+            f"{plural(sum(seen.values()), 'test face was', 'test faces were')} used to train or choose the "
+            f"checkpoint: {advice}"
+        )
 
 
 def divided(work: Mitigating, pool: FaceTable, seed: int) -> FaceTable:

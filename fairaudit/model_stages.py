@@ -21,6 +21,7 @@ from fairaudit.refit_stage import refit_baseline, refits_heads, settings_of
 from fairaudit.results.files import HISTORY
 from fairaudit.spec import MitigationSpec, Spec
 from fairaudit.stages import BASELINE, CACHE, Run
+from fairaudit.wording import plural
 
 
 def prepare_faces(job: Run) -> FaceTable:
@@ -51,7 +52,7 @@ def describe_faces(faces: FaceTable, say: Callable[[str], None]) -> None:
     """Say how many faces there are in each split, the split's hash, and what was met in the data."""
     sizes = faces.frame["split"].value_counts() if "split" in faces.frame else pd.Series(dtype=int)
     parts = ", ".join(f"{split} {sizes[split]:,}" for split in ("train", "val", "test") if split in sizes)
-    say(f"{len(faces):,} faces ({parts}); split {str(faces.meta.get('split_hash', ''))[:12]}")
+    say(f"{plural(len(faces), 'face')} ({parts}); split {str(faces.meta.get('split_hash', ''))[:12]}")
     for row in findings_summary(faces.findings).itertuples():
         say(f"  {row.kind}: {row.count:,} {row.action} (for example {row.examples})")
 

@@ -15,6 +15,7 @@ from fairaudit.metrics.rates import Metric
 from fairaudit.policies import REST, Policy
 from fairaudit.policy_checks import declared, policy_metric, why_not
 from fairaudit.pooled import PooledAxis, estimates_of, pooled_axis, wanted_metrics
+from fairaudit.wording import plural
 
 PASS, FAIL, INCONCLUSIVE, NOT_APPLICABLE = "pass", "fail", "inconclusive", "not applicable"
 MOST_NAMED = 12  # subgroups that a line names; the table names all
@@ -41,7 +42,8 @@ def verdict_line(row: Mapping[str, Any]) -> str:
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
         line += f" ({row['low']:.4g} to {row['high']:.4g} at {100 * row['confidence']:.4g} % confidence)"
     if np.isfinite(row["n_needed"]):
-        line += f"; {row['n_needed']:,.0f} faces in each subgroup would decide (smallest now: {row['n_smallest']:,.0f})"
+        needed = plural(round(row["n_needed"]), "face")
+        line += f"; {needed} in each subgroup would decide (smallest now: {row['n_smallest']:,.0f})"
     if names := [name for name in row["not_assessed"].split("; ") if name]:
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         line += f"; not assessed: {'; '.join(names[:MOST_NAMED])}{more}"
@@ -96,7 +98,7 @@ def _case(data: AuditData, policy: Policy, axis: AxisData, seed: Sequence[int]) 
     reason = ""
     if not columns:
         who = "not both of the two have" if policy.measure == "contrast" else "too few subgroups have"
-        reason = f"{who} a defined {metric.name} from at least {data.audit.min_group_size} faces"
+        reason = f"{who} a defined {metric.name} from at least {plural(data.audit.min_group_size, 'face')}"
         return _Case(policy=policy, axis=axis, left_out=left_out, reason=reason)
     if len(columns) > 1:
         reason = f"the worst of {len(columns)} classes; the interval holds for all of them at once"

@@ -15,6 +15,7 @@ from fairaudit.metrics.rates import METRICS
 from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 MOST_DRAWS = 1000
 _UNDEFINED = {
@@ -78,7 +79,7 @@ def _statistics(
     blank = dict.fromkeys(("value", "low", "high", "expected", "expected_high"), np.nan) | {"subgroup": ""}
     if len(chosen) < 2:
         least = audit.min_group_size
-        why = f"fewer than two subgroups have a defined {estimate.metric.name} from at least {least} faces"
+        why = f"fewer than two subgroups have a defined {estimate.metric.name} from at least {plural(least, 'face')}"
         return [blank | {"statistic": name, "reason": why} for name in spread.STATISTICS]
     rates, n = estimate.value[chosen, column], estimate.effective[chosen, column]
     values = spread.statistics(rates)

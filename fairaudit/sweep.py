@@ -24,6 +24,7 @@ from fairaudit.results.files import HISTORY
 from fairaudit.run_checks import check_spec, choose_axes
 from fairaudit.spec import Spec, parse_spec
 from fairaudit.stages import Run, claim_run, clear_cache
+from fairaudit.wording import plural
 
 MOST = 64  # combinations; more on one validation set choose by luck
 TABLE = "sweep.csv"
@@ -158,7 +159,8 @@ def _mean(figures: Sequence[float], least: int) -> float:
     known = [value for value in figures if not np.isnan(value)]
     if not known:
         raise DataError(
-            f"no head can be ranked: none has a subgroup with {least} labelled validation faces; give more faces, a "
+            f"no head can be ranked: none has a subgroup with {plural(least, 'labelled validation face')}; give "
+            "more faces, a "
             "larger split.val, or training.select = 'overall'"
         )
     return float(np.mean(known))

@@ -82,6 +82,20 @@ def test_a_gap_that_closed_is_said_to_have_closed(helped: Comparison) -> None:
     assert "Black (+" in text
 
 
+def test_every_bracket_says_that_its_interval_is_that_of_the_change(helped: Comparison) -> None:
+    """Of accuracy, the gap and the named pair alike: change, then the interval of the change, as in gap_changes.csv."""
+    told = helped.meta["summary"]["m"]
+    moved = [sentence for sentence in told if "went from" in sentence]
+    assert len(moved) == 2 and sum(s.count("went from") for s in moved) == 3
+    for sentence in moved:
+        assert sentence.count("went from") == sentence.count("95 % interval of the change")
+        assert sentence.count("interval") == sentence.count("interval of the change")
+    found = row(helped.gap_changes, by="race", metric="accuracy")
+    words = [f"{100 * found[f'pair_{name}']:+.1f} points".replace("-", "−") for name in ("delta", "low", "high")]
+    pair = "a change of {}, 95 % interval of the change {} to {}".format(*words)
+    assert pair in moved[1].partition("the named pair")[2]
+
+
 def test_levelling_down_is_named() -> None:
     """The gap falls because the best-off lose: flagged, said, with a warning that the pair was named on the test."""
     found = run(predictions(A), predictions({"White": 0.76, "Black": 0.75, "Asian": 0.75}, 1))

@@ -1,5 +1,6 @@
 """Findings: the right subgroup, beyond noise, each contrast once; gaps with what noise alone makes; no false alarms."""
 
+import re
 from typing import Any
 from unittest.mock import patch
 
@@ -14,8 +15,10 @@ from fairaudit.audit import run_audit
 from fairaudit.compared_axis import ERRORS, LABEL_MIX
 from fairaudit.data.scenarios import AXES, BAD, NULLS, margins_only, null_table, one_bad_cell, one_bad_group
 from fairaudit.disparity_tests import FamilyTests, disparity_tests
+from fairaudit.findings import ranked
 from fairaudit.report.context import make_context
-from fairaudit.report.verdict import verdict
+from fairaudit.report.first_screen import leading
+from fairaudit.report.verdict import summary, verdict, verdicts
 from fairaudit.results import AuditResult
 from fairaudit.results.columns import MORE_TABLES
 from fairaudit.spec import AuditSpec
@@ -141,12 +144,110 @@ def test_the_bad_group_is_found_and_no_other(bad_group: AuditResult) -> None:
     assert "would have been found with 80 % power" in quiet and "is shown" in quiet
 
 
+def certainty(row: dict[Any, Any]) -> tuple[Any, ...]:
+    """The order of findings in the words of docs/tables.md."""
+    apart, p = row["difference"], row["p_adjusted"]
+    half = apart - row["low"] if apart > 0 else row["high"] - apart
+    return not row["finding"], row["metric"] == "selection_rate", max(p, 0.001), -abs(apart) / half if apart else -0.0
+
+
 def test_findings_come_first_by_certainty(bad_group: AuditResult) -> None:
-    """Findings before all others, adjusted p ascending, never by raw size."""
+    """Findings before all others, agreement with labels before shares predicted, p as it is printed, half-widths."""
     table = bad_group.more["findings"]
     flags = table["finding"].tolist()
     assert flags == sorted(flags, reverse=True) and any(flags)
-    assert table.loc[table["finding"], "p_adjusted"].is_monotonic_increasing
+    keys = [certainty(row) for row in table[table[["p_adjusted", "low"]].notna().all(axis=1)].to_dict("records")]
+    assert keys == sorted(keys) and len(keys) > 100
+
+
+def test_a_p_at_its_floor_does_not_lead_and_what_has_none_comes_last() -> None:
+    """More draws make a smaller p of the same evidence: below .001 the distance from 0 decides."""
+    rows = [("drawn often", 0.0001, 0.1, 0.05), ("drawn less", 0.0005, 0.1, 0.08), ("weak", 0.03, 0.5, 0.4)]
+    rows += [("untested", np.nan, 0.9, 0.8), ("no interval", 0.0001, 0.9, np.nan)]
+    table = pd.DataFrame(rows, columns=["subgroup", "p_adjusted", "difference", "low"])
+    table = table.assign(high=table["difference"] + 0.1, finding=True, metric="accuracy")
+    order = ["drawn less", "drawn often", "no interval", "weak", "untested"]
+    assert ranked(table)["subgroup"].tolist() == order
+    assert ranked(table.iloc[::-1])["subgroup"].tolist() == order
+    share = table.assign(metric=["selection_rate", *["recall"] * 4])
+    assert ranked(share)["subgroup"].tolist() == ["drawn less", "no interval", "weak", "untested", "drawn often"]
+
+
+@pytest.fixture(scope="module")
+def unlike_labels() -> pd.DataFrame:
+    """Groups that differ much in how often they are labelled x, of which one alone has errors, and two sites that
+    reverse the labels of two more groups."""
+    shares = {("a", "n"): 0.8, ("a", "s"): 0.8, ("b", "n"): 0.2, ("b", "s"): 0.2, ("c", "n"): 0.5, ("c", "s"): 0.5}
+    shares |= {("d", "n"): 0.9, ("d", "s"): 0.1, ("e", "n"): 0.1, ("e", "s"): 0.9}
+    parts = []
+    for (race, site), share in shares.items():
+        x, wrong = round(400 * share), 80 if race == "c" else 0
+        cube = [[x - wrong // 2, wrong // 2], [wrong // 2, 400 - x - wrong // 2]]
+        parts.append(frame_of({race: cube}, ["x", "y"]).assign(site=site))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.assign(image=frame.index.astype(str))
+
+
+def test_shares_predicted_stand_after_errors_and_beside_the_labels(unlike_labels: pd.DataFrame) -> None:
+    """The group with more errors leads, although shares predicted differ more surely; their sentences say how often the
+    same faces are labelled so, in every kind."""
+    result = audit_with(unlike_labels, "findings", by=["race", "site", "race:site"], draws=199)
+    table = result.table("findings")
+    found = table[table["finding"]]
+    follows = found["metric"] == "selection_rate"
+    strengths = [certainty(row)[2:] for row in found.to_dict("records")]
+    assert min(s for s, f in zip(strengths, follows, strict=True) if f) < strengths[0], "nothing to put last"
+    assert follows.tolist() == sorted(follows) and follows.any() and not follows.all()
+    lines = leading(make_context(result), 20)
+    assert "faces labelled c than" in lines[0] and "selection rate" not in lines[0]
+    places = [i for i, line in enumerate(lines) if "selection rate" in line]
+    assert places and places == list(range(places[0], len(lines)))
+    assert any("faces labelled a " in lines[i] for i in places)
+
+    is_x = unlike_labels["gender_true"] == "x"
+    names = {"race": unlike_labels["race"], "site": unlike_labels["site"]}
+    names["race:site"] = names["race"] + " × " + names["site"]
+    kinds = set()
+    rows = table[
+        (table["metric"] == "selection_rate") & (table["finding"] | table["sentence"].str.contains("No finding"))
+    ]
+    for row in rows.to_dict("records"):
+        groups, class_ = names[row["by"]], row["class"]
+        told = re.search(r"Of the same faces (\S+) %(?: against (\S+) %)? are labelled (.)\.", row["sentence"])
+        if told is None:
+            assert not row["p_adjusted"] <= 0.05, row["sentence"]
+            continue
+        left = row["other"].partition(" without ")[2].split(", ")
+        rest = groups.eq(row["other"]) if row["kind"] in ("gap", "pair") else ~groups.isin([row["subgroup"], *left])
+        sides = (groups == row["subgroup"], rest)
+        shares = [(is_x if class_ == "x" else ~is_x)[side].mean() for side in sides]
+        assert told[3] == class_ and float(told[1]) == pytest.approx(100 * shares[0], abs=0.0501)
+        assert (told[2] is None) == (row["kind"] == "interaction")
+        if told[2]:
+            assert float(told[2]) == pytest.approx(100 * shares[1], abs=0.0501), row["sentence"]
+            assert row["n_other"] == sides[1].sum()
+        kinds.add(row["kind"])
+    assert kinds == {"gap", "rest", "pair", "interaction"}
+    others = table[table["metric"] != "selection_rate"]
+    assert not others["sentence"].str.contains("Of the same faces").any()
+
+
+def test_without_labels_nothing_is_said_of_them(unlike_labels: pd.DataFrame) -> None:
+    """A head without labels has shares predicted alone, and says nothing of shares labelled."""
+    blind = unlike_labels.drop(columns="gender_true")
+    table = audit_with(blind, "findings", by=["race"], draws=199).table("findings")
+    assert table["finding"].any() and set(table["metric"]) <= {"selection_rate"}
+    assert not table["sentence"].str.contains("Of the same faces").any()
+
+
+def test_where_only_shares_predicted_differ_the_answer_says_what_they_follow(unlike_labels: pd.DataFrame) -> None:
+    """Equal errors, unlike labels: the first sentence does not speak of unlike treatment."""
+    equal = unlike_labels[unlike_labels["race"].isin(["a", "b"])]
+    first, other = (
+        summary(verdicts(make_context(audit_with(equal, "findings", by=[by], draws=199))))[0] for by in ("race", "site")
+    )
+    assert "only how often classes are predicted differs" in first and "follows the labels" in first
+    assert "No gap beyond noise is shown" in other
 
 
 def test_each_contrast_is_counted_once(bad_group: AuditResult) -> None:

@@ -347,6 +347,41 @@ def test_print_keeps_rows_whole_and_heads_with_their_tables(browser, run_folder)
     tab.context.close()
 
 
+def test_no_name_such_as_10_19_is_broken_on_paper(browser, run_folder):
+    """On A4 and on a phone every range of ages in a table stands on one line."""
+    tab = browser.new_context(viewport={"width": 700, "height": 1000}).new_page()
+    loose = """all => all.filter(cell => {
+        const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        for (let text; (text = walk.nextNode());) for (const found of text.data.matchAll(/\\d+-\\d+/g)) {
+            const part = document.createRange();
+            part.setStart(text, found.index);
+            part.setEnd(text, found.index + found[0].length);
+            if (new Set([...part.getClientRects()].map(box => Math.round(box.top))).size > 1) return true;
+        }
+        return false;
+    }).map(cell => cell.textContent)"""
+    for media, size in (("print", {"width": 700, "height": 1000}), ("screen", PHONE)):
+        tab.set_viewport_size(size)
+        tab.emulate_media(media=media)
+        seen = 0
+        for name in ("audits/baseline/index.html", "comparison/index.html"):
+            tab.goto((run_folder / name).as_uri())
+            tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+            seen += tab.locator("th:has-text('10-19'), td:has-text('10-19')").count()
+            assert tab.locator("th, td").evaluate_all(loose) == [], (media, name)
+        assert seen > 5
+    tab.context.close()
+
+
+def test_the_tables_of_mitigations_fit_a_desk(browser, run_folder):
+    """At 1280 pixels no table of the page is wider than the page, whatever the methods are called."""
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    tab.goto((run_folder / "mitigate" / "index.html").as_uri())
+    wide = "all => all.filter(r => r.scrollWidth > r.clientWidth).map(r => r.getAttribute('aria-label'))"
+    assert tab.locator(".region").count() >= 3 and tab.locator(".region").evaluate_all(wide) == []
+    tab.context.close()
+
+
 @pytest.mark.parametrize("script", [True, False])
 def test_what_is_folded_is_printed(browser, run_folder, script):
     """A PDF of a page as it opens has all pages of one whose folds were opened by hand, and closes them again."""

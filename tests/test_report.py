@@ -555,6 +555,25 @@ def test_the_first_screen_ranks_findings_and_says_who_is_worst_off_and_what_stay
     assert "is not ruled out" in screen["open"][0] and "agreement with labels" in screen["open"][-1]
 
 
+def test_one_is_singular(tmp_path):
+    """With a least size of one and groups of one face no page says "1 faces"."""
+    frame = make_predictions(60, seed=4)
+    frame.loc[0, "race"] = "Lone"
+    result = run_audit(frame, by=["race"], audit=AuditSpec(draws=100, min_group_size=1))
+    write_report(result, tmp_path)
+    write_report(run_audit(frame.head(1), by=["race"], audit=AuditSpec(draws=100, min_group_size=1)), tmp_path / "one")
+    many = "faces|groups|subgroups|labels|tests|models|seeds|rows|axes|intersections|pairs|comparisons|methods|findings"
+    pages = [path for path in tmp_path.rglob("*") if path.suffix in (".html", ".md")]
+    assert len(pages) > 8
+    for path in pages:
+        text = " ".join(
+            re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]+>", " ", path.read_text(), flags=re.S).split()
+        )
+        wrong = re.findall(rf"(?:^|\S+ )(?<![\d.,–−+:] )(?<![\d.,–−+:/])\b1 (?:\w+ )?(?:{many})\b", text)
+        assert not wrong, (path.name, wrong)
+        assert "1 face" in text or path.parent.name != "one" or path.name not in ("index.html", "summary.md")
+
+
 def test_the_index_lists_whoever_is_worse_off_first(planted):
     """All subgroups of all axes, an anchor an axis, the planted group first of its axis and marked."""
     data = index_data(make_context(planted))

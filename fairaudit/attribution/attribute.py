@@ -31,6 +31,7 @@ from fairaudit.results import Attribution
 from fairaudit.results.columns import ATTRIBUTION_COLUMNS, CONTRAST_COLUMNS, CURVE_COLUMNS
 from fairaudit.spec import AttributionSpec
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 __all__ = ["attribute", "check_settings", "draw_evenly"]
 
@@ -82,7 +83,7 @@ def attribute(
     pool = pool_of(checkpoint, model, [faces.root / str(faces.frame["image"].iloc[row]) for row in rows])
     if pool is None:
         raise DataError(
-            f"none of the {len(rows)} faces drawn for attribution below {faces.root} can be read "
+            f"none of {plural(len(rows), 'face')} drawn for attribution below {faces.root} can be read "
             f"({_why(checkpoint, faces, rows)}); check the images with `fairaudit data check`"
         )
     alignment = align(faces, checkpoint, attribution.alignment, attribution.landmarks)

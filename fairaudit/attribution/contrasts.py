@@ -17,6 +17,7 @@ from fairaudit.metrics.bootstrap import bca, draw_sums
 from fairaudit.metrics.multiplicity import benjamini_hochberg, exceeded
 from fairaudit.results.columns import CONTRAST_COLUMNS
 from fairaudit.subgroups import UNKNOWN
+from fairaudit.wording import plural
 
 ALPHA = 0.05
 MODEL, IMAGE, NONE, OPEN = "model", "image content, not model", "no difference shown", "not assessed"
@@ -208,7 +209,7 @@ def _reason(pair: Pair, n: int, others: int) -> str:
         alike = "label and correctness" if pair.comparison == SUBGROUPS else "label"
         return f"no face of one side has the {alike} of a face of the other: nothing to match"
     if min(n, others) < FEWEST:
-        return f"{n} matched faces against {others}: fewer than {FEWEST} on a side"
+        return f"{plural(n, 'matched face')} against {others}: fewer than {FEWEST} on a side"
     return ""
 
 

@@ -9,6 +9,7 @@ from fairaudit.attribution.curves import CHECKS, FILLS, ORDERS, Curves, area
 from fairaudit.attribution.maps import mean_interval, signed_interval
 from fairaudit.attribution.passes import Pass
 from fairaudit.attribution.sanity import FAILED, PASSED
+from fairaudit.wording import plural
 
 NOT_SHOWN = "not shown"
 _TAKEN = {"deletion": "taken away", "insertion": "shown"}
@@ -131,5 +132,5 @@ def _sentence(task: str, check: str, fill: str, apart: _Apart, n: int, faces: in
     return (
         f"{check} with the {fill} fill: over all shares {_TAKEN[check]}, most attributed first, the probability of the "
         f"explained class of {task} averages {apart.own:.3f}, with {_RANDOM[apart.order]} {apart.random:.3f} "
-        f"({limits}; {n} faces{without}; {less} is wanted{end[outcome]})"
+        f"({limits}; {plural(n, 'face')}{without}; {less} is wanted{end[outcome]})"
     )

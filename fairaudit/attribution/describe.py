@@ -10,6 +10,7 @@ from fairaudit.attribution.backdrops import BASELINES
 from fairaudit.attribution.passes import Explained
 from fairaudit.attribution.sanity import FAILED
 from fairaudit.data.tables import FaceTable
+from fairaudit.wording import plural
 
 NAMED = 10  # subgroups or images named in one warning
 
@@ -44,7 +45,7 @@ def contrasts_said(axes: Sequence[str], targets: Mapping[str, str], faces: int, 
     against = f"against {', '.join(baselines)}" if baselines else "without a baseline, as the method needs none"
     wanted = ", ".join(f"{name} ({task})" for task, name in targets.items())
     return (
-        f"{faces} faces, drawn evenly over {', '.join(axes)}; one "
+        f"{plural(faces, 'face')}, drawn evenly over {', '.join(axes)}; one "
         f"class explained in all of them ({wanted}), {against}; "
         "matched on label and correctness, and compared once more in a model with shuffled weights. p-values by "
         "exchanging faces within strata, Benjamini–Hochberg over the regions and subgroups of an axis; BCa bootstrap "
@@ -58,7 +59,10 @@ def unreadable(found: Sequence[Explained]) -> list[str]:
     if not names:
         return []
     more = " …" if len(names) > NAMED else ""
-    return [f"{len(names)} drawn faces cannot be read and are left out: {', '.join(names[:NAMED])}{more}"]
+    said = plural(
+        len(names), "drawn face cannot be read and is left out", "drawn faces cannot be read and are left out"
+    )
+    return [f"{said}: {', '.join(names[:NAMED])}{more}"]
 
 
 def without_faces(axis: str, labels: pd.Categorical) -> list[str]:
@@ -76,7 +80,8 @@ def without_maps(task: str, mapped: np.ndarray) -> list[str]:
     if mapped.all():
         return []
     return [
-        f"{int((~mapped).sum())} of {len(mapped)} faces have no attribution at all for {task} (its score does not "
+        f"{int((~mapped).sum())} of {plural(len(mapped), 'face')} lack an attribution at all for {task} (its score "
+        "does not "
         "react to the image): they are in none of its maps"
     ]
 

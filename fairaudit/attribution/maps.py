@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import stats
 
 from fairaudit.subgroups import OVERALL, UNKNOWN
+from fairaudit.wording import plural
 
 CENTRE_AREA = 0.5
 CONFIDENCE = 0.95
@@ -155,5 +156,9 @@ def _reason(n: int, rest: int, by: str) -> str:
     if n < 2:
         return "one face gives no interval"
     if by != OVERALL and rest < 2:
-        return f"{rest} other faces give no interval for the difference" if rest else "there is no one else to compare"
+        return (
+            f"{plural(rest, 'other face gives', 'other faces give')} no interval for the difference"
+            if rest
+            else "there is no one else to compare"
+        )
     return ""

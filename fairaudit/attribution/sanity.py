@@ -19,6 +19,7 @@ from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError
 from fairaudit.models.classifier import FaceClassifier
 from fairaudit.results.columns import SANITY_COLUMNS
+from fairaudit.wording import plural
 
 LARGEST_ERROR = 0.05
 LARGEST_CORRELATION = 0.5
@@ -78,7 +79,8 @@ def _completeness(one: Pass, task: str, found: Sequence[Explained], part: str) -
         return []
     value = float(np.median(errors))
     said = (
-        f"attributions of {task} miss the change of its score by {100 * value:.1f} % (median over {len(errors)} faces"
+        f"attributions of {task} miss the change of its score by {100 * value:.1f} % (median over "
+        f"{plural(len(errors), 'face')}"
         f"{', baseline ' + one.baseline if part else ''}; at most {100 * LARGEST_ERROR:g} % is wanted)"
     )
     return [_row(one, task, COMPLETE, part, value, len(errors), said)]
@@ -104,7 +106,7 @@ def compared(
             mean, low, high = signed_interval(values)
             said = (
                 f"{name} maps of {task} beside those of {_MODELS[check].format(part=part)}: rank correlation "
-                f"{mean:.2f}, mean over {len(values)} faces (at most {LARGEST_CORRELATION:g} is wanted)"
+                f"{mean:.2f}, mean over {plural(len(values), 'face')} (at most {LARGEST_CORRELATION:g} is wanted)"
             )
             row = _row(one, task, check, f"{name}{', ' if part else ''}{part}", mean, len(values), said, (low, high))
             rows.append(row if check != CASCADE else {**row, "outcome": SHOWN, "limit": np.nan})

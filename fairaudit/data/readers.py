@@ -21,6 +21,7 @@ from fairaudit.files import value_hash
 from fairaudit.progress import Progress, silent
 from fairaudit.registry import lookup
 from fairaudit.spec import DataSpec, SourceSpec
+from fairaudit.wording import plural
 
 Reader = Callable[[SourceSpec, Path], RawFaces]
 
@@ -45,7 +46,7 @@ def load_faces(
     limited: list[Finding] = []
     if data.limit is not None and data.limit < read:
         sources = _drawn(sources, data.limit, seed)
-        limited = [("limit", "", "listed", f"{data.limit:,} of {read:,} faces were drawn with seed {seed}")]
+        limited = [("limit", "", "listed", f"{data.limit:,} of {plural(read, 'face')} drawn with seed {seed}")]
     raw = join_sources(sources, data)
     classes = {task: task_classes(raw, task) for task in tasks or raw.default_tasks}
     folder = root if data.sources else _folder(data, root)
@@ -161,7 +162,7 @@ def _sizes(checks: pd.DataFrame) -> Mapping[str, int]:
 
 def _nothing(folder: Path, images: int, findings: pd.DataFrame) -> str:
     kinds = [f"{kind}: {count:,}" for kind, count in findings["kind"].value_counts().items()]
-    met = ", ".join([f"{images:,} images without a label" if images else "no usable image", *kinds])
+    met = ", ".join([f"{plural(images, 'image')} without a label" if images else "no usable image", *kinds])
     return f"{folder} holds no image with a usable label ({met}); is this the right folder for this dataset?"
 
 

@@ -287,5 +287,6 @@ def _balanced(
     unlabelled = int((train & frame[balance.task].isna().to_numpy()).sum())
     if unlabelled:
         counts.append(f"without a label: 0 of {unlabelled:,}")
-    detail = f"training uses at most {balance.per_class:,} faces of each class of {balance.task} ({', '.join(counts)})"
+    most = plural(balance.per_class, "face")
+    detail = f"training uses at most {most} of each class of {balance.task} ({', '.join(counts)})"
     return trainable, ("balanced", "", "listed", detail)

@@ -127,7 +127,9 @@ def _palette(model: FaceModel, faces: FaceTable, seed: int) -> Palette:
         except (DataError, OSError):
             continue  # it is counted as failed when it is predicted
     if not pictures:
-        raise DataError(f"none of {len(rows)} faces below {faces.root} can be read; see `fairaudit data check`")
+        raise DataError(
+            f"none of {plural(len(rows), 'face')} below {faces.root} can be read; see `fairaudit data check`"
+        )
     return palette_of(pictures)
 
 

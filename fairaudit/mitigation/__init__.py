@@ -19,6 +19,7 @@ from fairaudit.mitigation.reweighing import (
 )
 from fairaudit.registry import lookup
 from fairaudit.spec import MitigationSpec
+from fairaudit.wording import plural
 
 Weigh = Callable[..., np.ndarray]
 
@@ -64,7 +65,8 @@ def _describe(frame: pd.DataFrame, task: str, mitigation: MitigationSpec, weight
     at_cap = int((used >= mitigation.cap * (1 - 1e-12)).sum())
     effective = float(used.sum() ** 2 / np.square(used).sum())
     sentences = [
-        f"{task}: {mitigation.method} by {mitigation.by} weighs {len(used)} training faces from {used.min():.3g} to "
+        f"{task}: {mitigation.method} by {mitigation.by} weighs {plural(len(used), 'training face')} from "
+        f"{used.min():.3g} to "
         f"{used.max():.3g}; {at_cap} reach the cap of {mitigation.cap:g}; the effective sample size is {effective:.0f}."
     ]
     groups, labels, _ = codes(frame, task, mitigation.by)
@@ -75,7 +77,8 @@ def _describe(frame: pd.DataFrame, task: str, mitigation: MitigationSpec, weight
     unknown = len(frame) - len(used) - unlabelled
     if unlabelled or unknown:
         sentences.append(
-            f"{task}: {unlabelled} training faces without a label and {unknown} of unknown subgroup keep weight 1."
+            f"{task}: {plural(unlabelled, 'training face')} without a label and {unknown} of unknown subgroup keep "
+            "weight 1."
         )
     empty = _empty_cells(frame[known], task, mitigation.by)
     if empty:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from fairaudit.mitigation import cells
 from fairaudit.mitigation.heads import fit_head, shuffled
 from fairaudit.mitigation.problem import Fitted, Problem
+from fairaudit.wording import plural
 
 FEW = 10  # faces of a class in another's set, below which that output learns little
 
@@ -54,7 +55,7 @@ def bias_mimicking(problem: Problem) -> Fitted:
 
     fitted = fit_head(problem, loss=loss, batches=batches, finish=finish)
     kept = [int(mimicking_quotas(table, c).sum()) for c in np.flatnonzero(table.sum(0)).tolist()]
-    said = f"an epoch trains the outputs on {min(kept)} to {max(kept)} of {len(rows)} faces"
+    said = f"an epoch trains the outputs on {min(kept)} to {max(kept)} of {plural(len(rows), 'face')}"
     return replace(fitted, notes=(*fitted.notes, said, *mimicking_cautions(problem)))
 
 
@@ -97,14 +98,16 @@ def mimicking_cautions(problem: Problem) -> tuple[str, ...]:
     without = None
     if lacking.any():
         named = ", ".join(problem.groups[g] for g in np.flatnonzero(lacking))
-        without = f"{full[lacking].sum()} training faces of subgroups that lack a class are not drawn ({named})"
+        lost, of = int(full[lacking].sum()), "of subgroups that lack a class"
+        without = plural(lost, f"training face {of} is not drawn", f"training faces {of} are not drawn") + f" ({named})"
     classes = np.flatnonzero(table.sum(0)).tolist()
     fewest = {(c, k): int(mimicking_quotas(table, c)[:, k].sum()) for c in classes for k in classes if c != k}
     small = None
     if fewest and min(fewest.values()) < FEW:
         (c, k), left = min(fewest.items(), key=lambda item: item[1])
         small = (
-            f"only {left} faces labelled {problem.classes[k]} can mimic the subgroups of {problem.classes[c]}, so that "
+            f"only {plural(left, 'face')} labelled {problem.classes[k]} can mimic the subgroups of "
+            f"{problem.classes[c]}, so that "
             "output learns little of them; a coarser axis leaves more"
         )
     return tuple(sentence for sentence in (without, small, cells.left_out(problem)) if sentence)

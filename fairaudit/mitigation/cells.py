@@ -3,6 +3,7 @@
 import numpy as np
 
 from fairaudit.mitigation.problem import Part, Problem
+from fairaudit.wording import plural
 
 _NAMED = 5  # cells spelled out in a sentence; more are counted
 
@@ -38,4 +39,9 @@ def empty(problem: Problem) -> str | None:
 def left_out(problem: Problem) -> str | None:
     """Return a sentence that counts labelled training faces of unknown subgroup, which a drawn set cannot hold."""
     unknown = int(((problem.train.y >= 0) & (problem.train.g < 0)).sum())
-    return f"{unknown} labelled training faces of unknown subgroup are not drawn" if unknown else None
+    return f"{labelled_of_unknown(unknown)} not drawn" if unknown else None
+
+
+def labelled_of_unknown(n: int) -> str:
+    """Return "4 labelled training faces of unknown subgroup are"."""
+    return plural(n, "labelled training face of unknown subgroup is", "labelled training faces of unknown subgroup are")

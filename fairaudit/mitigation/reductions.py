@@ -106,7 +106,7 @@ def reduction_cautions(problem: Problem) -> tuple[str, ...]:
     few = (table > 0) & (table < FEW)
     thin = f"fewer than {FEW} training faces, so a rate of little use, in {cells.names(problem, few)}"
     unknown = int(((problem.train.y >= 0) & (problem.train.g < 0)).sum())
-    left = f"{unknown} labelled training faces of unknown subgroup are not trained on"
+    left = f"{cells.labelled_of_unknown(unknown)} not trained on"
     return (*([thin] if few.any() else []), *([left] if unknown else []))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from fairaudit.mitigation import cells
 from fairaudit.mitigation.heads import FEWEST_STEPS, fit_head, shuffled
 from fairaudit.mitigation.problem import Fitted, Problem
+from fairaudit.wording import plural
 
 FEW = 20  # faces of a cell, below which an undersampled set is called small
 
@@ -23,7 +24,8 @@ def undersampling(problem: Problem) -> Fitted:
     # a small subset is gone through several times an epoch: else a head would hardly move before training ends
     passes = -(-FEWEST_STEPS * 32 // len(rows))
     fitted = fit_head(problem, batches=shuffled(problem, np.tile(rows, passes)))
-    said = f"trained on {len(rows)} of {int((problem.train.y >= 0).sum())} labelled faces, the same ones in every epoch"
+    labelled = plural(int((problem.train.y >= 0).sum()), "labelled face")
+    said = f"trained on {len(rows)} of {labelled}, the same ones in every epoch"
     return replace(fitted, notes=(*fitted.notes, said, *sampling_cautions(problem)))
 
 
@@ -74,7 +76,8 @@ def sampling_cautions(problem: Problem, dropping: bool = True) -> tuple[str, ...
     small = None
     if dropping and smallest < FEW:
         small = (
-            f"the smallest cell ({cells.names(problem, table == smallest)}) has {smallest} training faces, so that "
+            f"the smallest cell ({cells.names(problem, table == smallest)}) has "
+            f"{plural(smallest, 'training face')}, so that "
             f"undersampling keeps {smallest * (table > 0).sum()} of {table.sum()}; a coarser axis keeps more"
         )
     said = (small, cells.empty(problem), cells.left_out(problem))

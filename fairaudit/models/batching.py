@@ -12,6 +12,7 @@ from torch import Tensor
 from fairaudit.errors import FairauditError
 from fairaudit.models.limits import free_memory, out_of_memory
 from fairaudit.models.protocol import Forward
+from fairaudit.wording import plural
 
 TRIALS = 3  # batches of each size that are timed
 CANDIDATES = {"cpu": (16, 32, 64)}  # on a CPU larger ones leave the processor's cache
@@ -86,5 +87,5 @@ class Batching:
             self._measured = True
             if half < self.size or not self.notes:
                 self.size = min(half, self.size)
-                self.notes.append(f"memory ran out with {size} faces at once: went on with {self.size}")
+                self.notes.append(f"memory ran out with {plural(size, 'face')} at once: went on with {self.size}")
         free_memory()

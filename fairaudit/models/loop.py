@@ -26,6 +26,7 @@ from fairaudit.models.runtime import Clock, ahead, autocast
 from fairaudit.models.selection import Judge
 from fairaudit.progress import Progress
 from fairaudit.spec import TrainingSpec
+from fairaudit.wording import plural
 
 Sampler = Callable[[np.ndarray], Tensor]
 SMALLEST_BATCH = 2  # faces: batch norm needs two
@@ -195,7 +196,8 @@ def _fitting_epoch(
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if size < 2 * SMALLEST_BATCH:
             raise FairauditError(
-                f"memory is full even with batches of {size} faces ({said}). Give a smaller model.image_size, "
+                f"memory is full even with batches of {plural(size, 'face')} ({said}). Give a smaller "
+                "model.image_size, "
                 "backbone or trainable_blocks, or free memory on the device"
             )
         run.batch_size = size // 2

@@ -18,6 +18,7 @@ from fairaudit.metrics.intervals import wilson, z_value
 from fairaudit.models.batching import Batching
 from fairaudit.models.protocol import FaceModel, Forward
 from fairaudit.models.runtime import Clock, flow
+from fairaudit.wording import plural
 
 MOST_FACES = 500
 FEWEST_FACES = 30
@@ -122,7 +123,7 @@ def _doubts(task: str, classes: tuple[str, ...], answers: _Answers, level: float
     n, common = len(labels), int(counts.argmax())
     rate, most = float(right.mean()), float(counts.max() / n)
     low, high = (float(limit) for limit in wilson(np.array(rate), np.array(n), z_value(0.95)))
-    start = f"{task}: the model is right for {100 * rate:.1f} % of {n} sampled faces"
+    start = f"{task}: the model is right for {100 * rate:.1f} % of {plural(n, 'sampled face')}"
     said = []
     by_chance = low <= max(most, 1 / len(classes))
     if by_chance:

@@ -14,6 +14,7 @@ from fairaudit.models.heads import AGE_YEARS
 from fairaudit.models.losses import Target
 from fairaudit.registry import lookup
 from fairaudit.spec import Spec
+from fairaudit.wording import plural
 
 
 def heads_of(faces: FaceTable, spec: Spec) -> dict[str, tuple[str, ...]]:
@@ -31,7 +32,8 @@ def checked_weights(
         lookup(tasks, task, "task of sample_weights")
         if len(values) != rows or not np.isfinite(values).all() or (np.asarray(values) <= 0).any():
             raise UsageError(
-                f"sample_weights[{task!r}] needs one finite weight above 0 for each of the {rows} trainable faces "
+                f"sample_weights[{task!r}] needs one finite weight above 0 for each of the "
+                f"{plural(rows, 'trainable face')} "
                 f"of the training split; it has {len(values)} values"
             )
     return {task: np.asarray(values, dtype=np.float64) for task, values in given.items()}
@@ -64,6 +66,6 @@ def check_labels(targets: Mapping[str, Target]) -> None:
         seen = torch.unique(target.codes[target.codes >= 0])
         if len(seen) < 2:
             raise DataError(
-                f"task {task!r}: the training faces have {len(seen)} different labels, two are needed; "
+                f"task {task!r}: the training faces have {plural(len(seen), 'different label')}, two are needed; "
                 "leave it out of `tasks` or give more faces"
             )

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from fairaudit.errors import FairauditError
 from fairaudit.files import atomic_file, claim, held, remove_claimed, value_hash, write_json
 from fairaudit.progress import Progress
+from fairaudit.wording import plural
 
 ENDING = ".predicting"
 SECONDS = 15.0  # of work that a kill may cost, at least; a table made in less time leaves nothing on disk
@@ -67,11 +68,17 @@ class Unfinished:
             made.rows = told["stop"]
             made._paths.append(path)
         if made.rows:
-            progress("predict", 0, 0, f"{made.rows:,} faces were predicted by a call that was stopped: going on there")
+            progress(
+                "predict",
+                0,
+                0,
+                f"{plural(made.rows, 'face was', 'faces were')} predicted by a call that was stopped: going on there",
+            )
         if useless := there[len(made._paths) :]:
             progress(
                 "predict", 0, 0,
-                f"{len(useless)} files in {folder} are of another model, other faces or other options, or damaged: "
+                f"{plural(len(useless), 'file')} in {folder} of another model, other faces or other options, or "
+                "damaged: "
                 "discarded, and their faces predicted again",
             )  # fmt: skip
             for path in useless:

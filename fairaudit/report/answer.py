@@ -16,7 +16,7 @@ from fairaudit.report.verdict import HEADLINES
 from fairaudit.report.words import (
     DASH,
     axis_label,
-    count,
+    counted,
     difference,
     figure,
     is_number,
@@ -141,11 +141,9 @@ def _glance(context: ComparisonContext, models: Sequence[Mapping[str, Any]]) -> 
             entries.append(Entry(_who_lost(context, model, task, axes), css="t"))
             rows.append(Row(model, entries))
         columns = ["accuracy, all faces", *(f"gap by {axis_label(by)}" for by in axes), "harm"]
-        n = count(context.comparison.meta.get("n_paired"))
+        n = counted(context.comparison.meta.get("n_paired"), "face")
         caption = f"{sentence_case(task)}: each model against {context.comparison.meta.get('baseline', 'the baseline')}"
-        tables.append(
-            Table(caption=f"{caption}, on {n} faces, with intervals", first="model", columns=columns, rows=rows)
-        )
+        tables.append(Table(caption=f"{caption}, on {n}, with intervals", first="model", columns=columns, rows=rows))
     return tables
 
 
@@ -169,7 +167,7 @@ def _who_lost(context: ComparisonContext, model: str, task: str, axes: Sequence[
     still = [str(name) for name in rows.loc[rows["verdict"] == harm.OPEN, "subgroup"]]
     parts = [f"harmed: {listing(harmed, 3)}"] if harmed else []
     parts += [f"not excluded: {listing(still, 3)}"] if still else []
-    return "; ".join(parts) or f"excluded in all {len(rows)} subgroups"
+    return "; ".join(parts) or f"excluded in {plural(len(rows), 'subgroup', 'subgroups, all of them')}"
 
 
 def gap_change_state(record: Record) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.words import is_number
+from fairaudit.wording import plural
 
 # A colour that nothing else uses stands for "the page's text colour" until the SVG is written.
 INK = "#010203"
@@ -63,7 +64,9 @@ def training_curves(history: pd.DataFrame) -> Markup:
                 sns.move_legend(panel, "best", title=None, frameon=False)
         for panel in panels[len(measures) :]:
             panel.set_visible(False)
-        return svg_of(drawing, f"training curves over {long['epoch'].nunique()} epochs: {', '.join(measures)}")
+        return svg_of(
+            drawing, f"training curves over {plural(long['epoch'].nunique(), 'epoch')}: {', '.join(measures)}"
+        )
 
 
 def history_note(history: pd.DataFrame) -> str:

@@ -9,15 +9,15 @@ from typing import Any
 from fairaudit.files import write_text
 from fairaudit.policy_tables import FAIL, INCONCLUSIVE, NOT_APPLICABLE, PASS, verdict_line
 from fairaudit.report.context import make_context
+from fairaudit.report.first_screen import leading_lines
 from fairaudit.report.legal import heads_of, race_heads
 from fairaudit.report.plain_text import markdown, table, visible
 from fairaudit.report.verdict import summary, verdicts
-from fairaudit.report.words import count, figure, is_number
+from fairaudit.report.words import count, counted, figure, is_number
 from fairaudit.results import AuditResult
 from fairaudit.subgroups import OVERALL
 
 SUMMARY, JUNIT = "summary.md", "junit.xml"
-MOST_FINDINGS = 5
 _MARKS = {PASS: "✅", FAIL: "❌", INCONCLUSIVE: "❔", NOT_APPLICABLE: "–"}
 
 
@@ -42,7 +42,7 @@ def _audit_lines(name: str, result: AuditResult) -> list[str]:
     lines = [
         f"## {markdown(name)}",
         "",
-        f"{count(meta.get('n'))} faces, audited {made} by fairaudit {meta.get('fairaudit')}.",
+        f"{counted(meta.get('n'), 'face')}, audited {made} by fairaudit {meta.get('fairaudit')}.",
     ]
     first, *rest = summary(verdicts(context))
     lines += ["", f"**{markdown(first)}**", *map(markdown, rest), ""]
@@ -57,11 +57,7 @@ def _audit_lines(name: str, result: AuditResult) -> list[str]:
         lines += ["", *table(["verdict", "policy"], rows)]
     else:
         lines += ["", "No policy is declared, so nothing here can fail a build."]
-    found = result.table("findings")
-    found = found[found["finding"].astype(bool)] if len(found) else found
-    lines += ["", *(f"- {markdown(text)}" for text in found["sentence"].head(MOST_FINDINGS))] if len(found) else []
-    more = len(found) - MOST_FINDINGS
-    lines += [f"- … and {more:,} more findings"] if more > 0 else []
+    lines += leading_lines(context)
     if race_heads(heads_of(context.tasks, result.meta)):
         lines += ["", "A head infers race: see the legal notice in the report (EU AI Act, Art. 5(1)(g))."]
     return lines

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from fairaudit.findings import ranked
 from fairaudit.report.context import Context
 from fairaudit.report.tables import Entry, Row, Table
 from fairaudit.report.verdict import HEADLINES
-from fairaudit.report.words import axis_label, count, is_number, number, sentence_case
+from fairaudit.report.words import axis_label, count, number, sentence_case
 from fairaudit.wording import plural
 
 FIRST = 8  # findings of one head that are not folded away
@@ -26,6 +27,7 @@ def findings_data(context: Context) -> dict[str, Any] | None:
     table = context.result.table("findings")
     if table.empty:
         return None
+    table = ranked(table)
     found = table[table["finding"].astype(bool)]
     return {
         "lead": _lead(found),
@@ -50,7 +52,10 @@ def _lead(found: pd.DataFrame) -> str:
         )
     sizes = ((int((found["kind"] == kind).sum()), words) for kind, *words in _KINDS)
     numbers = [plural(n, *words) for n, words in sizes if n]
-    return f"Beyond noise: {', '.join(numbers)}; the surest first. One bad group makes several of these lines."
+    return (
+        f"Beyond noise: {', '.join(numbers)}; the surest first, and how often a class is predicted last, since that "
+        "follows the labels that a group holds. One bad group makes several of these lines."
+    )
 
 
 def _head(context: Context, task: str, table: pd.DataFrame) -> dict[str, Any]:
@@ -71,18 +76,9 @@ def _head(context: Context, task: str, table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def certainty(row: Mapping[Any, Any]) -> tuple[float, float]:
-    """Return a sort key, surest first: the adjusted p, then the distance from 0 in widths of the interval."""
-    p, width = row["p_adjusted"], row["high"] - row["low"]
-    return (p if is_number(p) else 1.0), (-abs(row["difference"]) / width if is_number(width) and width > 0 else 0.0)
-
-
 def _short(line: str) -> str:
-    """Return a sentence without its head's name, which the heading gives, and with figures that stay on one line."""
-    line = line.split(" by ", 1)[-1] if " by " in line.split(":")[0] else line
-    for loose in (" %", " = ", " points", " bins"):
-        line = line.replace(loose, loose.replace(" ", "\u00a0"))
-    return line
+    """Return a sentence without its head's name, which the heading gives."""
+    return line.split(" by ", 1)[-1] if " by " in line.split(":")[0] else line
 
 
 def _open(table: pd.DataFrame) -> list[str]:

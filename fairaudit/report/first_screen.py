@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairaudit.findings import FOLLOWS_LABELS, ranked
 from fairaudit.report.context import Context, Gap
-from fairaudit.report.findings import certainty
+from fairaudit.report.plain_text import markdown
 from fairaudit.report.verdict import Verdict, established, headline_gap, summary, verdicts
 from fairaudit.report.words import (
     axis_label,
     count,
+    counted,
     difference,
     figure,
     is_number,
@@ -31,7 +33,7 @@ def first_screen(context: Context) -> dict[str, Any]:
     policies = _policies(context)
     return {
         "lines": summary(judged),
-        "findings": _findings(context, judged),
+        "findings": leading(context),
         "worst": [line for task in context.tasks for line in _worst(context, task)],
         "policies": policies[:MOST],
         "more_policies": max(len(policies) - MOST, 0),
@@ -40,20 +42,33 @@ def first_screen(context: Context) -> dict[str, Any]:
     }
 
 
-def _findings(context: Context, judged: Sequence[Verdict]) -> list[str]:
-    """Return one sentence a head, axis and subgroup: the surest of its findings, over all heads, surest first."""
+def leading(context: Context, most: int = MOST) -> list[str]:
+    """Return one sentence a head, axis and subgroup: the surest of its findings, over all heads, surest first.
+
+    A subgroup of which only how often a class is predicted differs stands after those where agreement with labels does.
+    """
     table = context.result.table("findings")
     if table.empty:
-        found = [v for v in judged if v.state == "found"]
-        return [f"{sentence_case(v.task)} by {axis_label(v.by)}: {v.sentence}" for v in found[:MOST]]
-    found_rows: Sequence[Mapping[Any, Any]] = table[table["finding"].astype(bool)].to_dict("records")
-    chosen: dict[tuple[str, ...], Mapping[Any, Any]] = {}
-    for kind in ("rest", "interaction", "gap", "pair"):
-        for row in sorted((r for r in found_rows if r["kind"] == kind), key=certainty):
-            chosen.setdefault((row["task"], row["by"], row["subgroup"] or row["other"]), row)
-        if chosen:
-            break
-    return [sentence_case(str(row["sentence"])) for row in sorted(chosen.values(), key=certainty)[:MOST]]
+        found = [v for v in verdicts(context) if v.state == "found"]
+        return [f"{sentence_case(v.task)} by {axis_label(v.by)}: {v.sentence}" for v in found[:most]]
+    table = ranked(table[table["finding"].astype(bool)])
+    chosen: dict[tuple[str, ...], str] = {}
+    follows = table["metric"].isin(FOLLOWS_LABELS)
+    for part in (table[~follows], table[follows]):
+        first = next((kind for kind in ("rest", "interaction", "gap", "pair") if (part["kind"] == kind).any()), "")
+        for row in part[part["kind"] == first].to_dict("records"):
+            group = str(row["subgroup"] or row["other"])
+            chosen.setdefault((row["task"], row["by"], group), sentence_case(str(row["sentence"])))
+    return list(chosen.values())[:most]
+
+
+def leading_lines(context: Context, most: int = MOST) -> list[str]:
+    """Return these sentences as a list in Markdown, with how many findings there are in all; [] where there is none."""
+    told = [f"- {markdown(text)}" for text in leading(context, most)]
+    table = context.result.table("findings")
+    total = int(table["finding"].astype(bool).sum())
+    of = f", of {plural(total, 'finding')} in findings.csv" if total else ""
+    return ["", f"Shown, surest first, one line a subgroup{of}:", "", *told] if told else []
 
 
 def _worst(context: Context, task: str) -> list[dict[str, Any]]:
@@ -137,7 +152,7 @@ def _not_assessed(context: Context) -> list[str]:
     # a hidden size is not a number, and small
     small = {by: sum(not n >= least for g, n in groups.items() if g != UNKNOWN) for by, groups in sizes.items()}
     named = [f"{n} of {len(context.axes.get(by, ()))} by {axis_label(by)}" for by, n in small.items() if n]
-    lines = [f"Anything about groups of fewer than {least} faces: {listing(named, 3)}."] if named else []
+    lines = [f"Anything about groups of fewer than {counted(least, 'face')}: {listing(named, 3)}."] if named else []
     unknown = [f"{count(groups[UNKNOWN])} by {axis_label(by)}" for by, groups in sizes.items() if groups.get(UNKNOWN)]
     if unknown:
         lines.append(f"Anything about faces without a label of the group: {listing(unknown, 3)}.")

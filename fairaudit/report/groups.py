@@ -122,7 +122,7 @@ def _sentence(context: Context, task: str, by: str, subgroup: str) -> str:
         return first + "; faces with an unknown label are reported, and left out of every comparison."
     if cell.small:
         least = context.result.meta.get("min_group_size")
-        return first + f". With fewer than {least} faces nothing is concluded about this group."
+        return first + f". With fewer than {counted(least, 'face')} nothing is concluded about this group."
     if against is None or not is_number(against.difference):
         return first + "."
     size = difference(against.difference, against.low, against.high)
@@ -244,7 +244,7 @@ def _faces(context: Context, task: str, by: str, subgroup: str) -> tuple[list[tu
             unreadable += 1
             continue
         shown.append((uri, f"labelled {true}, predicted {predicted}"))
-    note = f"{number(len(shown), 'count')} of {count(len(wrong))} wrongly predicted faces"
+    note = f"{number(len(shown), 'count')} of {counted(len(wrong), 'wrongly predicted face')}"
     return shown, note + (f"; {unreadable} could not be read" if unreadable else "")
 
 

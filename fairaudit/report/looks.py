@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fairaudit.report.context import Context
 from fairaudit.report.tables import Entry, Notes, Row, Table
-from fairaudit.report.words import axis_label, count, difference, figure, is_number, listing, sentence_case
+from fairaudit.report.words import axis_label, count, counted, difference, figure, is_number, listing, sentence_case
 from fairaudit.subgroups import OVERALL
 from fairaudit.wording import plural
 
@@ -236,7 +236,7 @@ def _sentence(record: dict[Hashable, Any], table: pd.DataFrame) -> str:
         whose = f"in wrong than in right predictions of faces labelled {record['subgroup']}"
     return (
         f"The {record['task']} head (asked for {record['target']}) gives {more} {record['kind']} attribution to "
-        f"{record['region']} {whose}: {each} ({_name(str(record['method'])).lower()}; {count(record['n'])} faces "
+        f"{record['region']} {whose}: {each} ({_name(str(record['method'])).lower()}; {counted(record['n'], 'face')} "
         f"against {count(record['n_other'])}, matched). Net of a model with shuffled weights: {net}."
     )
 

@@ -8,9 +8,20 @@ from fairaudit.report.figures import Scale, dumbbell, strip
 from fairaudit.report.pareto import pareto_chart
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Notes, Row, Table
-from fairaudit.report.words import DASH, axis_label, count, difference, figure, is_number, number, sentence_case
+from fairaudit.report.words import (
+    DASH,
+    axis_label,
+    count,
+    counted,
+    difference,
+    figure,
+    is_number,
+    number,
+    sentence_case,
+)
 from fairaudit.results import MethodComparison
 from fairaudit.subgroups import OVERALL, parse
+from fairaudit.wording import plural
 
 Record = Mapping[str, Any]
 WORDS = {
@@ -100,7 +111,8 @@ def _cost(harms: Sequence[Record]) -> str:
     ]
     still = [r for r in harms if r["verdict"] == "harm not excluded"]
     if not harmed and not still:
-        return f"No one is harmed at a margin of {margin}: excluded in all {len(harms)} subgroups at once."
+        where = plural(len(harms), "subgroup", "subgroups, all at once")
+        return f"No one is harmed at a margin of {margin}: excluded in {where}."
     parts = [f"Harmed: {', '.join(harmed)}."] if harmed else []
     if still:
         names = [
@@ -200,7 +212,7 @@ def _ranking_rows(context: MethodContext, name: str, where: Mapping[str, str], n
         # a reason why a metric has no rows of subgroups stands in its one row, which names none
         auc, churn = (rows.get(own["subgroup"], rows.get("", {})) for rows in changes.values())
         n, ranked = faces.get(own["subgroup"]), auc.get("n")
-        fewer = f"AUC of {count(ranked)} faces: the others lack probabilities" if ranked and ranked != n else ""
+        fewer = f"AUC of {counted(ranked, 'face')}: the others lack probabilities" if ranked and ranked != n else ""
         side = "baseline" if first else "value"
         cells = [
             Entry(

@@ -52,7 +52,11 @@ def write_mitigate_report(
     group_when_used; `refused` has rows (task, method, reason).
     """
     lines = {task: answers(one, task, by) for task, one in found.items()}
-    tables = [table_of(one, task, by, costs[task]) for task, one in found.items()]
+    tables = [
+        made
+        for task, one in found.items()
+        for made in (table_of(one, task, by, list(costs[task])), cost_table(task, by, costs[task]))
+    ]
     data = {"lines": lines, "tables": tables, "links": links, "facts": facts, "refused": refused}
     sections = [
         Section(key="answer", title="What helped whom, at whose cost", template="sections/mitigate.html", data=data),
@@ -123,14 +127,14 @@ def _worst(found: MethodComparison, task: str, by: str) -> str:
     return str(found.meta["named"].get(task, {}).get(by, {}).get("worst", ""))
 
 
-def table_of(found: MethodComparison, task: str, by: str, costs: Mapping[str, Mapping[str, Any]]) -> Table:
+def table_of(found: MethodComparison, task: str, by: str, methods: Sequence[str]) -> Table:
     """Return the table of all methods of a head: value, and change against the baseline with its interval."""
-    rows = [method_row(found, name, task, by, facts) for name, facts in costs.items()]
+    rows = [method_row(found, name, task, by) for name in methods]
     worst = _worst(found, task, by)
     heads = ["equalized-odds difference", "worst subgroup", worst or "subgroup to be helped", "all faces"]
     sizes = [_size(found, task, by, metric) for metric in METRICS]
     measured = [f"{head}, n {size}" if size else head for head, size in zip(heads, sizes, strict=True)]
-    columns = [*measured, "levelling down", "subgroups", "CPU seconds a seed", "when", "needs subgroups at"]
+    columns = [*measured, "levelling down", "subgroups"]
     caption = (
         f"{sentence_case(task)} by {by}, mean over seeds; below it the change against plain training (erm) in points "
         f"and its {100 * found.meta['confidence']:g} % interval, over seeds and test faces; erm’s own intervals are "
@@ -144,7 +148,7 @@ def _size(found: MethodComparison, task: str, by: str, metric: str) -> str:
     return count(rows[0]["n"]) if rows and rows[0]["n"] else ""
 
 
-def method_row(found: MethodComparison, name: str, task: str, by: str, facts: Mapping[str, Any]) -> Row:
+def method_row(found: MethodComparison, name: str, task: str, by: str) -> Row:
     """Return one method's row."""
     baseline = name == found.meta.get("baseline")
     cells = [
@@ -153,10 +157,26 @@ def method_row(found: MethodComparison, name: str, task: str, by: str, facts: Ma
     gap = None if baseline else effect(found, name, task, by, "gap")
     levelling = DASH if gap is None else "yes" if gap["levelling_down"] in (True, "True") else "no"
     harm = "" if baseline else harm_words(found, name, task, by)
-    needs = str(facts["groups_at"]) or "never"
-    texts = [*cells, levelling, harm or DASH, number(facts["seconds"], "years"), STAGES[str(facts["stage"])], needs]
-    return Row(
-        name, [Entry(text, css="two" if place < 4 else "num" if place == 6 else "") for place, text in enumerate(texts)]
+    texts = [levelling, harm or DASH]
+    return Row(name, [*(Entry(text, css="two") for text in cells), *(Entry(text) for text in texts)])
+
+
+def cost_table(task: str, by: str, costs: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return what each method of a head takes and needs: CPU seconds, when it acts, when it is told the subgroups."""
+    rows = [
+        Row(
+            name,
+            [
+                Entry(number(facts["seconds"], "years"), css="num"),
+                Entry(STAGES[str(facts["stage"])]),
+                Entry(str(facts["groups_at"]) or "never"),
+            ],
+        )
+        for name, facts in costs.items()
+    ]
+    columns = ["CPU seconds a seed", "acts", "needs subgroups at"]
+    return Table(
+        caption=f"{sentence_case(task)} by {by}: what each takes and needs", first="method", columns=columns, rows=rows
     )
 
 

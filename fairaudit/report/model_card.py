@@ -5,12 +5,22 @@ from typing import Any
 
 from fairaudit.report.context import Cell, Context
 from fairaudit.report.data_sets import DATA_SETS, NOT_STATED, names_of, title_of
+from fairaudit.report.first_screen import leading_lines
 from fairaudit.report.legal import legal_notice, stated
 from fairaudit.report.plain_text import markdown, table, visible, yaml_text
 from fairaudit.report.provenance import hash_rows, verify_command
 from fairaudit.report.scope import SPEAKS_OF, scope_facts
 from fairaudit.report.verdict import summary, verdicts
-from fairaudit.report.words import axis_label, count, figure, is_number, metric_label, metric_words, sentence_case
+from fairaudit.report.words import (
+    axis_label,
+    count,
+    counted,
+    figure,
+    is_number,
+    metric_label,
+    metric_words,
+    sentence_case,
+)
 from fairaudit.subgroups import OVERALL
 
 MODEL_CARD = "model-card.md"
@@ -145,11 +155,7 @@ def _data(context: Context) -> list[str]:
 
 def _found(context: Context) -> list[str]:
     lines = [markdown(line) for line in summary(verdicts(context))]
-    found = context.result.table("findings")
-    found = found[found["finding"].astype(bool)] if len(found) else found
-    lines += ["", *(f"- {markdown(text)}" for text in found["sentence"].head(MOST_FINDINGS))] if len(found) else []
-    if len(found) > MOST_FINDINGS:
-        lines.append(f"- … and {len(found) - MOST_FINDINGS:,} more in findings.csv")
+    lines += leading_lines(context, MOST_FINDINGS)
     judged = context.result.table("policies")
     if len(judged):
         rows = [[markdown(r["policy"]), markdown(r["task"]), markdown(r["verdict"])] for r in judged.to_dict("records")]
@@ -173,7 +179,8 @@ def _head(context: Context, task: str) -> list[str]:
         rows.append([who, count(n), *texts])
     names = [markdown(metric_label(metric)) for metric in metrics]
     lines = table(["labelled as", "n", *names], rows, numbers=1 + len(names))
-    note = f"◇ fewer than {context.result.meta.get('min_group_size')} faces in some denominator: shown, not assessed."
+    least = counted(context.result.meta.get("min_group_size"), "face")
+    note = f"◇ fewer than {least} in some denominator: shown, not assessed."
     return [
         *lines,
         "",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from fairaudit import __version__
 from fairaudit.files import file_hash, write_json, write_text
 from fairaudit.report.figures import tick_drawings
-from fairaudit.report.words import bounds, count, figure, unbroken
+from fairaudit.report.words import bounds, count, counted, figure, unbroken
 from fairaudit.resources import resource_dir
 from fairaudit.results.files import PAGES
 from fairaudit.wording import plural
@@ -83,6 +83,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(figure=figure, count=count, plural=plural, head_parts=head_parts)
+    environment.globals.update(figure=figure, count=count, counted=counted, plural=plural, head_parts=head_parts)
     environment.filters.update(whole=unbroken, bounds=bounds)
     return environment

@@ -11,7 +11,7 @@ from fairaudit.report.data_sets import names_of, title_of
 from fairaudit.report.figures import Scale, strip
 from fairaudit.report.published_numbers import PUBLISHED, Published
 from fairaudit.report.tables import Entry, Notes, Row, Table, entry
-from fairaudit.report.words import count, figure, is_number, listing, metric_label, metric_words, sentence_case
+from fairaudit.report.words import count, counted, figure, is_number, listing, metric_label, metric_words, sentence_case
 from fairaudit.subgroups import OVERALL, parse
 
 NO_INTERVAL = "The source gives no number of faces, so the figure has no interval."
@@ -97,7 +97,7 @@ def _our_faces(context: Context) -> str:
     meta = context.result.meta
     split = (meta.get("data") or {}).get("split_hash")
     faces = str(meta.get("faces") or "").rstrip(".")
-    said = f"Ours: {faces}" if faces else f"Ours: {count(meta.get('n'))} faces"
+    said = f"Ours: {faces}" if faces else f"Ours: {counted(meta.get('n'), 'face')}"
     return said + (f"; split {split}." if split else "; of no split that fairaudit knows.")
 
 

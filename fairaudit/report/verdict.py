@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fairaudit.findings import FOLLOWS_LABELS
 from fairaudit.report.context import Context, Gap
 from fairaudit.report.words import (
     axis_label,
@@ -28,6 +29,7 @@ State = Literal["found", "open", "none"]
 HEADLINES = ("accuracy", "recall_by_labelled_class", "recall")
 
 OTHER_MEASURES = "Other measures differ between groups:"
+ONLY_PREDICTED = "How often a class is predicted differs between groups, which follows the labels that they hold:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +110,12 @@ def _single(context: Context, task: str, by: str, gap: Gap) -> tuple[str, str] |
 def _other_measures(context: Context, task: str, by: str) -> str:
     """Name the measures beside the headline in which a finding was made on this axis."""
     rows = (context.shown_contrasts or {}).get((task, by), ())
-    named = [metric_label(str(row["metric"]), str(row["class"])) for row in rows if row["finding"]]
-    named += [metric_label(gap.metric, gap.class_) for gap in further(context, task, by)]
-    listed = listing(list(dict.fromkeys(named)), 3)
-    return f"{OTHER_MEASURES} {listed}; see Findings." if named else ""
+    found = [(str(row["metric"]), str(row["class"])) for row in rows if row["finding"]]
+    found += [(gap.metric, gap.class_) for gap in further(context, task, by)]
+    found.sort(key=lambda one: one[0] in FOLLOWS_LABELS)
+    listed = listing([metric_label(*one) for one in dict.fromkeys(found)], 3)
+    said = ONLY_PREDICTED if all(metric in FOLLOWS_LABELS for metric, _ in found) else OTHER_MEASURES
+    return f"{said} {listed}; see Findings." if found else ""
 
 
 def _by_mix(context: Context, task: str, by: str, gap: Gap) -> str:
@@ -143,12 +147,16 @@ def headline_gap(gaps: Sequence[Gap]) -> Gap | None:
 
 
 def further(context: Context, task: str, by: str) -> list[Gap]:
-    """Return the established gaps beside the headline, largest lower bound first, complements left out."""
+    """Return the established gaps beside the headline, largest lower bound first.
+
+    Complements are left out, and how often a class is labelled, which is no figure of the model. How often one is
+    predicted stands last: it follows those labels.
+    """
     gaps = context.gaps.get((task, by), ())
     headline = headline_gap(gaps)
-    complements = ("fnr", "tnr", "fdr")
-    rest = [gap for gap in gaps if established(gap) and gap != headline and gap.metric not in complements]
-    return sorted(rest, key=lambda gap: -gap.low)
+    out = ("fnr", "tnr", "fdr", "base_rate")
+    rest = [gap for gap in gaps if established(gap) and gap != headline and gap.metric not in out]
+    return sorted(rest, key=lambda gap: (gap.metric in FOLLOWS_LABELS, -gap.low))
 
 
 def summary(judged: Sequence[Verdict]) -> list[str]:
@@ -162,6 +170,11 @@ def summary(judged: Sequence[Verdict]) -> list[str]:
         first = f"The model is not equally accurate for all groups: a gap beyond noise in {listing(named)}{more}."
     elif any(v.detail.startswith(OTHER_MEASURES) for v in opened):
         first = "No gap in accuracy is beyond noise, but other measures differ between groups: see Findings."
+    elif any(v.detail.startswith(ONLY_PREDICTED) for v in opened):
+        first = (
+            "No gap in accuracy or another measure of agreement with the labels is beyond noise; only how often "
+            "classes are predicted differs between groups, which follows the labels that they hold: see Findings."
+        )
     elif compared:
         first = "No gap beyond noise is shown. That is not proof that the model treats all groups equally."
     else:
@@ -268,6 +281,6 @@ def _missing(context: Context, task: str, by: str, gap: Gap | None) -> str:
         elif cell.small:
             small.append(f"{group} (n\u00a0=\u00a0{count(cell.n)})")
     least = context.result.meta.get("min_group_size")
-    parts = [f"{listing(small, 5)}, fewer than {least} faces"] if small else []
+    parts = [f"{listing(small, 5)}, fewer than {counted(least, 'face')}"] if small else []
     parts += [unknown] if unknown else []
     return f"Not assessed: {'; '.join(parts)}." if parts else ""

@@ -12,8 +12,13 @@ from fairaudit.subgroups import OVERALL, parse
 Kind = Literal["percent", "bins", "years", "plain", "count"]
 DASH = "–"
 MINUS = "−"
-_RANGE = re.compile(r"(\(?−?[\d.,]+(?:–| to )[−\d.,]*\d(?:\u00a0(?:points|bins|years))?\)?)")
-
+# an interval, or a name such as 10-19
+_RANGE = re.compile(
+    r"(\(?−?[\d.,]+(?:–| to )[−\d.,]*\d(?:\u00a0(?:points|bins|years))?\)?"
+    r"|(?<![\w#-])\d{1,4}(?:-\d{1,4}){1,2}(?![\w-]))"
+)
+# a number and its unit; n or p and its figure
+_GLUED = re.compile(r"(?<=\d) (?=(?:%|points|bins|years)(?!\w))|(?<=\b[np]) (?== )|(?<=\b[np][ \u00a0]=) (?=[\d.])")
 _BOUNDS = re.compile(r"(\(−?[\d.,]+(?:–| to )[−\d.,]*\d\))")
 
 
@@ -256,8 +261,13 @@ def p_words(p: Any) -> str:
 
 
 def unbroken(text: str) -> Markup:
-    """Return `text`, escaped, with every interval "87.9–92.0" kept on one line: a dash invites a break."""
-    return Markup(_RANGE.sub(r'<span class="nb">\1</span>', str(escape(text))))
+    """Return `text`, escaped, with every "87.9–92.0", "10-19", "5.1 %" and "n = 12" kept on one line.
+
+    What is markup already (a chart) stays as it is.
+    """
+    if isinstance(text, Markup):
+        return text
+    return Markup(_RANGE.sub(r'<span class="nb">\1</span>', _GLUED.sub("\u00a0", str(escape(text)))))
 
 
 def bounds(text: str) -> Markup:

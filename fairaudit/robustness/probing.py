@@ -57,11 +57,12 @@ def axes_of(faces: FaceTable, wanted: Sequence[str] | None, audit: AuditSpec) ->
 def sample(faces: FaceTable, axes: Sequence[str], limit: int, seed: int) -> tuple[FaceTable, str]:
     """Return at most `limit` of the faces (0: all), drawn evenly over the first axis, and a sentence that says so."""
     if not limit or limit >= len(faces):
-        return faces, f"all {len(faces):,} faces"
+        return faces, f"all {plural(len(faces), 'face')}"
     rows = draw_evenly(subgroups.assign(faces.frame, axes[0]), limit, seed)
     drawn = replace(faces, frame=faces.frame.iloc[rows].reset_index(drop=True))
     return drawn, (
-        f"{len(rows):,} of {len(faces):,} faces, drawn evenly over {axes[0]} (seed {seed}): figures of all faces "
+        f"{len(rows):,} of {plural(len(faces), 'face')}, drawn evenly over {axes[0]} (seed {seed}): figures of all "
+        "faces "
         "together are of this mix"
     )
 

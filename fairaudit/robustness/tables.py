@@ -18,6 +18,7 @@ from fairaudit.robustness.heads import CLEAN, Head, HeadOnAxis
 from fairaudit.robustness.words import NO_SPREAD, sentence_of
 from fairaudit.spec import AuditSpec
 from fairaudit.subgroups import OVERALL
+from fairaudit.wording import plural
 
 POWER = 0.8416  # standard normal quantile of 80 %
 _RIGHT = METRICS["end_to_end_accuracy"]  # a face without an answer is wrong
@@ -116,7 +117,7 @@ def _gap_rows(axis: HeadOnAxis, perturbations: Sequence[str], audit: AuditSpec) 
                 "not_assessed": left_out, "reason": "",
             }  # fmt: skip
             if len(chosen) < 2:
-                row["reason"] = f"fewer than two subgroups have {audit.min_group_size} faces"
+                row["reason"] = f"fewer than two subgroups have {plural(audit.min_group_size, 'face')}"
             else:
                 change = share_change(axis.paired((name, max(strength, 1))), _RIGHT)
                 found = gap(change.after if strength else change.before, 0, chosen, joint)

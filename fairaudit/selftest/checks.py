@@ -11,6 +11,7 @@ import pandas as pd
 from fairaudit.audit import run_audit
 from fairaudit.results import AuditResult
 from fairaudit.spec import AuditSpec
+from fairaudit.wording import plural
 
 QUICK = AuditSpec(draws=100)
 # {subgroup: {(label, prediction): faces}}
@@ -93,5 +94,5 @@ def _one(frame: pd.DataFrame, where: Mapping[str, str]) -> Any:
     for column, value in where.items():
         found = found[found[column] == value]
     if len(found) != 1:
-        raise LookupError(f"{len(found)} rows instead of one with {dict(where)}")
+        raise LookupError(f"{plural(len(found), 'row')} instead of one with {dict(where)}")
     return found.iloc[0]
