@@ -37,6 +37,7 @@ def test_good_and_bad_news_stand_in_one_sentence() -> None:
         Change(
             task=task, by="race", crossed=False, state="open", word="no change shown", text="", pair=f"pair of {task}.",
             pair_state=state, costs="", harm="", verdicts=frozenset(), levelling=False,
+            metric="accuracy",
         )
         for task, state in (("gender", "smaller"), ("age", "larger"), ("race", "open"))
     ]  # fmt: skip
@@ -50,6 +51,7 @@ def change(by: str, *verdicts: str) -> Change:
     return Change(
         task="age", by=by, crossed=":" in by, state="open", word="no change shown", text="", pair="", pair_state="open",
         costs="", harm=f"Bounds of {by}.", verdicts=frozenset(verdicts), levelling=False,
+        metric="accuracy",
     )  # fmt: skip
 
 
@@ -80,3 +82,11 @@ def test_harm_on_an_intersection_or_beside_an_unknown_gap_leads_too() -> None:
     lead = _lead("m", False, crossed)
     assert lead[1:] == ["Bounds of race:gender.", "Bounds of race."]
     assert not any("shown to have lost" in line for line in lead)
+
+
+def test_what_is_said_to_be_unchanged_is_what_was_looked_at() -> None:
+    """Where no headline metric is there, the lead does not speak of accuracy and recall."""
+    one = change("race", harm.NOT_HARMED)
+    assert _lead("m", False, [one])[0] == "m: no gap in accuracy or recall on a single axis is shown to have changed."
+    other = replace(one, metric="selection_rate")
+    assert _lead("m", False, [one, other])[0] == "m: no gap on a single axis is shown to have changed."

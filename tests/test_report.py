@@ -456,7 +456,7 @@ def test_the_comparison_answers_first_and_names_the_cost(tmp_path):
     mended, same = (m["lead"] for m in answer_section(make_comparison_context(comparison)).data["models"])
     assert "gender by race: White lost" in " ".join(mended)
     assert "which flatters the change" in " ".join(mended)
-    assert same[0] == "same: no gap on a single axis is shown to have changed."
+    assert same[0] == "same: no gap in accuracy or recall on a single axis is shown to have changed."
     assert any("no subgroup of a single axis is shown to have lost" in line for line in same)
     assert "no one is harmed at a margin of 2.0 points" in same[-1]
     assert "Every model by itself" in text and text.index("Did the gap close?") < text.index(

@@ -89,6 +89,7 @@ class Change:
     harm: str
     verdicts: frozenset[str]
     levelling: bool
+    metric: str
 
     @property
     def safe(self) -> bool:
@@ -196,7 +197,9 @@ def _lead(model: str, flatters: bool, changes: Sequence[Change]) -> list[str]:
     fell, grew = ([_name(c) for c in single if c.state == state] for state in ("smaller", "larger"))
     still = len(single) - len(fell) - len(grew)
     parts = [f"the gap fell in {listing(fell)}" if fell else "", f"it grew in {listing(grew)}" if grew else ""]
-    said = " and ".join(part for part in parts if part) or "no gap on a single axis is shown to have changed"
+    looked_at = " in accuracy or recall" if all(change.metric in HEADLINES for change in single) else ""
+    nothing = f"no gap{looked_at} on a single axis is shown to have changed"
+    said = " and ".join(part for part in parts if part) or nothing
     first = f"{model}: {said}"
     first += f"; in {plural(still, 'other')} no change is shown." if still and (fell or grew) else "."
     lines = [first]
@@ -272,6 +275,7 @@ def _change(context: ComparisonContext, model: str, task: str, by: str) -> Chang
         harm=_harm(context, model, task, by),
         verdicts=_verdicts(context, model, task, by),
         levelling=bool(chosen["levelling_down"]),
+        metric=chosen["metric"],
     )
 
 
