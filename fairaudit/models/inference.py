@@ -15,16 +15,14 @@ import pyarrow.parquet as pq
 import torch
 
 import fairaudit
-from fairaudit.data.quality import QUALITY
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
-from fairaudit.data.taxonomy import MAX_AGE
 from fairaudit.environment import source_hash
 from fairaudit.errors import DataError, FairauditError, UsageError
 from fairaudit.files import atomic_file, value_hash
+from fairaudit.models.answer_rows import attribute_columns, record_of, schema_of, values_of
 from fairaudit.models.answers import Decide, check_groups, decider
 from fairaudit.models.batching import Batching
 from fairaudit.models.flips import FlipCheck
-from fairaudit.models.heads import AGE_YEARS
 from fairaudit.models.pixels import DECODER
 from fairaudit.models.protocol import FaceModel, Forward
 from fairaudit.models.reading import Batch, batches
@@ -122,7 +120,7 @@ def predict(
     exact = None
     if dtype != torch.float32:
         exact = FlipCheck(checkpoint.on(place, torch.float32, flip=flip), decide, checkpoint.classes, len(faces))
-    schema = _schema(checkpoint, faces)
+    schema = schema_of(checkpoint, faces)
     doubts = look_twice(checkpoint, faces, forward, place) if checkpoint.stated else ([], {})
     for text in doubts[0]:
         progress("look twice", 0, 0, text)
@@ -264,7 +262,7 @@ def _row_group(work: _Work, held: list[_Answered]) -> pa.Table:
     )
     probs = {task: np.concatenate([one[task] for _, one, _ in held]) for task in held[0][1]}
     labels = {task: np.concatenate([one[task] for *_, one in held]) for task in held[0][2]}
-    return pa.Table.from_batches([_record(work.schema, work.checkpoint, work.faces, whole, probs, labels)])
+    return pa.Table.from_batches([record_of(work.schema, work.checkpoint, work.faces, whole, probs, labels)])
 
 
 def _depends_on(
@@ -283,7 +281,7 @@ def _depends_on(
         "flip": flip,
         "dtype": str(dtype),  # which precision = "auto" leaves to the machine
         "columns": schema.to_string(),
-        "values": {name: _values(faces, name) for name in _attributes(faces)},
+        "values": {name: values_of(faces, name) for name in attribute_columns(faces)},
         # where a table does not know its files' hashes, their places, sizes and times have to tell
         "files": [[str(path), *_stamp(path)] for path in paths],
     }
@@ -347,88 +345,6 @@ def _write(tables: Iterable[pa.Table], out: Path, schema: pa.Schema, described: 
     return rows
 
 
-def _schema(checkpoint: FaceModel, faces: FaceTable) -> pa.Schema:
-    fields = [pa.field("image", pa.string())]
-    word = pa.dictionary(pa.int32(), pa.string())
-    for task, classes in checkpoint.classes.items():
-        if task in faces.tasks:
-            fields.append(pa.field(f"{task}_true", word))
-        fields += [pa.field(f"{task}_pred", word), pa.field(f"{task}_status", pa.string())]
-        fields += [pa.field(f"{task}_prob_{name}", pa.float32()) for name in classes]
-    if checkpoint.meta.get("predicts_years"):
-        fields += [pa.field(name, pa.float32()) for name in ("age_true_years", "age_pred_years")]
-    fields += [pa.field(name, word) for name in _attributes(faces)]
-    if "subject_id" in faces.frame:
-        fields.append(pa.field("subject_id", pa.string()))
-    if "weight" in faces.frame:
-        fields.append(pa.field("weight", pa.float64()))
-    return pa.schema([*fields, *(pa.field(name, pa.float32()) for name in _measured(faces))])
-
-
-def _measured(faces: FaceTable) -> list[str]:
-    """Return which of QUALITY are measured: those that the faces have no attribute or task of the same name for."""
-    return [name for name in QUALITY if name not in _attributes(faces)]
-
-
-def _attributes(faces: FaceTable) -> list[str]:
-    """Return the subgroup columns: every labelled task and every further attribute."""
-    return list(dict.fromkeys([*faces.tasks, *faces.attributes]))
-
-
-def _record(
-    schema: pa.Schema,
-    checkpoint: FaceModel,
-    faces: FaceTable,
-    batch: Batch,
-    probs: Mapping[str, np.ndarray],
-    labels: Mapping[str, np.ndarray],
-) -> pa.RecordBatch:
-    frame = faces.frame.iloc[batch.rows]
-    failed = np.array([bool(trouble) for trouble in batch.trouble])
-    columns: dict[str, pa.Array] = {"image": pa.array(frame["image"].astype(str), pa.string())}
-    for task, classes in checkpoint.classes.items():
-        if task in faces.tasks:
-            columns[f"{task}_true"] = _words(frame[task], classes)
-        answer = np.where(failed, -1, labels[task])
-        columns[f"{task}_pred"] = _words(
-            pd.Series(pd.Categorical.from_codes(answer.astype(np.int64), pd.Index(classes))), classes
-        )
-        columns[f"{task}_status"] = pa.array(np.where(failed, "failed", "ok"), pa.string())
-        for index, name in enumerate(classes):
-            columns[f"{task}_prob_{name}"] = pa.array(probs[task][:, index], pa.float32(), from_pandas=True)
-    if AGE_YEARS in probs:
-        known = frame[AGE_YEARS] if AGE_YEARS in frame else np.full(len(frame), np.nan)
-        columns["age_true_years"] = pa.array(known, pa.float32(), from_pandas=True)
-        columns["age_pred_years"] = pa.array(probs[AGE_YEARS][:, 0].clip(0, MAX_AGE), pa.float32(), from_pandas=True)
-    for name in _attributes(faces):
-        columns[name] = _words(frame[name], _values(faces, name))
-    if "subject_id" in frame:
-        columns["subject_id"] = pa.array(
-            frame["subject_id"].astype(object).map(str, na_action="ignore"), pa.string(), from_pandas=True
-        )
-    if "weight" in frame:
-        columns["weight"] = pa.array(frame["weight"], pa.float64(), from_pandas=True)
-    for name in _measured(faces):
-        columns[name] = pa.array(batch.quality[:, QUALITY.index(name)], pa.float32(), from_pandas=True)
-    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
-
-
-def _values(faces: FaceTable, name: str) -> tuple[str, ...]:
-    """Return all values of an attribute in its own order, so that every part of the file has the same dictionary."""
-    column = faces.frame[name]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return tuple(map(str, column.cat.categories))
-    return tuple(sorted({str(value) for value in column.dropna().unique()}))
-
-
-def _words(column: pd.Series, values: tuple[str, ...]) -> pa.DictionaryArray:
-    text = column.astype(object).map(str, na_action="ignore")
-    codes = pd.Categorical(text, categories=list(values)).codes
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes.astype(np.int32), mask=codes < 0), pa.array(list(values), pa.string())
-    )
-
-
 def _describe(work: _Work, precision: str, *, flip: bool, doubts: tuple[list[str], dict[str, Any]]) -> dict[str, Any]:
     checkpoint, faces = work.checkpoint, work.faces
     findings = pd.concat([faces.findings, findings_table(work.troubles)], ignore_index=True)
@@ -454,4 +370,4 @@ def _describe(work: _Work, precision: str, *, flip: bool, doubts: tuple[list[str
         "notes": list(work.notes),
     }
     ordered = (checkpoint.ordered | faces.ordered) & frozenset(checkpoint.classes)
-    return predictions_meta(checkpoint.classes, _attributes(faces), ordered, findings, faces.label_source, meta)
+    return predictions_meta(checkpoint.classes, attribute_columns(faces), ordered, findings, faces.label_source, meta)
