@@ -32,6 +32,14 @@ def predict(
     precision: Annotated[
         str, typer.Option(help="fp32, or bf16 (faster; how many labels it flips is counted on a sample and printed).")
     ] = "fp32",
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile our own network with torch.compile first; how many labels it flips is counted on a sample "
+            "and printed.",
+        ),
+    ] = False,
     cache: CacheOption = None,
     shard: Annotated[
         str | None,
@@ -49,8 +57,8 @@ def predict(
     from fairaudit.console import Bars, say
     from fairaudit.data.parts import claim_part, faces_of, is_done, parse_part, parts_in
     from fairaudit.inputs import faces_for
-    from fairaudit.models.inference import part_key
     from fairaudit.models.inference import predict as predict_faces
+    from fairaudit.models.prediction_keys import part_key
     from fairaudit.models.unfinished import ENDING
     from fairaudit.models.wrapped.opening import open_model
 
@@ -63,13 +71,16 @@ def predict(
         if part:
             faces = faces_of(faces, part)
             say(f"part {part.number} of {part.of}: {len(faces):,}")
-            if is_done(target, part_key(model, faces, precision)):
+            if is_done(target, part_key(model, faces, precision, compile)):
                 typer.echo(f"Predictions: {target} (done before)")
                 return
         keep = (
             target.with_name(f".{target.name}{ENDING}") if part else None
         )  # hidden: the folder holds nothing but parts
-        predict_faces(model, faces, target, device=device, precision=precision, cache=cache, keep=keep, progress=bars)
+        predict_faces(
+            model, faces, target, device=device, precision=precision, compile=compile, cache=cache, keep=keep,
+            progress=bars,
+        )  # fmt: skip
     typer.echo(f"Predictions: {target}")
     if part and len(parts_in(out)) == part.of > 1:
         say(f"All {part.of} parts are there: `fairaudit join {out} --out FILE.parquet` makes them one table.")

@@ -140,7 +140,8 @@ def predict_for_audit(
     from fairaudit.audit_stages import audit_meta
     from fairaudit.data.parts import is_done
     from fairaudit.data.predictions import read_predictions
-    from fairaudit.models.inference import part_key, predict, ran_on
+    from fairaudit.models.inference import predict
+    from fairaudit.models.prediction_keys import part_key, ran_on
 
     faces, which = faces_for(model.meta, data, dataset, spec, split, progress)
     path = keep / "predictions.parquet"

@@ -19,7 +19,8 @@ from fairaudit.data.shards import read_shards
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table
 from fairaudit.errors import DataError, UsageError
 from fairaudit.models.checkpoint import Checkpoint
-from fairaudit.models.inference import part_key, predict
+from fairaudit.models.inference import predict
+from fairaudit.models.prediction_keys import part_key
 from fairaudit.models.training import train
 
 torch.set_num_threads(1)

@@ -21,7 +21,7 @@ from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import FairauditError, UsageError
 from fairaudit.files import held
-from fairaudit.models import inference, unfinished
+from fairaudit.models import compiling, inference, prediction_keys, unfinished
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.inference import predict
 from fairaudit.models.training import train
@@ -143,7 +143,8 @@ def test_slow_models_are_kept_by_time(
 
 @pytest.mark.usefixtures("ten_rows")
 @pytest.mark.parametrize(
-    "what", ["model", "faces", "labels", "flip", "zoom", "precision", "cut", "bit", "missing", "version", "source"]
+    "what",
+    ["model", "faces", "labels", "flip", "zoom", "precision", "compile", "cut", "bit", "missing", "version", "source"],
 )
 def test_what_is_stale_or_damaged_is_predicted_again(
     checkpoint: Checkpoint, faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -163,6 +164,9 @@ def test_what_is_stale_or_damaged_is_predicted_again(
         options = {"flip_test": True}
     elif what == "precision":
         options = {"precision": "bf16"}
+    elif what == "compile":
+        monkeypatch.setattr(compiling, "BACKEND", "eager")
+        options = {"compile": True}
     elif what == "cut":
         files[1].write_bytes(files[1].read_bytes()[:-20])
         first = 10
@@ -176,9 +180,9 @@ def test_what_is_stale_or_damaged_is_predicted_again(
     elif what == "zoom":
         model = replace(checkpoint, meta={**checkpoint.meta, "zoom_test": [0.8]})
     elif what == "source":
-        monkeypatch.setattr(inference, "source_hash", lambda: "0")
+        monkeypatch.setattr(prediction_keys, "source_hash", lambda: "0")
     elif what == "version":
-        monkeypatch.setattr(inference.fairaudit, "__version__", "0")
+        monkeypatch.setattr(prediction_keys.fairaudit, "__version__", "0")
     whole = predict(model, table, tmp_path / "whole.parquet", batch_size=5, **options)
     said, read = watching(monkeypatch)
     out = predict(
@@ -333,7 +337,7 @@ def test_an_audit_goes_on(typed: list[str], tmp_path: Path, monkeypatch: pytest.
         stopped_later = CliRunner().invoke(app, [*call, str(tmp_path / "a")])
     assert stopped_later.exit_code == 130 and "were predicted by a call that was stopped" in stopped_later.output
     with monkeypatch.context() as patch:
-        patch.setattr(inference, "DECODER", "another")
+        patch.setattr(prediction_keys, "DECODER", "another")
         patch.setattr("fairaudit.audit.run_audit", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
         again = CliRunner().invoke(app, [*call, str(tmp_path / "a")])
     assert again.exit_code == 130 and "every face was predicted" not in again.output

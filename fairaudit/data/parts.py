@@ -23,6 +23,7 @@ _NAME = re.compile(r"part-(\d+)-of-(\d+)\.parquet")
 _SAME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "the model": lambda meta: meta.get("checkpoint_hash"),
     "precision": lambda meta: meta.get("precision"),
+    "compiling": lambda meta: bool(meta.get("compile")),
     "averaging with the mirrored face": lambda meta: meta.get("flip_test"),
     "the faces": lambda meta: [dict(meta.get("data") or {}).get(key) for key in ("data_hash", "split_hash")],
 }

@@ -19,6 +19,12 @@ CANDIDATES = {"cpu": (16, 32, 64)}  # on a CPU larger ones leave the processor's
 ON_DEVICES = (64, 128, 256, 512)
 
 
+def usual_size(device: torch.device) -> int:
+    """Return the batch size that is used until another is known to be faster."""
+    sizes = CANDIDATES.get(device.type, ON_DEVICES)
+    return sizes[len(sizes) // 2]
+
+
 class Batching:
     """Cuts a table of faces into batches and runs a model on them.
 
@@ -28,7 +34,7 @@ class Batching:
 
     def __init__(self, device: torch.device, size: int | None = None) -> None:
         self.sizes: Sequence[int] = (size,) if size else CANDIDATES.get(device.type, ON_DEVICES)
-        self.size = self.sizes[len(self.sizes) // 2]
+        self.size = size or usual_size(device)
         self.notes: list[str] = []
         self._clock = time.thread_time if device.type == "cpu" else time.perf_counter
         self._spent: dict[int, list[float]] = {size: [] for size in self.sizes}

@@ -17,23 +17,22 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from fairaudit.errors import DataError, UsageError
 from fairaudit.files import atomic_folder, claim, file_hash, value_hash, write_json
 from fairaudit.mitigation.refitted import RefittedHead, check_head, load_heads, save_heads
-from fairaudit.models.answers import EMBEDDINGS, with_heads
+from fairaudit.models.answers import with_heads
 from fairaudit.models.backbones import build_backbone
-from fairaudit.models.classifier import FaceClassifier, probabilities
-from fairaudit.models.feeds import frozen_blocks
-from fairaudit.models.folding import fold, twin
+from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.compiling import CompiledBlocks
+from fairaudit.models.folding import fold
 from fairaudit.models.forest import FORESTS, ForestArchitecture, PixelForest, build_forest, on_cpu
 from fairaudit.models.heads import AGE_YEARS, smallest_size
 from fairaudit.models.limits import WithoutMemory
+from fairaudit.models.network_forward import network_forward
 from fairaudit.models.pixels import load_face
 from fairaudit.models.protocol import Forward
-from fairaudit.models.realign import looks, zooming
-from fairaudit.models.runtime import autocast, pick_device
+from fairaudit.models.runtime import pick_device
 from fairaudit.results.files import HISTORY
 from fairaudit.spec.model import Activation, AlignFrom, HeadSpec, ModelSpec, Widths, Zooms, one_or_more
 
@@ -149,33 +148,31 @@ class Checkpoint:
         """Return the function from uint8 faces to probabilities: batch norms folded, channels last, no gradients."""
         if isinstance(forest := self.model, PixelForest):
             return lambda pixels: forest.answer(pixels.numpy(), flip=flip)
-        network = self.model
-        assert isinstance(network, FaceClassifier)
-        blocks = frozen_blocks(network.blocks, network, dtype).to(device)
-        model = twin(network, {id(network.blocks): blocks}).to(device)
-        embeddings = bool(self.refitted)
-        zooms = [zooming(model.image_size, zoom).to(device) for zoom in self.zoom_test]
+        return self._network_forward(device, dtype, flip)[0]
 
-        def forward(pixels: Tensor) -> dict[str, np.ndarray]:
-            rows = len(pixels)
-            if device.type == "cpu":
-                # whole sixteens: other heights of a matrix add up in another order, and the batch's size would show
-                pixels = nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, -rows % 16))
-            with torch.inference_mode():
-                x = model.prepare(pixels)
-                each = [_one(model, blocks, view, dtype, embeddings) for view in looks(x, zooms, flip=flip)]
-            return {task: torch.stack([one[task] for one in each]).mean(0)[:rows].cpu().numpy() for task in each[0]}
+    def compiled_on(
+        self, device: torch.device, dtype: torch.dtype, *, flip: bool, size: int
+    ) -> tuple[Forward, CompiledBlocks]:
+        """Return what `on` returns with a network's blocks compiled for batches of `size` faces, and those, which say
+        how it went.
+        """
+        forward, blocks = self._network_forward(device, dtype, flip, size)
+        assert blocks is not None
+        return forward, blocks
 
-        return forward
-
-
-def _one(
-    model: FaceClassifier, blocks: nn.Module, x: Tensor, dtype: torch.dtype, embeddings: bool
-) -> dict[str, Tensor]:
-    with autocast(x.device, dtype):
-        maps = blocks(x.to(dtype))
-    pooled = model.pooled(maps.float())
-    return {**probabilities(model.classify(pooled)), **({EMBEDDINGS: pooled} if embeddings else {})}
+    def _network_forward(
+        self, device: torch.device, dtype: torch.dtype, flip: bool, size: int | None = None
+    ) -> tuple[Forward, CompiledBlocks | None]:
+        assert isinstance(self.model, FaceClassifier)
+        return network_forward(
+            self.model,
+            device,
+            dtype,
+            flip=flip,
+            zooms=self.zoom_test,
+            embeddings=bool(self.refitted),
+            compiled_for=size,
+        )
 
 
 def architecture_of(model: FaceClassifier, spec: ModelSpec) -> Architecture:

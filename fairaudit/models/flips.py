@@ -1,4 +1,4 @@
-"""What a reduced precision costs: how many predicted classes it changes, counted on a sample of the faces."""
+"""What a reduced precision, or compiling, costs: how many predicted classes it changes, on a sample of the faces."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -42,16 +42,19 @@ class FlipCheck:
         """Return the number of faces asked about, and of changed classes a task."""
         return {"faces": self.faces, "flipped": dict(self.flipped)}
 
-    def sentences(self, precision: str) -> list[str]:
+    def sentences(self, precision: str, *, compiled: bool = False) -> list[str]:
         """Return a sentence a task: the share of changed classes with its 95 % interval."""
-        said = []
+        said, what, asked = [], precision, "asked in float32, too"
+        if compiled:
+            what = "compiling" if precision == "fp32" else f"compiling in {precision}"
+            asked = "asked uncompiled in float32, too"
         for task, flipped in self.flipped.items():
             low, high = (
                 100 * float(limit)
                 for limit in wilson(np.asarray(flipped / self.faces), np.asarray(self.faces), z_value(0.95))
             )
             said.append(
-                f"{precision} changes the predicted {task} of {flipped} of {self.faces} faces asked in float32, too "
+                f"{what} changes the predicted {task} of {flipped} of {self.faces} faces {asked} "
                 f"({100 * flipped / self.faces:.1f} %, 95 % interval {low:.1f} to {high:.1f} %)"
             )
         return said

@@ -14,16 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-import fairaudit
 from fairaudit.data.tables import META_KEY, FaceTable, findings_table, predictions_meta
-from fairaudit.environment import source_hash
 from fairaudit.errors import DataError, FairauditError, UsageError
-from fairaudit.files import atomic_file, value_hash
-from fairaudit.models.answer_rows import attribute_columns, record_of, schema_of, values_of
+from fairaudit.files import atomic_file
+from fairaudit.models.answer_rows import attribute_columns, record_of, schema_of
 from fairaudit.models.answers import Decide, check_groups, decider
-from fairaudit.models.batching import Batching
+from fairaudit.models.batching import Batching, usual_size
+from fairaudit.models.checkpoint import Checkpoint
+from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.compiling import PLAIN, CompiledBlocks, why_not
 from fairaudit.models.flips import FlipCheck
-from fairaudit.models.pixels import DECODER
+from fairaudit.models.prediction_keys import depends_on, part_key, ran_on
 from fairaudit.models.protocol import FaceModel, Forward
 from fairaudit.models.reading import Batch, batches
 from fairaudit.models.runtime import Clock, flow, keep_freed_memory, pick_dtype
@@ -64,6 +65,7 @@ class _Work:
     decide: Decide
     exact: FlipCheck | None
     batching: Batching
+    compiled: CompiledBlocks | None
     clock: Clock
     notes: list[str]
     key: Mapping[str, Any]
@@ -79,6 +81,7 @@ def predict(
     device: str = "auto",
     batch_size: int | None = None,
     precision: str = "fp32",
+    compile: bool = False,
     flip_test: bool | None = None,
     cache: Path | None = None,
     keep: Path | None = None,
@@ -92,11 +95,12 @@ def predict(
     attribute of the faces as a subgroup column, `subject_id` and `weight` where known, and `brightness`, `contrast`
     and `sharpness` of the picture as the model sees it (`data.quality`). Images are decoded in
     threads beside the model; memory does not grow with their number. `precision` is "fp32", "bf16" or "auto"; where it
-    is not float32, the classes that it changes are counted on a sample. `flip_test` averages with the mirrored face; by
-    default as the model was trained to be used. `batch_size` is found by trying unless it is given; where memory runs
-    out it is halved. `cache` is a folder that keeps decoded faces for the next command. Where somebody
-    stated classes and preprocessing of the model (`checkpoint.stated`), what looks wrong with them on a sample is said
-    through `progress` and stands in the file's meta as "warnings" (`sanity.look_twice`).
+    is not float32, the classes that it changes are counted on a sample; so they are with `compile`, which has a network
+    of ours compiled (torch.compile) for batches of one size, or goes on without where that fails. `flip_test` averages
+    with the mirrored face; by default as the model was trained to be used. `batch_size` is found by trying unless it is
+    given; where memory runs out it is halved. `cache` is a folder that keeps decoded faces for the next command. Where
+    somebody stated classes and preprocessing of the model (`checkpoint.stated`), what looks wrong with them on a sample
+    is said through `progress` and stands in the file's meta as "warnings" (`sanity.look_twice`).
 
     Raises DataError, before any image is read, where the faces' classes of a task are not the checkpoint's, and
     UsageError where another call is writing `out` at the same time.
@@ -116,25 +120,28 @@ def predict(
     place = checkpoint.place(device)
     flip = checkpoint.flip_test if flip_test is None else flip_test
     dtype = pick_dtype(precision, place)
-    forward = checkpoint.on(place, dtype, flip=flip)
+    forward, compiled, said = _forward(checkpoint, place, dtype, flip, batch_size, compile)
+    if compiled:
+        batch_size = batch_size or compiled.size  # none is tried: each would be compiled
+    said = [*by_group, *said]
     exact = None
-    if dtype != torch.float32:
+    if compiled or dtype != torch.float32:
         exact = FlipCheck(checkpoint.on(place, torch.float32, flip=flip), decide, checkpoint.classes, len(faces))
     schema = schema_of(checkpoint, faces)
     doubts = look_twice(checkpoint, faces, forward, place) if checkpoint.stated else ([], {})
     for text in doubts[0]:
         progress("look twice", 0, 0, text)
-    for text in by_group:
+    for text in said:
         progress("predict", 0, 0, text)
-    key = part_key(checkpoint, faces, precision)
+    key = part_key(checkpoint, faces, precision, compile)
     folder = keep or out.with_name(out.name + ENDING)
-    depends_on = _depends_on(key, faces, schema, place, dtype, flip)
-    with Unfinished.found(folder, out, schema, depends_on, progress) as unfinished:
+    needs = depends_on(key, faces, schema, place, dtype, flip, compiled is not None)
+    with Unfinished.found(folder, out, schema, needs, progress) as unfinished:
         load, notes = batches(checkpoint, faces, place, cache, progress)
         work = _Work(
             checkpoint=checkpoint, faces=faces, schema=schema, device=place, load=load, forward=forward, decide=decide,
-            exact=exact, batching=Batching(place, batch_size), clock=Clock(), notes=[*by_group, *notes],
-            key=key, unfinished=unfinished,
+            exact=exact, batching=Batching(place, batch_size), compiled=compiled, clock=Clock(),
+            notes=[*said, *notes], key=key, unfinished=unfinished,
         )  # fmt: skip
         _go_on(work)
         began = time.perf_counter()
@@ -165,6 +172,20 @@ def _work_off(work: _Work, progress: Progress) -> pa.Table:
     return last
 
 
+def _forward(
+    checkpoint: FaceModel, device: torch.device, dtype: torch.dtype, flip: bool, size: int | None, compile: bool
+) -> tuple[Forward, CompiledBlocks | None, list[str]]:
+    """Return the function from faces to probabilities, the compiled part of it where there is one, and what to say."""
+    if not compile:
+        return checkpoint.on(device, dtype, flip=flip), None, []
+    if not isinstance(checkpoint, Checkpoint) or not isinstance(checkpoint.model, FaceClassifier):
+        raise UsageError("--compile is for networks that `fairaudit train` trained; leave it out")
+    if why := why_not(device):
+        return checkpoint.on(device, dtype, flip=flip), None, [f"nothing can be compiled here ({why}): {PLAIN}"]
+    forward, compiled = checkpoint.compiled_on(device, dtype, flip=flip, size=size or usual_size(device))
+    return forward, compiled, []
+
+
 def check_classes(checkpoint: FaceModel, faces: FaceTable) -> None:
     """Raise DataError where a task that both the checkpoint and the faces know has different classes in the two."""
     for task, classes in checkpoint.classes.items():
@@ -187,27 +208,6 @@ def count_seen(checkpoint: FaceModel, faces: FaceTable) -> dict[str, int]:
         return {}
     short = faces.frame["sha256"].astype(str).str[:16]
     return {part: int(short.isin(known).sum()) for part, known in checkpoint.trained_on.items()}
-
-
-def part_key(checkpoint: FaceModel, faces: FaceTable, precision: str) -> dict[str, Any]:
-    """Return those entries of the table's description by which a part that is done already is known.
-
-    The device is none of them (see `ran_on`): parts may be predicted on different machines.
-    """
-    return {
-        "checkpoint_hash": checkpoint.hash,
-        "precision": precision,
-        "flip_test": checkpoint.flip_test,
-        "zoom_test": list(checkpoint.meta.get("zoom_test", ())),
-        "faces_hash": value_hash(faces.frame.astype(str).to_csv(index=False)),
-        "fairaudit": fairaudit.__version__,
-        "source_hash": source_hash(),
-    }
-
-
-def ran_on(device: torch.device) -> dict[str, Any]:
-    """Return that entry of the table's description which names what computed it; its last digits depend on it."""
-    return {"ran_on": {"device": device.type, "torch": str(torch.__version__), "decoder": DECODER}}
 
 
 _Answered = tuple[Batch, dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -265,42 +265,12 @@ def _row_group(work: _Work, held: list[_Answered]) -> pa.Table:
     return pa.Table.from_batches([record_of(work.schema, work.checkpoint, work.faces, whole, probs, labels)])
 
 
-def _depends_on(
-    key: Mapping[str, Any],
-    faces: FaceTable,
-    schema: pa.Schema,
-    device: torch.device,
-    dtype: torch.dtype,
-    flip: bool,
-) -> dict[str, Any]:
-    """Return everything that the table's rows depend on."""
-    paths = [faces.root / str(name) for name in faces.frame["image"]] if "sha256" not in faces.frame else []
-    return {
-        **key,
-        **ran_on(device),
-        "flip": flip,
-        "dtype": str(dtype),  # which precision = "auto" leaves to the machine
-        "columns": schema.to_string(),
-        "values": {name: values_of(faces, name) for name in attribute_columns(faces)},
-        # where a table does not know its files' hashes, their places, sizes and times have to tell
-        "files": [[str(path), *_stamp(path)] for path in paths],
-    }
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        state = path.stat()
-    except OSError:
-        return (-1, -1)
-    return state.st_size, state.st_mtime_ns
-
-
 def _told(work: _Work, before: int) -> dict[str, Any]:
     """Return what has to be known of a stretch beside its rows: the troubles after the first `before`, and what
     precision and memory did in all rows so far.
     """
     exact = work.exact.describe() if work.exact else None
-    notes = [*_earlier_notes(work), *work.batching.notes]
+    notes = [*_earlier_notes(work), *work.batching.notes, *(work.compiled.notes if work.compiled else ())]
     return {"troubles": work.troubles[before:], "exact": exact, "notes": notes}
 
 
@@ -319,7 +289,9 @@ def _go_on(work: _Work) -> None:
 
 def _remark(work: _Work, precision: str, progress: Progress) -> None:
     """Say, and keep in `work.notes`, what memory and precision did to the predictions."""
-    said = [*_earlier_notes(work), *work.batching.notes, *(work.exact.sentences(precision) if work.exact else ())]
+    said = [*_earlier_notes(work), *work.batching.notes, *(work.compiled.notes if work.compiled else ())]
+    if work.exact:
+        said += work.exact.sentences(precision, compiled=work.compiled is not None)
     for note in said:
         progress("predict", 0, 0, note)
     work.notes.extend(said)
@@ -362,6 +334,7 @@ def _describe(work: _Work, precision: str, *, flip: bool, doubts: tuple[list[str
         "failed": len(work.troubles),
         "flip_test": flip,
         "precision_check": work.exact.describe() if work.exact else None,
+        "compiled": work.compiled is not None and work.compiled.on,
         "device": str(work.device),
         "images_per_second": work.clock.per_second(),
         "share_waiting_for_data": work.clock.share_waiting(),

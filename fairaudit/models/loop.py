@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fairaudit.errors import FairauditError
 from fairaudit.files import atomic_file
 from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.compiling import PLAIN, Compiled, in_a_line
 from fairaudit.models.curves import Curves
 from fairaudit.models.limits import free_memory, out_of_memory
 from fairaudit.models.losses import Target, loss_of
@@ -59,7 +60,8 @@ class Stage:
 class Run:
     """What training has reached so far; `save` and `restore` make it survive a kill.
 
-    `batch_size` is what memory allowed, 0 for the spec's own; `notes` say what happened on the way.
+    `batch_size` is what memory allowed, 0 for the spec's own; `uncompiled` whether compiling was tried and failed;
+    `notes` say what happened on the way.
     """
 
     key: str
@@ -76,6 +78,7 @@ class Run:
     waited: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     batch_size: int = 0
+    uncompiled: bool = False
     notes: list[str] = field(default_factory=list)
 
     def save(self) -> None:
@@ -184,24 +187,29 @@ def _fitting_epoch(
     clock: Clock,
     progress: Progress,
 ) -> float:
-    """Run one epoch as `_epoch` does; where memory is full, from its start again in batches of half the size."""
+    """Run one epoch as `_epoch` does; where memory is full, from its start again in batches of half the size, and where
+    compiling its steps fails, from its start again without.
+    """
+    compiled = stage.forward if isinstance(stage.forward, Compiled) else None
+    if compiled and run.uncompiled:
+        compiled.off()
     start = snapshot(model, stage.prefixes), copy.deepcopy(optimizer.state_dict())
     while True:
         size = min(run.batch_size or spec.batch_size, len(next(iter(targets.values())).codes))
         try:
             return _epoch(model, stage, run, optimizer, targets, spec, size, seed, clock)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or team().size > 1:  # the other processes wait in the middle of this batch
+        except FairauditError:
+            raise
+        except Exception as error:
+            full = out_of_memory(error)
+            if not full and not (compiled and compiled.on):
                 raise
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if size < 2 * SMALLEST_BATCH:
-            raise FairauditError(
-                f"memory is full even with batches of {plural(size, 'face')} ({said}). Give a smaller "
-                "model.image_size, "
-                "backbone or trainable_blocks, or free memory on the device"
-            )
-        run.batch_size = size // 2
-        note = f"memory was full in stage {stage.name}, epoch {run.epoch + 1}: batches of {size // 2}, not {size}"
+            if team().size > 1:  # the other processes wait in the middle of this batch
+                if full:
+                    raise
+                raise _uncompilable(error) from error
+            said = in_a_line(error)
+        note = _halved(stage, run, size, said) if full or not compiled else _uncompiled(stage, run, compiled, said)
         run.notes.append(note)
         progress(f"train {stage.name}", run.epoch, stage.epochs, note)
         optimizer.zero_grad(set_to_none=True)
@@ -209,6 +217,31 @@ def _fitting_epoch(
         model.load_state_dict(start[0], strict=False)
         optimizer.load_state_dict(copy.deepcopy(start[1]))
         clock.images = 0
+
+
+def _halved(stage: Stage, run: Run, size: int, said: str) -> str:
+    """Halve the batches and return the note of it; FairauditError where they cannot be smaller."""
+    if size < 2 * SMALLEST_BATCH:
+        raise FairauditError(
+            f"memory is full even with batches of {plural(size, 'face')} ({said}). Give a smaller model.image_size, "
+            "backbone or trainable_blocks, or free memory on the device"
+        )
+    run.batch_size = size // 2
+    return f"memory was full in stage {stage.name}, epoch {run.epoch + 1}: batches of {size // 2}, not {size}"
+
+
+def _uncompiled(stage: Stage, run: Run, compiled: Compiled, said: str) -> str:
+    """Give compiling up and return the note of it; where something else is wrong, it comes again, and is raised."""
+    compiled.off()
+    run.uncompiled = True
+    return f"a compiled step failed in stage {stage.name}, epoch {run.epoch + 1} ({said}): {PLAIN}"
+
+
+def _uncompilable(error: Exception) -> FairauditError:
+    return FairauditError(
+        f"a compiled step failed ({in_a_line(error)}). Several processes cannot go back to the epoch's start together: "
+        "give training.compile = false"
+    )
 
 
 def _epoch(

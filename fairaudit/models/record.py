@@ -54,6 +54,7 @@ def describe(
             "share_waiting_for_data": run.history[-1]["share_waiting"],
             "device": str(setup.device),
             "precision": str(setup.dtype).removeprefix("torch."),
+            "compiled": setup.compiled and not run.uncompiled and run.history[-1]["stage"] != "heads",
         },
     }
 

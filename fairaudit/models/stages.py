@@ -1,6 +1,6 @@
 """The stages of training, in the source projects' manner: heads, then the upper blocks; or everything at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from fairaudit.errors import UsageError
 from fairaudit.models import feeds
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.compiling import Compiled
 from fairaudit.models.loop import Stage
 from fairaudit.spec import Spec
 
@@ -38,7 +39,9 @@ class Part:
 class Setup:
     """What every stage needs: the model, its faces, and where and in which format maps are cached.
 
-    `key` names the backbone and its weights; `pretrained` is False for a backbone that is trained from scratch.
+    `key` names the backbone and its weights; `pretrained` is False for a backbone that is trained from scratch. With
+    `compiled` the steps of the stages that train blocks are compiled; heads on embeddings gain nothing by it, and
+    validation, whose last batch is smaller, is not.
     """
 
     model: FaceClassifier
@@ -49,6 +52,7 @@ class Setup:
     key: Mapping[str, Any]
     dtype: torch.dtype
     pretrained: bool
+    compiled: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +148,7 @@ def _upper(setup: Setup, maps: tuple[list[Tensor], list[Tensor]]) -> Stage:
         name="upper",
         epochs=training.epochs,
         inputs=feeds.cached_batches(maps[0], setup.spec.seed, device),
-        forward=model.from_maps,
+        forward=_stepping(setup, model.from_maps),
         validate=lambda: feeds.validate_on(model.from_maps, loads, len(setup.val), device, setup.dtype),
         learns=[*heads, *upper] if training.batch_norm == "train" else heads,
         groups=[_group(heads, training.head_learning_rate), _group(upper, training.learning_rate)],
@@ -165,7 +169,7 @@ def _everything(setup: Setup) -> Stage:
         name="all",
         epochs=training.epochs,
         inputs=lambda epoch: setup.train.views.on_the_fly(model, epoch),
-        forward=model.forward,
+        forward=_stepping(setup, model.forward),
         validate=lambda: feeds.validate_on(
             model.forward, loads[: setup.val_views], len(setup.val), device, setup.dtype
         ),
@@ -175,6 +179,10 @@ def _everything(setup: Setup) -> Stage:
         dtype=setup.dtype,
         images=setup.train.images,
     )
+
+
+def _stepping(setup: Setup, forward: Callable[[Tensor], dict[str, Tensor]]) -> Callable[[Tensor], dict[str, Tensor]]:
+    return Compiled(forward) if setup.compiled else forward
 
 
 def _group(modules: list[nn.Module], rate: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fairaudit.models.backbones import Backbone, build_backbone
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.checkpoint import DESCRIPTION, Checkpoint, load_checkpoint, save_checkpoint
 from fairaudit.models.classifier import FaceClassifier
+from fairaudit.models.compiling import PLAIN, why_not
 from fairaudit.models.curves import Curves
 from fairaudit.models.folding import folds_exactly
 from fairaudit.models.forest import check_keys, is_forest
@@ -94,6 +95,8 @@ def _train(
     check_heads(tasks, spec.model.heads)
     targets = make_targets(learned, list(tasks), spec.training, weights, spec.model.heads)
     check_labels(targets)
+    compiled, found = _compiling(spec, device)
+    notes += found
     backbone = build_backbone(spec.model, weights_folders)
     model, more = _model(backbone, faces, spec, tasks)
     work = out.with_name(f"{out.name}.training")
@@ -117,7 +120,10 @@ def _train(
         },
         dtype=dtype,
         pretrained=bool(backbone.weights_hash),
+        compiled=compiled,
     )
+    if compiled and plan(setup) == ["heads"]:
+        notes.append("training.compile: only heads are trained, on embeddings computed once: nothing is compiled")
     run = Run(key=_run_key(setup, weights, backbone), path=work / "state.pt")
     with first_then_others():
         continued = run.restore()
@@ -150,6 +156,16 @@ def _run_stages(
         stage = make_stage(setup, name, maps)
         training, seed = setup.spec.training, setup.spec.seed
         run_stage(setup.model, stage, run, targets, judge, training, seed=seed, progress=progress, curves=curves)
+
+
+def _compiling(spec: Spec, device: torch.device) -> tuple[bool, list[str]]:
+    """Return whether steps are compiled, and what to say where they are not although the spec asks for it."""
+    if not spec.training.compile:
+        return False, []
+    why = why_not(device)
+    if team().total(torch.tensor(float(bool(why)), device=device)):  # all processes take the same way
+        return False, [f"training.compile: nothing can be compiled here ({why or 'in another process'}): {PLAIN}"]
+    return True, []
 
 
 def _part(faces: FaceTable, name: str, model: FaceClassifier, spec: Spec, store: ArrayCache) -> Part:
@@ -240,6 +256,7 @@ def _run_key(setup: Setup, weights: Mapping[str, np.ndarray], backbone: Backbone
             "sample_weights": {task: values.tobytes().hex() for task, values in weights.items()},
             "backbone": backbone.weights_hash,
             "machine": [str(setup.dtype), setup.device.type, *([team().size] if team().size > 1 else [])],
+            "compiled": setup.compiled,
             "version": [fairaudit.__version__, torch.__version__],
         }
     )

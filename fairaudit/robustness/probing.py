@@ -19,7 +19,8 @@ from fairaudit.data.tables import FaceTable, Predictions
 from fairaudit.errors import UsageError
 from fairaudit.files import file_hash, write_json
 from fairaudit.models.changed import ChangedModel
-from fairaudit.models.inference import DESCRIBED, part_key, predict, ran_on
+from fairaudit.models.inference import DESCRIBED, predict
+from fairaudit.models.prediction_keys import part_key, ran_on
 from fairaudit.models.protocol import FaceModel
 from fairaudit.progress import Progress
 from fairaudit.registry import lookup
