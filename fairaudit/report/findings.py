@@ -78,7 +78,7 @@ def _head(context: Context, task: str, table: pd.DataFrame) -> dict[str, Any]:
 
 def _short(line: str) -> str:
     """Return a sentence without its head's name, which the heading gives."""
-    return line.split(" by ", 1)[-1] if " by " in line.split(":")[0] else line
+    return f"By {line.split(' by ', 1)[-1]}" if " by " in line.split(":")[0] else line
 
 
 def _open(table: pd.DataFrame) -> list[str]:

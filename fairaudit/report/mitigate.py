@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from fairaudit.metrics import harm
 from fairaudit.report.page import record_pages, write_page
 from fairaudit.report.sections import Section
 from fairaudit.report.tables import Entry, Row, Table
@@ -25,6 +26,7 @@ PUBLISHED = (
     ("adversarial debiasing", "23.4", "82.0"),
 )
 STAGES = {"none": "none", "pre": "before training", "in": "in training", "post": "after training"}
+HARM = {harm.HARMED: "shown", harm.OPEN: "open", harm.NOT_HARMED: "excluded"}
 METRICS = ("equalized_odds", "worst_accuracy", "named_accuracy", "accuracy")
 # metric, sentence where it improves and where it worsens, sign of an improvement
 HELPS = (
@@ -88,7 +90,7 @@ def answers(found: MethodComparison, task: str, by: str) -> list[str]:
     if worst:
         row = effect(found, methods[0], task, by, "named_accuracy") if methods else None
         own = own_value(found, str(found.meta["baseline"]), task, by, "named_accuracy")
-        was = f": {own} with plain training, n {count(row['n'])}" if row is not None else ""
+        was = f": {own} with plain training, n = {count(row['n'])}" if row is not None else ""
         lines.append(f"To be helped, as the validation faces say: {worst}{was}.")
     for metric, words, sign in HELPS:
         better = [_changed(row, name) for name, row in _rows(found, methods, task, by, metric) if _beyond(row, sign)]
@@ -133,8 +135,8 @@ def table_of(found: MethodComparison, task: str, by: str, methods: Sequence[str]
     worst = _worst(found, task, by)
     heads = ["equalized-odds difference", "worst subgroup", worst or "subgroup to be helped", "all faces"]
     sizes = [_size(found, task, by, metric) for metric in METRICS]
-    measured = [f"{head}, n {size}" if size else head for head, size in zip(heads, sizes, strict=True)]
-    columns = [*measured, "levelling down", "subgroups"]
+    measured = [f"{head}, n\u00a0=\u00a0{size}" if size else head for head, size in zip(heads, sizes, strict=True)]
+    columns = [*measured, "levelling down", "harm in subgroups"]
     caption = (
         f"{sentence_case(task)} by {by}, mean over seeds; below it the change against plain training (erm) in points "
         f"and its {100 * found.meta['confidence']:g} % interval, over seeds and test faces; erm’s own intervals are "
@@ -156,9 +158,9 @@ def method_row(found: MethodComparison, name: str, task: str, by: str) -> Row:
     ]
     gap = None if baseline else effect(found, name, task, by, "gap")
     levelling = DASH if gap is None else "yes" if gap["levelling_down"] in (True, "True") else "no"
-    harm = "" if baseline else harm_words(found, name, task, by)
-    texts = [levelling, harm or DASH]
-    return Row(name, [*(Entry(text, css="two") for text in cells), *(Entry(text) for text in texts)])
+    harmed = "" if baseline else harm_words(found, name, task, by)
+    told = [Entry(levelling, css="found" if levelling == "yes" else ""), Entry(harmed or DASH)]
+    return Row(name, [*(Entry(text, css="two") for text in cells), *told])
 
 
 def cost_table(task: str, by: str, costs: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -210,11 +212,13 @@ def text_of(row: Mapping[str, Any] | None) -> str:
 
 
 def harm_words(found: MethodComparison, name: str, task: str, by: str) -> str:
-    """Return how many subgroups of the axis are shown not to be harmed, harmed, or neither."""
+    """Return in how many subgroups of the axis harm is shown, is open, and is excluded."""
     rows = found.harm
     rows = rows[(rows["method"] == name) & (rows["task"] == task) & (rows["by"] == by)]
-    verdicts = pd.Series(rows["verdict"]).value_counts()
-    return ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items() if verdict)
+    numbers = pd.Series(rows["verdict"]).value_counts()
+    return ", ".join(
+        f"{words}\u00a0in\u00a0{numbers[verdict]}" for verdict, words in HARM.items() if verdict in numbers
+    )
 
 
 def published() -> Table:

@@ -19,7 +19,7 @@ _RANGE = re.compile(
 )
 # a number and its unit; n or p and its figure
 _GLUED = re.compile(r"(?<=\d) (?=(?:%|points|bins|years)(?!\w))|(?<=\b[np]) (?== )|(?<=\b[np][ \u00a0]=) (?=[\d.])")
-_BOUNDS = re.compile(r"(\(−?[\d.,]+(?:–| to )[−\d.,]*\d\))")
+_BOUNDS = re.compile(r"(\(−?[\d.,]+(?:–| to )[−\d.,]*\d(?:\)|,(?= n\u00a0=)))(?: (n\u00a0=\u00a0[\d,.]+\)))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +272,11 @@ def unbroken(text: str) -> Markup:
 
 def bounds(text: str) -> Markup:
     """Return the text of a figure, escaped, with its interval in softer print, so that the estimate stands out."""
-    return Markup(_BOUNDS.sub(r"<small>\1</small>", str(escape(text))))
+    return Markup(_BOUNDS.sub(_in_small, str(escape(text))))
+
+
+def _in_small(found: re.Match[str]) -> str:
+    return " ".join(f"<small>{part}</small>" for part in found.groups() if part)
 
 
 def listing(names: list[str], most: int = 6) -> str:
