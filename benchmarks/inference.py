@@ -222,6 +222,7 @@ def main() -> None:
                 subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
                 told = json.loads((Path(name) / f"{side}.json").read_text())
                 rates[side] = max(rates[side], told["faces"] / told["seconds"])
+                print(f"{side}: {told['faces'] / told['seconds']:,.0f} faces a CPU second", flush=True)
                 if told["first"]:
                     beyond.append((told["faces"] - told["of"]) / (told["seconds"] - told["first"]))
         answers = {side: dict(np.load(Path(name) / f"{side}.npz")) for side in sides}

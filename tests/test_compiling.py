@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from typer.testing import CliRunner
 from fairaudit.cli import app
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
-from fairaudit.errors import UsageError
-from fairaudit.models import compiling
+from fairaudit.errors import FairauditError, UsageError
+from fairaudit.models import compiling, loop, training
 from fairaudit.models.backbones import build_backbone
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.classifier import FaceClassifier
@@ -178,6 +179,27 @@ def test_training_goes_on_where_compiling_fails(
     for found in (made.meta["notes"], said):
         assert sum(bool(pd.Series([note]).str.contains(words).all()) for note in found) == 1
     assert not any("\n" in note for note in made.meta["notes"])
+
+
+def test_several_processes_take_one_way(
+    faces: FaceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: list[int]
+) -> None:
+    """Where another process cannot compile, none does; where a step fails later, training ends in words."""
+
+    def wrong(*args: object) -> float:
+        raise ValueError("no kernel for this")
+
+    spec = make_spec(training__compile=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "team", lambda: SimpleNamespace(total=float))
+        assert training._compiling(spec, CPU) == (True, [])
+        patch.setattr(training, "team", lambda: SimpleNamespace(total=lambda own: float(own) + 1))
+        on, notes = training._compiling(spec, CPU)
+    assert not on and "in another process" in notes[0]
+    monkeypatch.setattr(loop, "_epoch", wrong)
+    monkeypatch.setattr(loop, "team", lambda: SimpleNamespace(size=2))
+    with pytest.raises(FairauditError, match=r"no kernel for this.*give training\.compile = false"):
+        train(faces, spec, tmp_path / "c")
 
 
 def test_another_error_comes_again_and_is_raised(

@@ -32,31 +32,37 @@ import sys
 from pathlib import Path
 import torch
 from tiny_faces import make_faces, make_spec
+from fairaudit.models import compiling
 from fairaudit.models.training import train
 torch.set_num_threads(1)
+compiling.BACKEND = "{backend}"
 folder = Path(sys.argv[1])
 train(make_faces(folder / "faces"), make_spec(**{changes}), folder / "two", weights_folders=(folder,))
 """
 
 
-def in_two(folder: Path, changes: dict[str, object]) -> subprocess.CompletedProcess[str]:
+def in_two(folder: Path, changes: dict[str, object], backend: str = "inductor") -> subprocess.CompletedProcess[str]:
     """Train in two processes that torchrun starts, on the CPU."""
     script = folder / "script.py"
-    script.write_text(SCRIPT.replace("{changes}", repr(changes)))
+    script.write_text(SCRIPT.replace("{changes}", repr(changes)).replace("{backend}", backend))
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}", "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(folder)]
     return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=240)
 
 
-def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
-    """With frozen batch norms losses and logits agree with those of one process; nothing else is left on disk."""
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_train_the_model_of_one(tmp_path: Path, compiled: bool) -> None:
+    """With frozen batch norms losses and logits agree with those of one process, also where the two compile their
+    steps; nothing else is left on disk.
+    """
     torch.manual_seed(3)
     torch.save(build_backbone(ModelSpec(backbone="small_cnn")).blocks.state_dict(), tmp_path / "small.pt")
     one = train(make_faces(tmp_path / "faces"), make_spec(**FROZEN), tmp_path / "one", weights_folders=(tmp_path,))
-    done = in_two(tmp_path, FROZEN)
+    done = in_two(tmp_path, {**FROZEN, "training__compile": compiled}, "aot_eager")
     assert done.returncode == 0, done.stderr[-2000:]
     two = load_checkpoint(tmp_path / "two")
+    assert two.meta["speed"]["compiled"] == compiled
     x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         logits = [made.model.eval()(x) for made in (one, two)]

@@ -155,8 +155,6 @@ class TrainingSpec(SpecPart):
         "them takes as long as the prediction itself",
     )
     device: str = "auto"
-    compile: bool = Field(
-        False, description="torch.compile for the steps of fine-tuning: they begin later and go on faster"
-    )
+    compile: bool = Field(False, description="torch.compile for the steps of fine-tuning; gains nothing on a CPU")
     deterministic: bool = Field(False, description="the same seed gives the same model on a GPU, too; slower there")
     tensorboard: bool = Field(False, description="curves for TensorBoard, in <checkpoint>.tensorboard")
