@@ -118,7 +118,8 @@ def test_the_region_that_the_model_looks_at_is_found(tmp_path: Path) -> None:
     signed = found.regions[found.regions["kind"] == "signed"]
     assert (signed["share"].abs() <= 1).all()
     assert ("integrated-gradients", "signed", "gender", "overall", "overall") in found.pictures
-    assert "mouth" in found.meta["regions"]
+    for region, area in found.regions.drop_duplicates("region").set_index("region")["area"].items():
+        assert f"{region} {100 * area:.1f} %" in found.meta["regions"]  # text and table say the same
 
 
 def test_one_face_of_each_person_is_drawn() -> None:

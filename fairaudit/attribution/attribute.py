@@ -207,7 +207,7 @@ def _result(
             "baselines": describe.baselines_said(settings.baselines),
             "centre": face_maps.describe_centre(size, size),
             "alignment": alignment.said,
-            "regions": describe_regions(alignment.common, size, size) if alignment.common is not None else "",
+            "regions": "" if alignment.common is None else describe_regions(alignment.common, size, size, soft=True),
             "contrasts": said,
             "unreadable": [face.image for face in drawn if face.unreadable],
             "warnings": [

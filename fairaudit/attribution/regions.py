@@ -160,9 +160,12 @@ def to_frame(maps: np.ndarray, own: Frame, common: Frame) -> np.ndarray:
     return np.asarray(np.stack(found) * area).reshape(maps.shape)
 
 
-def describe_regions(frame: Frame | str, height: int, width: int) -> str:
-    """Return the sentence that defines the regions, with the share that evenly spread attribution would have."""
-    areas = region_areas(region_masks(frame, height, width))
+def describe_regions(frame: Frame | str, height: int, width: int, *, soft: bool = False) -> str:
+    """Return the sentence that defines the regions, with the share that evenly spread attribution would have.
+
+    `soft` as in `region_masks`: with the borders that the figures beside the sentence were made with.
+    """
+    areas = region_areas(region_masks(frame, height, width, soft=soft))
     listed = ", ".join(f"{name} {100 * area:.1f} %" for name, area in areas.items())
     return (
         "Regions come from a template placed by the eyes and the mouth of an average face; hair is where hair usually "
