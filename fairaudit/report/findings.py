@@ -63,7 +63,12 @@ def _head(context: Context, task: str, table: pd.DataFrame) -> dict[str, Any]:
     lists = {kind: found.loc[found["kind"] == kind, "sentence"].tolist() for kind, *_ in _KINDS}
     first = lists["rest"][:FIRST] or lists["interaction"][:FIRST] or lists["gap"][:FIRST] or lists["pair"][:FIRST]
     folded: list[dict[str, Any]] = [
-        {"all": plural(len(lists[kind]), *words), "lines": left[:MOST], "more": max(len(left) - MOST, 0)}
+        {
+            "all": plural(len(lists[kind]), *words),
+            "some": len(left) if len(left) < len(lists[kind]) else 0,
+            "lines": left[:MOST],
+            "more": max(len(left) - MOST, 0),
+        }
         for kind, *words in _KINDS
         if (left := [line for line in lists[kind] if line not in first])
     ]
