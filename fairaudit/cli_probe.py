@@ -36,7 +36,7 @@ def probe(
     from fairaudit.inputs import audit_settings, data_spec, faces_for, heads_of
     from fairaudit.models.wrapped.opening import open_model
 
-    claim(out, kind, marker)
+    claim(out, kind, marker, whole=False)
     model = open_model(checkpoint, model_spec, trust_code=trust_code)
     loaded = data_spec(dataset, spec, model.meta)
     act = look(loaded)

@@ -40,7 +40,7 @@ def report(
     if show_faces and data is None:
         raise UsageError("--show-faces needs --data, the folder in which the faces lie")
     if out.resolve() != audit_folder.resolve():
-        claim(out, "report", "index.html")
+        claim(out, "report", "index.html", whole=False)
         others = [
             name for name in ("audit.json", "comparison.json", "attribution.json", RECORD) if (out / name).exists()
         ]

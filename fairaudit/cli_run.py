@@ -24,7 +24,7 @@ def demo(
     from fairaudit.pipeline import run_demo
     from fairaudit.stages import RECORD, Run
 
-    claim(out, "run", RECORD)
+    claim(out, "run", RECORD, whole=False)
     spec = find_spec(Path("demo"))[0].model_copy(update={"seed": seed})
     with Bars() as bars:
         index, planted = run_demo(Run(spec=spec, root=out / "faces", out=out, progress=bars, say=say))
@@ -60,7 +60,7 @@ def run_spec(
     if device:
         loaded = loaded.model_copy(update={"training": loaded.training.model_copy(update={"device": device})})
     require_folder(data)
-    claim(out, "run", RECORD)
+    claim(out, "run", RECORD, whole=False)
     with Bars() as bars:
         index = run(Run(spec=loaded, root=data, out=out, weights_folders=(folder,), progress=bars, say=say))
     code = verdicts_of(audits_of(loaded, out), strict, enforce)
@@ -133,7 +133,7 @@ def sweep(
 
     loaded, folder = find_spec(spec)
     require_folder(data)
-    claim(out, "run", RECORD)
+    claim(out, "run", RECORD, whole=False)
     with Bars() as bars:
         job = Run(spec=loaded, root=data, out=out, weights_folders=(folder,), progress=bars, say=say)
         page, table = run_sweep(job, audit=audit)

@@ -185,16 +185,22 @@ def value_hash(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def claim(folder: Path, kind: str, marker: str) -> None:
+def claim(folder: Path, kind: str, marker: str, *, whole: bool = True) -> None:
     """Make sure that `folder` may be (over)written by a `kind`: it is absent, empty, or holds `marker` already.
 
     What a killed process of ours left while it wrote (`.….part`) counts as nothing: it may have been the marker.
-    Raises UsageError where it holds anything else, so that no other run's files are ever mixed with ours.
+    Raises UsageError where it holds anything else, so that no other run's files are ever mixed with ours, and where it
+    is to be replaced `whole` and we run in it: then this process, and the shell, would stand in a folder that is gone.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UsageError(f"--out {folder} is a file; give a folder that is new, empty or holds an earlier {kind}")
+    if whole and Path.cwd().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"--out {folder} is or holds the folder that this command runs in, and would be replaced whole by the new "
+            f"{kind}; name another folder, or run it from elsewhere"
+        )
     if not (folder / marker).exists() and any(not _LEFTOVER.fullmatch(path.name) for path in folder.iterdir()):
         raise UsageError(
             f"--out {folder} already holds something that is not a fairaudit {kind} (no {marker} in it); "

@@ -9,6 +9,7 @@ from fairaudit.metrics.rates import METRICS
 
 REST = "the rest"
 MARGINS = "what its margins predict"
+SAME_FACES = " Of the same faces "
 _NAMES = {
     "recall_by_labelled_class": "recall by labelled class",
     "balanced_accuracy": "balanced accuracy",
@@ -51,9 +52,18 @@ def sentence(row: Mapping[str, Any], confidence: float) -> str:
     if not _number(row["difference"]):
         return ""
     words = {"gap": _gap, "interaction": _interaction}.get(row["kind"], _contrast)
-    caveat = f" No finding: {row['reason']}." if row["reason"] and not row["finding"] else ""
     labels = _labels(row) if row["finding"] or row["shown"] else ""
-    return f"{row['task']} by {' × '.join(row['by'].split(':'))}: {words(row, confidence)}{labels}{caveat}"
+    return f"{row['task']} by {' × '.join(row['by'].split(':'))}: {words(row, confidence)}{labels}{_caveat(row)}"
+
+
+def before_labels(row: Mapping[Any, Any]) -> str:
+    """Return a row's sentence without how often the same faces are labelled so, which earlier audits did not say."""
+    said, found, _ = str(row["sentence"]).partition(SAME_FACES)
+    return f"{said}{_caveat(row)}" if found else said
+
+
+def _caveat(row: Mapping[str, Any]) -> str:
+    return f" No finding: {row['reason']}." if row["reason"] and not row["finding"] else ""
 
 
 def _labels(row: Mapping[str, Any]) -> str:
@@ -62,7 +72,7 @@ def _labels(row: Mapping[str, Any]) -> str:
     if not _number(own):
         return ""
     beside = f" against {_value(other, row['metric'])}" if _number(other) else ""
-    return f" Of the same faces {_value(own, row['metric'])}{beside} are labelled {row['class']}."
+    return f"{SAME_FACES}{_value(own, row['metric'])}{beside} are labelled {row['class']}."
 
 
 def _contrast(row: Mapping[str, Any], confidence: float) -> str:

@@ -58,7 +58,7 @@ def claim_run(out: Path, name: str) -> None:
     Raises UsageError where it holds anything else, or a run of another name: its models and audits would stand beside
     ours.
     """
-    claim(out, "run", RECORD)
+    claim(out, "run", RECORD, whole=False)
     record = read_record(out)
     earlier = record.get(_NAME, {}).get("name", name)
     if earlier != name:

@@ -2,11 +2,12 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import ValidationError
 
 from fairaudit.audit import run_audit
@@ -17,6 +18,7 @@ from fairaudit.data.shards import read_shards
 from fairaudit.environment import source_hash
 from fairaudit.errors import DataError
 from fairaudit.files import file_hash
+from fairaudit.finding_words import before_labels
 from fairaudit.progress import Progress, silent
 from fairaudit.results import AuditResult
 from fairaudit.results.files import FORMAT_VERSION, PAGES, read_table
@@ -41,6 +43,10 @@ NEWER = (
 REWORDED = (
     "Warnings differ in wording: not verified, made by other code, which may have said the same in other words. Both "
     "wordings are among the differences."
+)
+SHORTER = (
+    "findings.csv: {} of earlier code, which did not say how often the same faces are labelled so; otherwise word for "
+    "word as recomputed."
 )
 ADDED = "Not checked: {}, which this fairaudit does not make of these predictions: {}."
 MARKERS = {
@@ -127,6 +133,11 @@ def verify(
             notes.append(NEWER.format(", ".join(new)))
         unchecked += new
         more, cells, inexact = _compare_folders(folder, meta, again, skipped | set(new))
+    if other:
+        count = len(more)
+        more = _without_shorter(more, result.table("findings"))
+        if shorter := count - len(more):
+            notes.append(SHORTER.format(plural(shorter, "sentence")))
     warned, added = _compared_warnings(meta, result, other)
     if warned and other:
         notes.append(REWORDED)
@@ -174,6 +185,16 @@ def _compare_folders(
         wrong += found
         cells, inexact = cells + frame.size, inexact + close
     return wrong, cells, inexact
+
+
+def _without_shorter(found: Sequence[Difference], findings: pd.DataFrame) -> list[Difference]:
+    """Leave out sentences of findings that differ only in saying nothing of labels, as earlier code did."""
+    earlier = {repr(row["sentence"]): repr(before_labels(row)) for row in findings.to_dict("records")}
+    return [
+        one
+        for one in found
+        if (one.table, one.column) != ("findings.csv", "sentence") or earlier.get(one.recomputed) != one.stored
+    ]
 
 
 def _meta(path: Path) -> dict[str, Any]:

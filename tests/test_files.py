@@ -249,6 +249,23 @@ def test_a_folder_counts_as_ours_until_it_is_gone(tmp_path: Path) -> None:
     assert not (tmp_path / "f").exists()
 
 
+def test_the_folder_that_a_command_runs_in_is_not_replaced_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be gone under the command and the shell; one that is written into, or lies beside or within, may be."""
+    here = tmp_path / "audit" / "groups"
+    here.mkdir(parents=True)
+    (tmp_path / "audit" / "audit.json").touch()
+    (tmp_path / "link").symlink_to("audit")
+    monkeypatch.chdir(here)
+    for out in (Path(), Path(".."), here, tmp_path / "link"):
+        with pytest.raises(UsageError, match="that this command runs in"):
+            claim(out, "audit", "audit.json")
+        claim(out, "run", "audit.json", whole=False)
+    for out in (Path("new"), Path("../beside"), Path("../../other")):
+        claim(out, "audit", "audit.json")
+
+
 def test_a_folder_is_held_by_one_call(tmp_path: Path) -> None:
     """A second call is refused, also of another process; a kill frees the folder, and an empty one goes."""
     folder, out = tmp_path / "f", tmp_path / "out"

@@ -2,7 +2,9 @@
 
 import copy
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -292,6 +294,45 @@ def test_warnings_in_the_words_of_other_code_are_shown_and_added_ones_are_not_ve
     }
     assert found.notes[0].startswith("Warnings differ in wording: not verified, made by other code")
     assert shown(plain)[0] == 1
+
+
+@pytest.mark.parametrize("environment", OTHER_CODE)
+def test_sentences_of_earlier_code_need_not_say_how_faces_are_labelled(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """So an audit made before that was said is as stored; another change of a sentence, or of its caveat, is not."""
+    folder, labels = tmp_path / "audit", re.compile(r" Of the same faces .*? are labelled (?:Male|Female)\.")
+    race, male = np.repeat(["White", "Black"], 200), np.resize([True, False, False, False], 200)
+    gender = np.where(np.concatenate([male, ~male]), "Male", "Female")
+    frame = pd.DataFrame({"image": map(str, range(400)), "gender_true": gender, "gender_pred": gender, "race": race})
+    frame["place"] = np.resize(["in", "in", "out"], 400)
+    table = read_predictions(frame)
+    run_audit(table, tasks=["gender"], by=["race", "race:place"], audit=QUICK, seed=5).save(folder, table)
+    sentences = pd.read_csv(folder / "findings.csv")["sentence"]
+    told = sentences[sentences.str.contains(labels)]
+    assert len(told) > 2 and told.str.contains(" No finding: ").any() and not told.str.contains(" No finding: ").all()
+    rewrite(folder, lambda text: labels.sub("", text))
+    assert {d.column for d in verify(folder).differences} == {"sentence"}, "this code would have said so"
+    forget(folder, environment=environment)
+    found = verify(folder)
+    assert found.differences == () and found.unchecked == ()
+    assert found.notes[0].startswith(f"findings.csv: {len(told)} sentences of earlier code, which did not say")
+    rewrite(folder, lambda text: text.replace(" is lower for ", " is higher for "))
+    changed = sentences.str.contains(" is lower for ").sum()
+    assert len(verify(folder).differences) == changed > 0
+    rewrite(folder, lambda text: text.partition(" No finding: ")[0])
+    assert sum(" No finding: " in d.recomputed for d in verify(folder).differences) == (
+        sentences.str.contains(" No finding: ").sum()
+    )
+
+
+def rewrite(folder: Path, change: Callable[[str], str]) -> None:
+    """Change every sentence of findings.csv, and its hash in audit.json."""
+    table = pd.read_csv(folder / "findings.csv", dtype=str, keep_default_na=False)
+    table.assign(sentence=table["sentence"].map(change)).to_csv(folder / "findings.csv", index=False)
+    meta = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    meta["files"]["findings.csv"] = file_hash(folder / "findings.csv")
+    (folder / "audit.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 def test_what_was_told_to_an_audit_is_counted_in_the_last_line(plain: Path) -> None:
