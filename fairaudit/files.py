@@ -95,11 +95,17 @@ def _exchange(new: Path, path: Path) -> None:
         return
     aside = _temporary(path.with_name(f"{path.name}.old"))
     shutil.rmtree(aside, ignore_errors=True)
-    path.rename(aside)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.rmtree(path)  # a folder of a container's image cannot be moved, only removed
     try:
         new.replace(path)
     except BaseException:
-        aside.rename(path)
+        if aside.exists():
+            aside.rename(path)
         raise
     shutil.rmtree(aside, ignore_errors=True)
 

@@ -206,7 +206,7 @@ def test_unreadable_faces_are_left_out_and_named(tmp_path: Path) -> None:
     assert any("3.png" in text for text in found.meta["warnings"])
     for name in faces.frame["image"]:
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match="none of the 12 faces"):
+    with pytest.raises(DataError, match="none of 12 faces drawn"):
         attribute(checkpoint(model), faces, by=["race"], attribution=SPEC)
 
 

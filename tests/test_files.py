@@ -88,6 +88,19 @@ def test_an_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
     assert (tmp_path / "audit" / "audit.json").read_text() == "old"
 
 
+def test_a_folder_that_cannot_be_moved_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that lies in a container's image: it can be removed there, not renamed."""
+    _old_folder(tmp_path / "audit")
+
+    def apart(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "another layer")
+
+    monkeypatch.setattr(Path, "rename", apart)
+    _new_folder(tmp_path / "audit")
+    assert (tmp_path / "audit" / "audit.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["audit"]
+
+
 def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     """An output folder that lies on another disk is replaced there."""
     _old_folder(tmp_path / "disk" / "audit")

@@ -80,9 +80,8 @@ def without_maps(task: str, mapped: np.ndarray) -> list[str]:
     if mapped.all():
         return []
     return [
-        f"{int((~mapped).sum())} of {plural(len(mapped), 'face')} lack an attribution at all for {task} (its score "
-        "does not "
-        "react to the image): they are in none of its maps"
+        f"no attribution at all for {task} in {int((~mapped).sum())} of {plural(len(mapped), 'face')}, to whose pixels "
+        "its score does not react: none of its maps holds them"
     ]
 
 

@@ -44,7 +44,8 @@ def _composition(context: Context) -> list[tuple[str, str]]:
         counted = [n for name, n in sizes.get(by, {}).items() if name != UNKNOWN and is_number(n)]
         text = NOT_STATED
         if counted:
-            text = f"{plural(len(counted), 'subgroup')}, {count(min(counted))} to {count(max(counted))} faces; "
+            smallest = f"{count(min(counted))} to " if min(counted) < max(counted) else ""
+            text = f"{plural(len(counted), 'subgroup')}, {smallest}{plural(int(max(counted)), 'face')}; "
             text += f"{sum(n < least for n in counted)} of them with fewer than {least}"
         facts.append((f"By {axis_label(by)}", text))
     return facts
