@@ -68,7 +68,7 @@ MODELS = (
     Model(spec="utkface-cnn"),
     Model(spec="utkface-cnn-grey"),
     Model(spec="utkface-ordinal", sets=("utkface",)),
-    Model(spec="utkface-efficientnet", changes={"training.epochs": 14}),
+    Model(spec="utkface-efficientnet", changes={"training.epochs": 6}),
     Model(spec="utkface-resnet50", changes={"training.epochs": 16, "model.image_size": 96}),
     Model(spec="utkface-vggface2"),
 )
