@@ -89,6 +89,7 @@ def _exchange(new: Path, path: Path) -> None:
     """Put the folder `new` in the place of `path`; what stood there is moved aside first and only then removed.
 
     A kill while it is removed leaves the new folder in its place, whole, and a leftover that the next call removes.
+    A kill just between the two renames leaves neither in its place: the work is then to be done again.
     """
     if not path.exists():
         new.replace(path)
