@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_faces import make_faces, make_spec
+from tiny_faces import make_faces, make_spec, small_weights
 from torch._dynamo.backends.common import aot_autograd
 from typer.testing import CliRunner
 
@@ -57,10 +57,7 @@ def checkpoint(faces: FaceTable, tmp_path_factory: pytest.TempPathFactory) -> Ch
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with weights that make small_cnn a pretrained backbone."""
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(3)
-    torch.save(build_backbone(ModelSpec(backbone="small_cnn")).blocks.state_dict(), folder / "small.pt")
-    return folder
+    return small_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

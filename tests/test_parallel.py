@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_faces import make_faces, make_spec
+from tiny_faces import make_faces, make_spec, small_weights
 
 from fairaudit.errors import UsageError
-from fairaudit.models.backbones import build_backbone
 from fairaudit.models.checkpoint import load_checkpoint
 from fairaudit.models.losses import Target, loss_of
 from fairaudit.models.parallel import Team, check_batch, own_device
 from fairaudit.models.training import train
-from fairaudit.spec import ModelSpec
 
 FROZEN = {
     "model__weights": "small.pt",
@@ -31,7 +29,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from tiny_faces import make_faces, make_spec
+from tiny_faces import make_faces, make_spec, small_weights
 from fairaudit.models import compiling
 from fairaudit.models.training import train
 torch.set_num_threads(1)
@@ -56,8 +54,7 @@ def test_two_processes_train_the_model_of_one(tmp_path: Path, compiled: bool) ->
     """With frozen batch norms losses and logits agree with those of one process, also where the two compile their
     steps; nothing else is left on disk.
     """
-    torch.manual_seed(3)
-    torch.save(build_backbone(ModelSpec(backbone="small_cnn")).blocks.state_dict(), tmp_path / "small.pt")
+    small_weights(tmp_path)
     one = train(make_faces(tmp_path / "faces"), make_spec(**FROZEN), tmp_path / "one", weights_folders=(tmp_path,))
     done = in_two(tmp_path, {**FROZEN, "training__compile": compiled}, "aot_eager")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_faces import make_faces, make_spec
+from tiny_faces import make_faces, make_spec, small_weights
 
 from fairaudit.audit import run_audit
 from fairaudit.data.predictions import read_predictions
 from fairaudit.data.tables import FaceTable
 from fairaudit.errors import DataError, FairauditError, UsageError
 from fairaudit.models import loop
-from fairaudit.models.backbones import build_backbone
 from fairaudit.models.cache import ArrayCache
 from fairaudit.models.checkpoint import Checkpoint
 from fairaudit.models.inference import predict
@@ -24,7 +23,7 @@ from fairaudit.models.runtime import pick_device, pick_dtype
 from fairaudit.models.selection import Judge, Verdict, make_judge
 from fairaudit.models.training import train
 from fairaudit.progress import silent
-from fairaudit.spec import AuditSpec, ModelSpec, TrainingSpec
+from fairaudit.spec import AuditSpec, TrainingSpec
 
 torch.set_num_threads(1)
 
@@ -38,10 +37,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceTable:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with weights that make small_cnn a pretrained backbone."""
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(3)
-    torch.save(build_backbone(ModelSpec(backbone="small_cnn")).blocks.state_dict(), folder / "small.pt")
-    return folder
+    return small_weights(tmp_path_factory.mktemp("weights"))
 
 
 PRETRAINED = {"model__weights": "small.pt", "model__trainable_blocks": 2, "training__head_epochs": 2}

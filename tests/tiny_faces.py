@@ -57,3 +57,15 @@ def make_spec(**changes: object) -> Spec:
         else:
             raw[part] = value
     return parse_spec(raw)
+
+
+def small_weights(folder: Path) -> Path:
+    """Write small.pt, weights that make small_cnn a pretrained backbone, into a folder; return the folder."""
+    import torch
+
+    from fairaudit.models.backbones import build_backbone
+    from fairaudit.spec import ModelSpec
+
+    torch.manual_seed(3)
+    torch.save(build_backbone(ModelSpec(backbone="small_cnn")).blocks.state_dict(), folder / "small.pt")
+    return folder
